@@ -1,0 +1,77 @@
+package identity
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/fault"
+)
+
+// A TenantID is the id of a customer's directory, a lower-case UUID.
+type TenantID string
+
+// A PrincipalID is the object id of a principal in its directory, a lower-case
+// UUID.
+type PrincipalID string
+
+// A PrincipalType is what a principal is, in Azure's words.
+type PrincipalType string
+
+// The principal types.
+const (
+	User             PrincipalType = "User"
+	Group            PrincipalType = "Group"
+	ServicePrincipal PrincipalType = "ServicePrincipal"
+)
+
+// A Caller is who asks for an act: the result of validating a token, and the
+// one argument by which every domain method authorises and audits.
+type Caller struct {
+	Tenant      TenantID
+	Principal   PrincipalID
+	Groups      []PrincipalID // the principal's groups, as the token tells them
+	Application string        // client id of the application
+	Type        PrincipalType
+	Expires     time.Time // when the token ends
+
+	Request     string     // our id of the request
+	Correlation string     // the client's own id of the request, if it sent one
+	Address     netip.Addr // the client's
+}
+
+// Subjects returns the ids under which the caller may hold role assignments: its
+// own and its groups'.
+func (c Caller) Subjects() []PrincipalID {
+	return append([]PrincipalID{c.Principal}, c.Groups...)
+}
+
+// Entry starts the audit entry of an act by this caller.
+func (c Caller) Entry(operation, resource string) audit.Entry {
+	e := audit.Entry{
+		Operation:   operation,
+		Outcome:     audit.Allowed,
+		Tenant:      string(c.Tenant),
+		Principal:   string(c.Principal),
+		Application: c.Application,
+		Resource:    resource,
+		Request:     c.Request,
+		Correlation: c.Correlation,
+	}
+	if c.Address.IsValid() {
+		e.Address = c.Address.String()
+	}
+	return e
+}
+
+// Failed turns the entry into that of an act that did not happen, for err's
+// reason: denied if that is [fault.Denied] or [fault.Unauthenticated], failed
+// otherwise.
+func Failed(e audit.Entry, err error) audit.Entry {
+	e.Reason = fault.ReasonOf(err)
+	e.Outcome = audit.Failed
+	if e.Reason == fault.Denied || e.Reason == fault.Unauthenticated {
+		e.Outcome = audit.Denied
+	}
+	return e
+}
