@@ -2,8 +2,10 @@
 CREATE TABLE audit_entry (
     seq  INTEGER PRIMARY KEY, -- position in the log, from 0
     time INTEGER NOT NULL,    -- Unix microseconds, as in the body
-    body BLOB NOT NULL        -- the entry's canonical bytes: the Merkle tree's leaf
+    body BLOB NOT NULL       -- the entry's canonical bytes: the Merkle tree's leaf
 ) STRICT;
+
+CREATE INDEX audit_entry_by_time ON audit_entry (time);
 
 CREATE TABLE audit_hash (
     idx  INTEGER PRIMARY KEY, -- stored hash index of golang.org/x/mod/sumdb/tlog
@@ -11,7 +13,6 @@ CREATE TABLE audit_hash (
 ) STRICT;
 
 CREATE TABLE audit_checkpoint (
-    size INTEGER PRIMARY KEY, -- how many entries it covers
-    time INTEGER NOT NULL,
-    note BLOB NOT NULL        -- the signed note
+    serial INTEGER PRIMARY KEY, -- as in the note
+    note   BLOB NOT NULL       -- the signed note
 ) STRICT;
