@@ -1,0 +1,101 @@
+package encryption
+
+import (
+	"context"
+	"time"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/rbac"
+)
+
+// A Store keeps what this package knows, in the platform's own database.
+type Store interface {
+	View(ctx context.Context, fn func(Tx) error) error
+	Update(ctx context.Context, fn func(Tx) error) error
+}
+
+// A Tx is one transaction of a [Store].
+type Tx interface {
+	audit.Appender
+	rbac.Tx
+	KeyTx
+
+	// Scopes returns the scopes that have a customer-managed generation, or any
+	// item that is not under its scope's sealing generation, or a serving state
+	// other than [Serves].
+	Scopes() ([]Scope, error)
+	// UpdateScope replaces a scope's row, if its epoch is still the one given;
+	// else it fails with [fault.EncryptionChanged].
+	UpdateScope(s Scope, epoch int64) error
+	// PutGeneration adds or replaces a generation's row.
+	PutGeneration(Generation) error
+	// DeleteGeneration removes a generation's row.
+	DeleteGeneration(s ScopeID, number int64) error
+	// PutLink adds or replaces a link.
+	PutLink(Link) error
+	// DeleteLink removes the link of the older generation.
+	DeleteLink(s ScopeID, generation int64) error
+
+	// ItemsBehind returns how many items of the scope are not under the
+	// generation, how many of those have failed, and the next of those that may
+	// be worked on now: whose lease is over and whose next run is due.
+	ItemsBehind(s ScopeID, generation int64, now time.Time) (behind, failed int, next []Item, err error)
+	// ItemStates returns all items of the scope but the scope's own.
+	ItemStates(s ScopeID) ([]Item, error)
+	// UpdateItem replaces an item's row, if its fence is still the one given;
+	// else it fails with [fault.EncryptionChanged].
+	UpdateItem(i Item, fence int64) error
+	// UpdateKey replaces a key's row.
+	UpdateKey(KeyRow) error
+	// DeleteKey removes a key's row. It fails with [fault.Conflict] while
+	// anything names the key.
+	DeleteKey(KeyID) error
+	// VersionsUsed returns the key versions that ever wrapped one of the scope's
+	// shares, newest use first, and UseVersion records one.
+	VersionsUsed(s ScopeID) ([]VersionUse, error)
+	UseVersion(s ScopeID, v VersionUse) error
+
+	// TenantSettingEnabled tells a tenant's switch.
+	TenantSettingEnabled(tenant, name string) (bool, error)
+}
+
+// A KeyTx is the part of every platform transaction that keeps keys. The domains
+// whose data lies under the keys embed it in their own transactions, so that data
+// and keys change together.
+type KeyTx interface {
+	// Scope returns a scope's row, or [fault.WorkspaceNotFound].
+	Scope(ScopeID) (Scope, error)
+	// Generations returns the generation rows of a scope, newest first.
+	Generations(ScopeID) ([]Generation, error)
+	// Links returns the links of a scope.
+	Links(ScopeID) ([]Link, error)
+	// Item returns an item's row, or [fault.ItemNotFound].
+	Item(ItemID) (Item, error)
+	// ItemKeys returns the rows of all keys of an item.
+	ItemKeys(ItemID) ([]KeyRow, error)
+	// KeyAlive reports whether the key exists and is not shredded.
+	KeyAlive(KeyID) (bool, error)
+
+	// InsertScope, InsertGeneration, InsertItem and InsertKey add rows.
+	InsertScope(Scope) error
+	InsertGeneration(Generation) error
+	InsertItem(Item) error
+	InsertKey(KeyRow) error
+	// ShredItem overwrites the sealed bytes of all the item's keys and marks them
+	// shredded. The rows stay as long as something names them.
+	ShredItem(ItemID) error
+	// DeleteItemKeys removes the item's row and its keys' rows. It fails with
+	// [fault.Conflict] while anything names one of the keys.
+	DeleteItemKeys(ItemID) error
+	// DeleteScope removes the scope's row, generations and links. It fails with
+	// [fault.Conflict] while it has items.
+	DeleteScope(ScopeID) error
+}
+
+// A VersionUse tells since when and until when a key version wrapped a share of
+// a scope.
+type VersionUse struct {
+	KID   string
+	First time.Time
+	Last  time.Time // zero while it is in use
+}
