@@ -24,13 +24,18 @@ import (
 type Scope string
 
 // Key returns the canonical form, for comparing and for looking up: lower case,
-// one leading slash, none trailing.
+// one leading slash, none trailing. Only ASCII letters change, so that no other
+// character (the Kelvin sign, say) turns into one.
 func (s Scope) Key() string {
-	return "/" + strings.ToLower(strings.Trim(string(s), "/"))
+	return "/" + fold(strings.Trim(string(s), "/"))
 }
 
-// Contains reports whether other is s or lies below it.
+// Contains reports whether other is s or lies below it. A malformed scope
+// contains nothing and lies nowhere.
 func (s Scope) Contains(other Scope) bool {
+	if !s.valid() || !other.valid() {
+		return false
+	}
 	a, b := s.Key(), other.Key()
 	return a == "/" || a == b || strings.HasPrefix(b, a+"/")
 }
@@ -64,6 +69,11 @@ type RoleDefinition struct {
 	NotActions     []string
 	DataActions    []string
 	NotDataActions []string
+
+	// Grants, if not nil, lists the only roles that the definition's actions on role
+	// assignments may give and take: Azure's condition on roleDefinitionId. To give
+	// or take a role, such a definition counts in [MayGrant] and not in [Allowed].
+	Grants []RoleID
 }
 
 // An Assignment gives a principal a role at a scope.
