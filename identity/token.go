@@ -1,0 +1,128 @@
+package identity
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+	"github.com/go-jose/go-jose/v4/jwt"
+)
+
+// maxTokenBytes bounds what is parsed before anything is known about it. Entra's
+// tokens with 200 groups stay below 12 KiB.
+const maxTokenBytes = 16 << 10
+
+var errMalformed = errors.New("identity: malformed token")
+
+// parseToken reads a JWS in compact serialisation (RFC 7515 §7.1) as strictly as
+// the specification allows: one reading, no critical extension, an algorithm of
+// the list. Nothing in the header is followed: jku, x5u, jwk and x5c do not
+// choose keys.
+func parseToken(token string) (*jose.JSONWebSignature, error) {
+	if len(token) > maxTokenBytes {
+		return nil, errMalformed
+	}
+	for _, c := range []byte(token) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return nil, errMalformed
+		}
+	}
+	jws, err := jose.ParseSignedCompact(token, algorithms)
+	if err != nil || len(jws.Signatures) != 1 {
+		return nil, errMalformed
+	}
+	for _, name := range []jose.HeaderKey{"crit", "b64"} {
+		if _, ok := jws.Signatures[0].Protected.ExtraHeaders[name]; ok {
+			return nil, errMalformed
+		}
+	}
+	return jws, nil
+}
+
+// verifySignature returns the payload of a token that one of the keys has
+// signed. A token that names a key is held to it; one that names none holds only
+// where there is no choice.
+func verifySignature(jws *jose.JSONWebSignature, keys []PublicKey) ([]byte, error) {
+	header := jws.Signatures[0].Protected
+	alg := jose.SignatureAlgorithm(header.Algorithm)
+	var candidates []PublicKey
+	for _, k := range keys {
+		if (header.KeyID == "" || header.KeyID == k.ID) && k.serves(alg) {
+			candidates = append(candidates, k)
+		}
+	}
+	if len(candidates) != 1 {
+		return nil, errors.New("identity: no such signing key")
+	}
+	return jws.Verify(candidates[0].Key)
+}
+
+// claims are what kluis reads of a token. Names are matched exactly and may not
+// appear twice: go-jose's JSON sees to it.
+type claims struct {
+	Issuer      string       `json:"iss"`
+	Audience    jwt.Audience `json:"aud"`
+	Subject     string       `json:"sub"`
+	Tenant      string       `json:"tid"`
+	Object      string       `json:"oid"`
+	Application string       `json:"appid,omitempty"`
+	Authorized  string       `json:"azp,omitempty"`
+	Type        string       `json:"idtyp,omitempty"`
+	Version     string       `json:"ver,omitempty"`
+	IssuedAt    *unixTime    `json:"iat,omitempty"`
+	NotBefore   *unixTime    `json:"nbf"`
+	Expires     *unixTime    `json:"exp"`
+	ID          string       `json:"jti,omitempty"`
+	Groups      []string     `json:"groups,omitempty"`
+	Generation  int64        `json:"kluis_gen,omitempty"` // see Principal.Generation
+}
+
+// A unixTime is a NumericDate (RFC 7519 §2), in whole seconds.
+type unixTime int64
+
+// UnmarshalJSON reads a NumericDate; fractions are dropped.
+func (t *unixTime) UnmarshalJSON(b []byte) error {
+	var f float64
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	if !(f >= 0 && f < 1<<40) { // NaN included
+		return errMalformed
+	}
+	*t = unixTime(f)
+	return nil
+}
+
+func (t unixTime) time() time.Time { return time.Unix(int64(t), 0) }
+
+func parseClaims(payload []byte) (*claims, error) {
+	var c claims
+	if err := json.Unmarshal(payload, &c); err != nil {
+		return nil, errMalformed
+	}
+	return &c, nil
+}
+
+// principalType says what the token's subject is. Entra states idtyp only where
+// it was configured to; without it an application's subject is its own object.
+func (c *claims) principalType() PrincipalType {
+	switch c.Type {
+	case "app":
+		return ServicePrincipal
+	case "":
+		if c.Subject == c.Object {
+			return ServicePrincipal
+		}
+	}
+	return User
+}
+
+// sameAudience compares two audiences. A slash at the end makes no difference,
+// since clients cannot agree on it.
+func sameAudience(a, b string) bool {
+	return strings.TrimRight(a, "/") == strings.TrimRight(b, "/")
+}
