@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -130,6 +129,3 @@ func appendString(b []byte, s string) []byte {
 func printable(name string) bool {
 	return name != "" && strings.IndexFunc(name, func(r rune) bool { return r < 0x20 || r > 0x7e }) < 0
 }
-
-// micro cuts a time to what the log keeps.
-func micro(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()).UTC() }

@@ -1,0 +1,195 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/durable"
+	"github.com/kluis-io/kluis/internal/failpoint"
+)
+
+// checkpointStored: in the database, not yet outside.
+var checkpointStored = failpoint.New("audit/checkpoint/stored")
+
+// recordBatch is how many records are read at a time.
+const recordBatch = 1024
+
+// A Config is what a log is made of.
+type Config struct {
+	Store    Store
+	Signer   note.Signer   // the log's key, whose name is the log's
+	Verifier note.Verifier // of the same key
+
+	// CheckpointPath is the file outside the database that holds the newest
+	// checkpoint: best on another disk, or where another user collects it.
+	CheckpointPath string
+
+	// Interval is the longest time for which an entry stays uncovered by a
+	// checkpoint. Zero means a second; below zero there is no ticker.
+	Interval time.Duration
+
+	// Restored declares that the database was restored from a backup, so that
+	// it may be older than the checkpoint outside. The log records that.
+	Restored bool
+}
+
+// A Log is a party's open audit log. It is safe for concurrent use.
+type Log struct {
+	Config
+
+	mu        sync.Mutex // one checkpoint at a time
+	tree      *frontier  // of the newest checkpoint: what has been signed, and nothing from the database since
+	newest    Checkpoint
+	note      []byte // newest, signed
+	published bool   // newest is in the file outside, too
+
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// Open opens the log. It compares the database with the checkpoint outside it
+// and fails with [fault.Integrity] if the database lacks what was signed: it was
+// rolled back, cut or edited. Then it covers what the last run left uncovered,
+// and goes on doing so at each interval until Close.
+func Open(ctx context.Context, c Config) (*Log, error) {
+	if c.Interval == 0 {
+		c.Interval = time.Second
+	}
+	l := &Log{Config: c, done: make(chan struct{})}
+	if err := l.resume(ctx); err != nil {
+		return nil, err
+	}
+	if c.Restored {
+		e := Entry{Operation: "audit/restore", Outcome: Allowed, Resource: "/audit", Detail: map[string]string{
+			"size":   strconv.FormatInt(l.newest.Size, 10),
+			"serial": strconv.FormatInt(l.newest.Serial, 10),
+		}}
+		if err := l.Record(ctx, e); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := l.Checkpoint(ctx); err != nil {
+		return nil, err
+	}
+	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go l.tick(ctx)
+	return l, nil
+}
+
+func (l *Log) tick(ctx context.Context) {
+	defer close(l.done)
+	if l.Interval < 0 {
+		return
+	}
+	t := time.NewTicker(l.Interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if _, err := l.Checkpoint(ctx); err != nil && ctx.Err() == nil {
+				slog.ErrorContext(ctx, "audit checkpoint failed", "log", l.Signer.Name(), "error", err)
+			}
+		}
+	}
+}
+
+// Close stops the ticker and signs a last checkpoint. The store stays open.
+func (l *Log) Close() error {
+	l.stop()
+	<-l.done
+	_, err := l.Checkpoint(context.Background())
+	return err
+}
+
+// Record implements [Recorder]. Entries that arrive together share one commit.
+// It does not give up when ctx ends: a client that hangs up leaves a trace too.
+func (l *Log) Record(ctx context.Context, e Entry) error {
+	err := l.Store.Update(context.WithoutCancel(ctx), func(tx Tx) error { return tx.AppendAudit(e) })
+	if err != nil && fault.ReasonOf(err) != fault.AuditFailed {
+		err = fault.Wrap(fault.AuditFailed, err, "The audit entry could not be made durable, so nothing was done.")
+	}
+	return err
+}
+
+// Checkpoint signs the tree as it is, stores the note in the database and then
+// outside it, and returns it. Nothing is signed if nothing was added. What it
+// signs is computed from the entries themselves on top of what it signed last,
+// never from hashes in the database.
+func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := *l.tree
+	if err := l.Store.View(ctx, func(tx Tx) error { return grow(&next, tx) }); err != nil {
+		return l.newest, err
+	}
+	if next.size > l.newest.Size {
+		c := Checkpoint{Origin: l.Signer.Name(), Size: next.size, Root: next.root(), Serial: l.newest.Serial + 1}
+		signed, err := c.sign(l.Signer)
+		if err != nil {
+			return l.newest, err
+		}
+		if err := l.Store.Update(ctx, func(tx Tx) error { return store(tx, c, signed) }); err != nil {
+			return l.newest, err
+		}
+		l.tree, l.newest, l.note, l.published = &next, c, signed, false
+	}
+	if !l.published {
+		if err := checkpointStored.Hit(); err != nil {
+			return l.newest, err
+		}
+		if err := durable.WriteFile(l.CheckpointPath, l.note, 0o644); err != nil {
+			return l.newest, fmt.Errorf("audit checkpoint outside the database: %w", err)
+		}
+		l.published = true
+	}
+	return l.newest, nil
+}
+
+// grow adds the records from the tree's size on.
+func grow(f *frontier, tx Tx) error {
+	for {
+		records, err := tx.AuditRecords(f.size, recordBatch)
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			if r.Sequence != f.size {
+				return damaged(nil, fmt.Sprintf("Entry %d of the audit log is missing.", f.size))
+			}
+			f.append(tlog.RecordHash(r.Body))
+		}
+		if len(records) < recordBatch {
+			return nil
+		}
+	}
+}
+
+// store adds a checkpoint and drops those that need not be kept beside it.
+func store(tx Tx, c Checkpoint, signed []byte) error {
+	if err := tx.PutAuditCheckpoint(StoredCheckpoint{Serial: c.Serial, Note: signed}); err != nil {
+		return err
+	}
+	all, err := tx.AuditCheckpoints()
+	if err != nil {
+		return err
+	}
+	for _, old := range all {
+		// Only what the rule drops now: an odd one stays for Verify to find.
+		if retained(old.Serial, c.Serial-1) && !retained(old.Serial, c.Serial) {
+			if err := tx.DeleteAuditCheckpoint(old.Serial); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
