@@ -1,0 +1,299 @@
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/envelope"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/failpoint"
+)
+
+// TokenLife is how long a token of the embedded issuer lives.
+const TokenLife = time.Hour
+
+var afterRotate = failpoint.New("identity/rotate-signing-key/after-commit")
+
+// An IssuerConfig is what an [Issuer] needs to know.
+type IssuerConfig struct {
+	Base      string        // https origin of the authority, without a slash at the end
+	Instance  string        // id of the installation: signing keys are bound to it
+	Root      *envelope.Key // seals the signing keys; derived from the party's root for this only
+	Audiences []string      // what tokens may be asked for, in the form that they will state
+}
+
+// An Issuer hands out tokens to the principals of a [Directory]: OAuth 2.0 client
+// credentials (RFC 6749 §4.4) and managed identities. It is safe for concurrent
+// use and starts no goroutine.
+type Issuer struct {
+	directory *Directory
+	config    IssuerConfig
+	ring      *keyring
+}
+
+// NewIssuer opens the issuer of a directory, and makes its first signing key if
+// it has none.
+func NewIssuer(ctx context.Context, d *Directory, c IssuerConfig) (*Issuer, error) {
+	i := &Issuer{directory: d, config: c, ring: &keyring{
+		store: d.store, root: c.Root, bind: envelope.NewContext("kluis/v1/issuer-signing-key", c.Instance),
+	}}
+	keys, err := i.ring.current(ctx, d.now(), "")
+	if err != nil || len(keys) > 0 {
+		return i, err
+	}
+	first, err := i.ring.generate(d.time())
+	if err != nil {
+		return nil, err
+	}
+	err = d.store.Update(ctx, func(tx Tx) error {
+		if there, err := tx.SigningKeys(); err != nil || len(there) > 0 {
+			return err // another replica was faster
+		}
+		if err := tx.PutSigningKey(first); err != nil {
+			return err
+		}
+		return appendAudit(tx, audit.Entry{
+			Operation: "identity/signingkeys/create", Outcome: audit.Allowed, Resource: "/signingkeys/" + first.ID,
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	i.ring.forget()
+	_, err = i.ring.current(ctx, d.now(), "")
+	return i, err
+}
+
+// Name returns the issuer's name for a tenant: iss in its tokens.
+func (i *Issuer) Name(tenant TenantID) string { return i.config.Base + "/" + string(tenant) + "/v2.0" }
+
+// Trust returns what a verifier in the same process needs to accept this issuer's
+// tokens for a tenant.
+func (i *Issuer) Trust(tenant TenantID) TrustedIssuer {
+	return TrustedIssuer{Issuer: i.Name(tenant), Tenant: tenant, Keys: i, Standing: i.directory}
+}
+
+// Keys implements [KeySource].
+func (i *Issuer) Keys(ctx context.Context, kid string) ([]PublicKey, error) {
+	keys, err := i.ring.current(ctx, i.directory.now(), kid)
+	if err != nil {
+		return nil, err
+	}
+	public := make([]PublicKey, len(keys))
+	for n, k := range keys {
+		public[n] = PublicKey{ID: k.id, Algorithm: jose.RS256, Key: &k.key.PublicKey}
+	}
+	return public, nil
+}
+
+// KeySet returns the public keys as a JSON Web Key Set (RFC 7517).
+func (i *Issuer) KeySet(ctx context.Context) ([]byte, error) {
+	keys, err := i.Keys(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	var set jose.JSONWebKeySet
+	for _, k := range keys {
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.Key, KeyID: k.ID, Algorithm: string(k.Algorithm), Use: "sig"})
+	}
+	return json.Marshal(set)
+}
+
+// HasTenant fails with [fault.TenantNotFound] unless the directory has the
+// tenant.
+func (i *Issuer) HasTenant(ctx context.Context, t TenantID) error {
+	return i.directory.store.View(ctx, func(tx Tx) error {
+		_, err := tx.DirectoryTenant(t)
+		return err
+	})
+}
+
+// RotateSigningKey makes a new key, which signs from now on. The old one is
+// published until the last token that it signed has ended.
+func (i *Issuer) RotateSigningKey(ctx context.Context, caller Caller) error {
+	d := i.directory
+	next, err := i.ring.generate(d.time())
+	if err != nil {
+		return err
+	}
+	entry := caller.Entry("identity/signingkeys/rotate", "/signingkeys/"+next.ID)
+	err = d.act(ctx, caller, entry, func(tx Tx) error {
+		if err := tx.PutSigningKey(next); err != nil {
+			return err
+		}
+		if err := tx.DeleteSigningKeys(next.Created); err != nil {
+			return err
+		}
+		// Another replica may go on signing with the old one until it looks again.
+		return tx.RetireSigningKeys(next.ID, next.Created.Add(reloadTime+TokenLife+Skew))
+	})
+	if err != nil {
+		return err
+	}
+	i.ring.forget()
+	return afterRotate.Hit()
+}
+
+// A TokenRequest asks for a token by client credentials.
+type TokenRequest struct {
+	Tenant TenantID
+	Client string // client id
+	Secret string
+	Scope  string // scopes, separated by spaces; exactly one ends in "/.default"
+	From   Caller // what is known of the request: its ids and address
+}
+
+// A Token is what the issuer hands out.
+type Token struct {
+	Text     string // a JWT, signed with RS256
+	Audience string
+	Expires  time.Time
+	Life     time.Duration
+}
+
+var errInvalidClient = fault.New(fault.InvalidClient, "The client is unknown, or its secret is wrong.")
+
+// ClientCredentials gives a token to a client that knows its secret. An unknown
+// client and a wrong secret cost the same and fail alike, with
+// [fault.InvalidClient]; an unknown audience with [fault.InvalidScope].
+func (i *Issuer) ClientCredentials(ctx context.Context, r TokenRequest) (Token, error) {
+	return i.issue(ctx, r, "identity/tokens/issue", func(p Principal, secrets []StoredSecret, now time.Time) error {
+		if !matches(r.Secret, secrets, now) {
+			return errInvalidClient
+		}
+		return nil
+	})
+}
+
+func (i *Issuer) issue(ctx context.Context, r TokenRequest, operation string, authenticate func(Principal, []StoredSecret, time.Time) error) (Token, error) {
+	d := i.directory
+	client, wellFormed := parseUUID(r.Client)
+	from := r.From
+	from.Tenant = r.Tenant
+	from.Application = client
+	entry := from.Entry(operation, "/tenants/"+string(r.Tenant)+"/tokens")
+
+	now := d.now()
+	p, secrets, err := i.client(ctx, r.Tenant, client)
+	if err == nil {
+		err = authenticate(p, secrets, now)
+	}
+	if err == nil && (!wellFormed || p.ID == "") {
+		err = errInvalidClient
+	}
+	if err == nil && !p.Enabled {
+		err = fault.New(fault.InvalidClient, "The principal is disabled.")
+	}
+	audience := ""
+	if err == nil {
+		audience, err = i.audience(r.Scope)
+	}
+	if err != nil {
+		return Token{}, d.refuse(ctx, entry, err)
+	}
+	entry.Principal = string(p.ID)
+	token, id, err := i.sign(ctx, p, audience, now)
+	if err != nil {
+		return Token{}, d.refuse(ctx, entry, err)
+	}
+	entry.Detail = map[string]string{"token": id, "audience": audience}
+	if err := record(ctx, d.recorder, entry); err != nil {
+		return Token{}, err
+	}
+	return token, nil
+}
+
+// client reads a client and its secrets. For one that is unknown it asks the same
+// questions, and returns nothing.
+func (i *Issuer) client(ctx context.Context, tenant TenantID, client string) (p Principal, secrets []StoredSecret, err error) {
+	err = i.directory.store.View(ctx, func(tx Tx) error {
+		if _, err := tx.DirectoryTenant(tenant); err != nil {
+			return err
+		}
+		if client == "" {
+			client = "-"
+		}
+		found, err := tx.Principals(tenant, Filter{Application: client}, 1)
+		if err != nil {
+			return err
+		}
+		if len(found) == 1 {
+			p = found[0]
+		}
+		secrets, err = tx.ClientSecrets(tenant, p.ID)
+		return err
+	})
+	return p, secrets, err
+}
+
+// audience returns the registered audience that the scopes name. Scopes that
+// OpenID Connect defines are for users, and clients send them regardless.
+func (i *Issuer) audience(scope string) (string, error) {
+	var asked string
+	for s := range strings.FieldsSeq(scope) {
+		switch s {
+		case "openid", "offline_access", "profile", "email":
+			continue
+		}
+		resource, ok := strings.CutSuffix(s, "/.default")
+		if !ok || asked != "" {
+			return "", fault.New(fault.InvalidScope, "The scope is not one audience followed by /.default.")
+		}
+		asked = resource
+	}
+	for _, a := range i.config.Audiences {
+		if asked != "" && sameAudience(a, asked) {
+			return a, nil
+		}
+	}
+	return "", fault.New(fault.InvalidScope, "The audience is not one that this issuer serves.").
+		WithMend("Ask for the vault, Fabric, storage, management or Graph address of this installation, followed by /.default.")
+}
+
+func (i *Issuer) sign(ctx context.Context, p Principal, audience string, now time.Time) (Token, string, error) {
+	keys, err := i.ring.current(ctx, now, "")
+	if err != nil {
+		return Token{}, "", err
+	}
+	signing := slices.IndexFunc(keys, func(k signingKey) bool { return k.end.IsZero() })
+	if signing < 0 {
+		return Token{}, "", fault.New(fault.Internal, "The issuer has no signing key.")
+	}
+	at := now.Truncate(time.Second)
+	id := newUUID()
+	body, err := json.Marshal(struct {
+		Issuer      string      `json:"iss"`
+		Audience    string      `json:"aud"`
+		Subject     PrincipalID `json:"sub"`
+		Tenant      TenantID    `json:"tid"`
+		Object      PrincipalID `json:"oid"`
+		Application string      `json:"appid"`
+		Authorized  string      `json:"azp"`
+		Type        string      `json:"idtyp"`
+		Version     string      `json:"ver"`
+		IssuedAt    int64       `json:"iat"`
+		NotBefore   int64       `json:"nbf"`
+		Expires     int64       `json:"exp"`
+		ID          string      `json:"jti"`
+		Generation  int64       `json:"kluis_gen"`
+	}{
+		i.Name(p.Tenant), audience, p.ID, p.Tenant, p.ID, p.Application, p.Application, "app", "2.0",
+		at.Unix(), at.Unix(), at.Add(TokenLife).Unix(), id, p.Generation,
+	})
+	if err != nil {
+		return Token{}, "", err
+	}
+	jws, err := keys[signing].signer.Sign(body)
+	if err != nil {
+		return Token{}, "", fmt.Errorf("identity: sign: %w", err)
+	}
+	text, err := jws.CompactSerialize()
+	return Token{Text: text, Audience: audience, Expires: at.Add(TokenLife), Life: TokenLife}, id, err
+}

@@ -1,0 +1,68 @@
+package identity
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/kluis-io/kluis/fault"
+)
+
+// standingTime is how old the memory of who is enabled may be: it bounds how long
+// another replica's disabling goes unseen. Our own is seen at once.
+const standingTime = 500 * time.Millisecond
+
+// A standing remembers the generation of every enabled principal, so that asking
+// on each request costs no query.
+type standing struct {
+	mu          sync.Mutex
+	known       bool
+	asked       time.Time
+	changes     int64
+	generations map[TenantID]map[PrincipalID]int64
+}
+
+// forget makes the next question read the database.
+func (s *standing) forget() {
+	s.mu.Lock()
+	s.known = false
+	s.mu.Unlock()
+}
+
+// Stands implements [Standing] for tokens of the embedded issuer: the principal
+// exists, is enabled, and nothing has voided its tokens since.
+func (d *Directory) Stands(ctx context.Context, t IssuedToken) error {
+	s := &d.standing
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := d.now(); !s.known || now.Sub(s.asked) >= standingTime || now.Before(s.asked) {
+		if err := d.refresh(ctx, s); err != nil {
+			return fault.Wrap(fault.Unavailable, err, "The directory does not answer.")
+		}
+		s.known, s.asked = true, now
+	}
+	if g, ok := s.generations[t.Tenant][t.Principal]; !ok || g != t.Generation {
+		return fault.New(fault.Unauthenticated, "The principal is disabled, or its credentials have changed since.")
+	}
+	return nil
+}
+
+// refresh is called with s locked, so that one query serves all who wait.
+func (d *Directory) refresh(ctx context.Context, s *standing) error {
+	// One client that hangs up must not fail the others.
+	return d.store.View(context.WithoutCancel(ctx), func(tx Tx) error {
+		changes, err := tx.PrincipalChanges()
+		if err != nil {
+			return err
+		}
+		if s.generations != nil && changes == s.changes {
+			return nil
+		}
+		generations, err := tx.PrincipalGenerations()
+		if err != nil {
+			return err
+		}
+		s.changes, s.generations = changes, generations
+		return nil
+	})
+}
