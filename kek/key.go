@@ -143,14 +143,16 @@ func wrapping(j *azkeys.JSONWebKey) (int, Algorithm, Fingerprint) {
 		if size%8 != 0 || !RSAOAEP256.wraps(size/8) || !sound {
 			return size, "", Fingerprint{}
 		}
-		return size, RSAOAEP256, thumbprint(j.N, j.E)
+		return size, RSAOAEP256, FingerprintOf(j.N, j.E)
 	case azkeys.KeyTypeOctHSM:
 		return 0, A256KW, Fingerprint{}
 	}
 	return 0, "", Fingerprint{}
 }
 
-func thumbprint(n, e []byte) Fingerprint {
+// FingerprintOf returns the fingerprint of an RSA public key, given its modulus and
+// exponent as big-endian bytes.
+func FingerprintOf(n, e []byte) Fingerprint {
 	b64 := func(b []byte) string { return base64.RawURLEncoding.EncodeToString(bytes.TrimLeft(b, "\x00")) }
 	return sha256.Sum256(fmt.Appendf(nil, `{"e":%q,"kty":"RSA","n":%q}`, b64(e), b64(n)))
 }
