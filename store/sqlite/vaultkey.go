@@ -1,0 +1,123 @@
+package sqlite
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/vault"
+)
+
+const vaultKeyColumns = `id, vault, name, current, created, deleted, purge_at`
+
+func scanVaultKey(scan func(...any) error) (k vault.Key, err error) {
+	var created, deleted, purgeAt int64
+	err = scan((*string)(&k.ID), (*string)(&k.Vault), (*string)(&k.Name), (*string)(&k.Current), &created, &deleted, &purgeAt)
+	k.Created, k.Deleted, k.PurgeAt = fromMicros(created), fromMicros(deleted), fromMicros(purgeAt)
+	return k, err
+}
+
+func (t *tx) vaultKeysWhere(where string, args ...any) (all []vault.Key, err error) {
+	err = t.rows(`SELECT `+vaultKeyColumns+` FROM vault_key WHERE `+where, args, func(scan func(...any) error) error {
+		k, err := scanVaultKey(scan)
+		all = append(all, k)
+		return err
+	})
+	return all, err
+}
+
+func (t *tx) VaultKey(id vault.ID, name vault.KeyName) (vault.Key, error) {
+	k, err := scanVaultKey(func(into ...any) error {
+		return t.row(`SELECT `+vaultKeyColumns+` FROM vault_key WHERE vault = $1 AND name_key = $2`,
+			[]any{string(id), name.Key()}, into...)
+	})
+	return k, found(err, fault.KeyNotFound)
+}
+
+func (t *tx) VaultKeys(id vault.ID, deleted bool, after string, limit int) ([]vault.Key, error) {
+	where := `vault = $1 AND name_key > $2 AND deleted = 0 ORDER BY name_key LIMIT $3`
+	if deleted {
+		where = `vault = $1 AND name_key > $2 AND deleted > 0 ORDER BY name_key LIMIT $3`
+	}
+	return t.vaultKeysWhere(where, string(id), after, limit)
+}
+
+func (t *tx) PutVaultKey(k vault.Key) error {
+	_, err := t.exec(`INSERT INTO vault_key (id, vault, name_key, name, current, created, deleted, purge_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET
+		current = excluded.current, deleted = excluded.deleted, purge_at = excluded.purge_at`,
+		string(k.ID), string(k.Vault), k.Name.Key(), string(k.Name), string(k.Current),
+		micros(k.Created), micros(k.Deleted), micros(k.PurgeAt))
+	return err
+}
+
+func (t *tx) DropVaultKey(id vault.KeyID) error {
+	_, err := t.exec(`DELETE FROM vault_key WHERE id = $1`, string(id))
+	return err
+}
+
+func (t *tx) DueVaultKeys(by time.Time, limit int) ([]vault.Key, error) {
+	return t.vaultKeysWhere(`purge_at > 0 AND purge_at <= $1 ORDER BY purge_at LIMIT $2`, micros(by), limit)
+}
+
+const vaultVersionColumns = `key, version, ordinal, type, bits, public, operations, enabled, not_before, expires, created, updated, tags`
+
+func scanVaultVersion(scan func(...any) error) (v vault.KeyVersion, err error) {
+	var operations, tags string
+	var notBefore, expires, created, updated int64
+	err = scan((*string)(&v.Key), (*string)(&v.Version), &v.Ordinal, (*string)(&v.Type), &v.Bits, &v.Public, &operations,
+		&v.Enabled, &notBefore, &expires, &created, &updated, &tags)
+	if err != nil {
+		return v, err
+	}
+	v.NotBefore, v.Expires, v.Created, v.Updated = fromMicros(notBefore), fromMicros(expires), fromMicros(created), fromMicros(updated)
+	return v, errors.Join(json.Unmarshal([]byte(operations), &v.Operations), json.Unmarshal([]byte(tags), &v.Tags))
+}
+
+func (t *tx) VaultKeyVersion(key vault.KeyID, version vault.Version) (vault.KeyVersion, error) {
+	v, err := scanVaultVersion(func(into ...any) error {
+		return t.row(`SELECT `+vaultVersionColumns+` FROM vault_key_version WHERE key = $1 AND version = $2`,
+			[]any{string(key), string(version)}, into...)
+	})
+	return v, found(err, fault.KeyNotFound)
+}
+
+func (t *tx) VaultKeyVersions(key vault.KeyID, after, limit int) (all []vault.KeyVersion, err error) {
+	err = t.rows(`SELECT `+vaultVersionColumns+` FROM vault_key_version WHERE key = $1 AND ordinal > $2 ORDER BY ordinal LIMIT $3`,
+		[]any{string(key), after, limit}, func(scan func(...any) error) error {
+			v, err := scanVaultVersion(scan)
+			all = append(all, v)
+			return err
+		})
+	return all, err
+}
+
+func (t *tx) AddVaultKeyVersion(v vault.KeyVersion, sealed []byte) error {
+	_, err := t.exec(`INSERT INTO vault_key_version (`+vaultVersionColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		string(v.Key), string(v.Version), v.Ordinal, string(v.Type), v.Bits, v.Public, jsonColumn(v.Operations),
+		flag(v.Enabled), micros(v.NotBefore), micros(v.Expires), micros(v.Created), micros(v.Updated), jsonColumn(v.Tags))
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO vault_key_private (key, version, sealed) VALUES ($1, $2, $3)`,
+		string(v.Key), string(v.Version), sealed)
+	return err
+}
+
+func (t *tx) SetVaultKeyVersion(v vault.KeyVersion) error {
+	n, err := t.exec(`UPDATE vault_key_version SET operations = $3, enabled = $4, not_before = $5, expires = $6, updated = $7, tags = $8
+		WHERE key = $1 AND version = $2`,
+		string(v.Key), string(v.Version), jsonColumn(v.Operations), flag(v.Enabled),
+		micros(v.NotBefore), micros(v.Expires), micros(v.Updated), jsonColumn(v.Tags))
+	if err == nil && n == 0 {
+		return &fault.Error{Reason: fault.KeyNotFound}
+	}
+	return err
+}
+
+func (t *tx) VaultKeySealed(key vault.KeyID, version vault.Version) (sealed []byte, err error) {
+	err = t.row(`SELECT sealed FROM vault_key_private WHERE key = $1 AND version = $2`, []any{string(key), string(version)}, &sealed)
+	return sealed, found(err, fault.KeyNotFound)
+}

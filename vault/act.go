@@ -1,0 +1,179 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
+)
+
+// The data actions on keys, as role definitions name them.
+const (
+	actionKeyRead    rbac.Action = "Microsoft.KeyVault/vaults/keys/read"
+	actionKeyCreate  rbac.Action = "Microsoft.KeyVault/vaults/keys/create/action"
+	actionKeyUpdate  rbac.Action = "Microsoft.KeyVault/vaults/keys/update/action"
+	actionKeyRotate  rbac.Action = "Microsoft.KeyVault/vaults/keys/rotate/action"
+	actionKeyDelete  rbac.Action = "Microsoft.KeyVault/vaults/keys/delete"
+	actionKeyRecover rbac.Action = "Microsoft.KeyVault/vaults/keys/recover/action"
+	actionKeyPurge   rbac.Action = "Microsoft.KeyVault/vaults/keys/purge/action"
+)
+
+// use says what an operation needs and what the audit log calls it.
+var use = map[Operation]struct {
+	audit  string
+	action rbac.Action
+}{
+	Encrypt:   {"KeyEncrypt", "Microsoft.KeyVault/vaults/keys/encrypt/action"},
+	Decrypt:   {"KeyDecrypt", "Microsoft.KeyVault/vaults/keys/decrypt/action"},
+	WrapKey:   {"KeyWrap", "Microsoft.KeyVault/vaults/keys/wrap/action"},
+	UnwrapKey: {"KeyUnwrap", "Microsoft.KeyVault/vaults/keys/unwrap/action"},
+}
+
+// An act is one call of one caller: what its audit entry will say, and which
+// vaults' feeds it has put something on.
+type act struct {
+	caller  identity.Caller
+	entry   audit.Entry
+	touched []ID
+}
+
+func begin(c identity.Caller, operation string, scope rbac.Scope) *act {
+	return &act{caller: c, entry: c.Entry(operation, string(scope))}
+}
+
+func (a *act) note(key, value string) {
+	if a.entry.Detail == nil {
+		a.entry.Detail = map[string]string{}
+	}
+	a.entry.Detail[key] = value
+}
+
+// read runs fn on a snapshot and records the act before it returns.
+func (v *Vaults) read(ctx context.Context, a *act, fn func(Tx) error) error {
+	if err := v.store.View(ctx, fn); err != nil {
+		return v.refused(ctx, a, err)
+	}
+	return v.record(ctx, a.entry)
+}
+
+// write runs fn in a transaction that also records the act, and wakes whoever
+// waits for the changes that it made.
+func (v *Vaults) write(ctx context.Context, a *act, fn func(Tx) error) error {
+	err := v.store.Update(ctx, func(tx Tx) error {
+		a.touched = a.touched[:0]
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return appendEntry(tx, a.entry)
+	})
+	if err != nil {
+		return v.refused(ctx, a, err)
+	}
+	v.feed.wake(a.touched...)
+	return nil
+}
+
+// refused records that the act did not happen and returns why; it returns
+// [fault.AuditFailed] if that cannot be recorded.
+func (v *Vaults) refused(ctx context.Context, a *act, err error) error {
+	if fault.ReasonOf(err) == fault.AuditFailed {
+		return err
+	}
+	if rerr := v.record(ctx, identity.Failed(a.entry, err)); rerr != nil {
+		return rerr
+	}
+	return err
+}
+
+func (v *Vaults) record(ctx context.Context, e audit.Entry) error {
+	if err := v.audit.Record(context.WithoutCancel(ctx), e); err != nil {
+		return auditFailed(err)
+	}
+	return nil
+}
+
+func appendEntry(tx Tx, e audit.Entry) error {
+	if err := tx.AppendAudit(e); err != nil {
+		return auditFailed(err)
+	}
+	return nil
+}
+
+func auditFailed(err error) error {
+	return fault.Wrap(fault.AuditFailed, err, "The operation could not be recorded, so it was not done.")
+}
+
+// changed puts a change on a vault's feed, within the transaction that makes it.
+func (v *Vaults) changed(tx Tx, a *act, c Change) error {
+	c.Time = v.clock()
+	if err := tx.AppendVaultChange(c); err != nil {
+		return err
+	}
+	newest, _, err := tx.VaultRevision(c.Vault)
+	if err != nil {
+		return err
+	}
+	if newest > feedLength {
+		if err := tx.TrimVaultChanges(c.Vault, newest-feedLength, c.Time.Add(-feedAge)); err != nil {
+			return err
+		}
+	}
+	a.touched = append(a.touched, c.Vault)
+	return nil
+}
+
+// allowed reports whether the caller may do an action at a scope that belongs to
+// a tenant, and by which assignment.
+func (v *Vaults) allowed(tx Tx, c identity.Caller, tenant identity.TenantID, action rbac.Action, data bool, scope rbac.Scope) (rbac.Assignment, bool, error) {
+	if !of(c, tenant) {
+		return rbac.Assignment{}, false, nil
+	}
+	return rbac.Check(tx, v.roles, c, action, data, scope)
+}
+
+// of reports whether the caller is somebody of the tenant.
+func of(c identity.Caller, tenant identity.TenantID) bool {
+	return c.Tenant != "" && c.Tenant == tenant && c.Principal != ""
+}
+
+// authorise is allowed, with a refusal as its error, and notes the assignment.
+func (v *Vaults) authorise(tx Tx, a *act, tenant identity.TenantID, action rbac.Action, data bool, scope rbac.Scope) error {
+	by, ok, err := v.allowed(tx, a.caller, tenant, action, data, scope)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return denied(a.caller, tenant, action, scope)
+	}
+	a.note("assignment", by.ID)
+	return nil
+}
+
+// denied says what is missing, in Azure's words. Where a vault lies is told to
+// callers of its own tenant only.
+func denied(c identity.Caller, tenant identity.TenantID, action rbac.Action, scope rbac.Scope) error {
+	if c.Tenant != tenant {
+		return fault.New(fault.Denied, "The token's tenant is not the one that the resource belongs to.").
+			WithMend("Ask for a token in the resource's own tenant.")
+	}
+	return fault.New(fault.Denied, fmt.Sprintf(
+		"Caller is not authorized to perform action on resource.\r\nCaller: appid=%s;oid=%s\r\nAction: '%s'\r\nResource: '%s'\r\nAssignment: (not found)",
+		c.Application, c.Principal, action, scope)).
+		WithMend("\r\nGive the caller a role that holds the action, at the resource or above it.")
+}
+
+// liveVault returns the vault unless it is soft-deleted or unknown.
+func liveVault(tx Tx, name Name) (Vault, error) {
+	vault, err := tx.Vault(name)
+	if err == nil && !vault.live() {
+		err = vaultNotFound(name)
+	}
+	return vault, err
+}
+
+func vaultNotFound(name Name) error {
+	return fault.New(fault.VaultNotFound, fmt.Sprintf("There is no vault named %s, or it is soft-deleted.", name)).About(string(name))
+}

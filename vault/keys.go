@@ -1,0 +1,381 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
+)
+
+// A KeySpec is what a new key, or a new version of one, is to be.
+type KeySpec struct {
+	Type KeyType
+	Bits int // 2048, 3072 or 4096; 0 stands for 2048
+	KeyUpdate
+}
+
+// A KeyUpdate is what can change of a version. What is nil stays as it is.
+type KeyUpdate struct {
+	Operations *[]Operation
+	Enabled    *bool
+	NotBefore  *time.Time // seconds
+	Expires    *time.Time // seconds
+	Tags       *map[string]string
+}
+
+// defaultOperations are a new RSA key's unless it names its own, as Azure's.
+var defaultOperations = []Operation{Encrypt, Decrypt, Sign, Verify, WrapKey, UnwrapKey}
+
+func (s *KeySpec) check() error {
+	if s.Type != RSA {
+		return fault.New(fault.NotSupported, "Only keys of type RSA are supported.")
+	}
+	switch s.Bits {
+	case 0:
+		s.Bits = 2048
+	case 2048, 3072, 4096:
+	default:
+		return fault.New(fault.InvalidArgument, "An RSA key has 2048, 3072 or 4096 bits.")
+	}
+	if s.Operations == nil {
+		s.Operations = new(slices.Clone(defaultOperations))
+	}
+	return nil
+}
+
+// apply changes a version and checks the result.
+func (u KeyUpdate) apply(k *KeyVersion) error {
+	if u.Operations != nil {
+		ops := slices.Clone(*u.Operations)
+		slices.Sort(ops)
+		for _, op := range ops {
+			if !slices.Contains(defaultOperations, op) {
+				return fault.New(fault.InvalidArgument, "key_ops holds an operation that an RSA key does not have.")
+			}
+		}
+		k.Operations = slices.Compact(ops)
+	}
+	if u.Enabled != nil {
+		k.Enabled = *u.Enabled
+	}
+	if u.NotBefore != nil {
+		k.NotBefore = u.NotBefore.UTC()
+	}
+	if u.Expires != nil {
+		k.Expires = u.Expires.UTC()
+	}
+	if !k.NotBefore.IsZero() && !k.Expires.IsZero() && !k.NotBefore.Before(k.Expires) {
+		return fault.New(fault.InvalidArgument, "nbf must lie before exp.")
+	}
+	if u.Tags != nil {
+		if err := checkTags(*u.Tags); err != nil {
+			return err
+		}
+		k.Tags = cloneTags(*u.Tags)
+	}
+	return nil
+}
+
+// CreateKey makes a key, or a new version of it if the name is in use.
+func (v *Vaults) CreateKey(ctx context.Context, c identity.Caller, vault Name, name KeyName, spec KeySpec) (Bundle, error) {
+	return v.generate(ctx, begin(c, "KeyCreate", ""), vault, name, actionKeyCreate, func(Tx, *Key) (KeySpec, error) {
+		err := spec.check()
+		return spec, err
+	})
+}
+
+// RotateKey makes a new version with the current one's type, size, operations
+// and tags.
+func (v *Vaults) RotateKey(ctx context.Context, c identity.Caller, vault Name, name KeyName) (Bundle, error) {
+	return v.generate(ctx, begin(c, "KeyRotate", ""), vault, name, actionKeyRotate, func(tx Tx, k *Key) (KeySpec, error) {
+		if k == nil {
+			return KeySpec{}, keyNotFound(name, "")
+		}
+		cur, err := tx.VaultKeyVersion(k.ID, k.Current)
+		return KeySpec{Type: cur.Type, Bits: cur.Bits, KeyUpdate: KeyUpdate{Operations: &cur.Operations, Tags: &cur.Tags}}, err
+	})
+}
+
+// generate authorises, makes the key outside any transaction, and authorises
+// again in the one that keeps it. plan says what to make of the existing key, nil
+// if the name is free.
+func (v *Vaults) generate(ctx context.Context, a *act, vaultName Name, name KeyName, action rbac.Action, plan func(Tx, *Key) (KeySpec, error)) (Bundle, error) {
+	var (
+		vault    Vault
+		existing *Key
+		spec     KeySpec
+	)
+	prepare := func(tx Tx) (err error) {
+		if vault, err = v.enter(tx, a, vaultName, name, action); err != nil {
+			return err
+		}
+		existing = nil
+		k, err := tx.VaultKey(vault.ID, name)
+		switch {
+		case err == nil && !k.Deleted.IsZero():
+			return keyDeleted(name)
+		case err == nil:
+			existing = &k
+		case fault.ReasonOf(err) != fault.KeyNotFound:
+			return err
+		}
+		if spec, err = plan(tx, existing); err != nil {
+			return err
+		}
+		return spec.apply(new(KeyVersion)) // refuse before the work
+	}
+	if err := v.store.View(ctx, prepare); err != nil {
+		return Bundle{}, v.refused(ctx, a, err)
+	}
+	ref := Ref{Vault: vault.ID, Key: KeyID(newUUID()), Version: newVersion()}
+	isNew := existing == nil
+	if !isNew {
+		ref.Key = existing.ID
+	}
+	a.note("version", string(ref.Version))
+	m, err := v.keys.Generate(ctx, ref, spec.Type, spec.Bits)
+	if err != nil {
+		return Bundle{}, v.refused(ctx, a, err)
+	}
+	var b Bundle
+	err = v.write(ctx, a, func(tx Tx) error {
+		if err := prepare(tx); err != nil {
+			return err
+		}
+		if vault.ID != ref.Vault || isNew != (existing == nil) || !isNew && existing.ID != ref.Key {
+			return fault.New(fault.Conflict, "Another request made or removed the key at the same time.").WithMend("Try again.")
+		}
+		now := v.clock()
+		k := Key{ID: ref.Key, Vault: ref.Vault, Name: name, Created: now}
+		ordinal, kind := 1, KeyCreated
+		if !isNew {
+			k, kind = *existing, KeyRotated
+			cur, err := tx.VaultKeyVersion(k.ID, k.Current)
+			if err != nil {
+				return err
+			}
+			ordinal = cur.Ordinal + 1
+		}
+		k.Current = ref.Version
+		kv := KeyVersion{
+			Key: k.ID, Version: ref.Version, Ordinal: ordinal, Type: m.Type, Bits: m.Bits, Public: m.Public,
+			Enabled: true, Created: now, Updated: now,
+		}
+		if err := spec.apply(&kv); err != nil {
+			return err
+		}
+		if err := tx.PutVaultKey(k); err != nil {
+			return err
+		}
+		if err := tx.AddVaultKeyVersion(kv, m.Sealed); err != nil {
+			return err
+		}
+		b = Bundle{Vault: vault, Key: k, Version: kv}
+		return v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Kind: kind})
+	})
+	return b, err
+}
+
+// Key returns a version of a key; the current one if version is "". It tells of a
+// disabled key too.
+func (v *Vaults) Key(ctx context.Context, c identity.Caller, vault Name, name KeyName, version Version) (Bundle, error) {
+	a := begin(c, "KeyGet", "")
+	var b Bundle
+	err := v.read(ctx, a, func(tx Tx) (err error) {
+		if b.Vault, err = v.enter(tx, a, vault, name, actionKeyRead); err != nil {
+			return err
+		}
+		b, err = find(tx, a, b.Vault, name, version)
+		return err
+	})
+	return b, err
+}
+
+// UpdateKey changes a version of a key; the current one if version is "".
+func (v *Vaults) UpdateKey(ctx context.Context, c identity.Caller, vault Name, name KeyName, version Version, u KeyUpdate) (Bundle, error) {
+	a := begin(c, "KeyUpdate", "")
+	var b Bundle
+	err := v.write(ctx, a, func(tx Tx) (err error) {
+		if b.Vault, err = v.enter(tx, a, vault, name, actionKeyUpdate); err != nil {
+			return err
+		}
+		if b, err = find(tx, a, b.Vault, name, version); err != nil {
+			return err
+		}
+		was := b.Version.Enabled
+		if err := u.apply(&b.Version); err != nil {
+			return err
+		}
+		b.Version.Updated = v.clock()
+		if err := tx.SetVaultKeyVersion(b.Version); err != nil {
+			return err
+		}
+		kind := KeyUpdated
+		switch {
+		case was && !b.Version.Enabled:
+			kind = KeyDisabled
+		case !was && b.Version.Enabled:
+			kind = KeyEnabled
+		}
+		a.note("enabled", strconv.FormatBool(b.Version.Enabled))
+		return v.changed(tx, a, Change{Vault: b.Vault.ID, Key: b.Key.Name, Kind: kind})
+	})
+	return b, err
+}
+
+// PageLimit is the most that one page of a listing holds, and what it holds if
+// the caller asks for no size.
+const PageLimit = 25
+
+// A Page is one part of a listing: what comes after a marker that the part
+// before has given; from the start if it is "".
+type Page struct {
+	After string
+	Limit int // 1 to PageLimit; 0 stands for PageLimit
+}
+
+func (p *Page) check() error {
+	if p.Limit == 0 {
+		p.Limit = PageLimit
+	}
+	if p.Limit < 1 || p.Limit > PageLimit {
+		return fault.New(fault.InvalidArgument, fmt.Sprintf("maxresults must lie between 1 and %d.", PageLimit))
+	}
+	return nil
+}
+
+// Keys lists the current versions of a vault's live keys by name, and returns the
+// marker of the next page, "" at the end.
+func (v *Vaults) Keys(ctx context.Context, c identity.Caller, vault Name, p Page) ([]Bundle, string, error) {
+	return v.list(ctx, begin(c, "KeyList", ""), vault, p, false)
+}
+
+// DeletedKeys lists the soft-deleted keys in the same way.
+func (v *Vaults) DeletedKeys(ctx context.Context, c identity.Caller, vault Name, p Page) ([]Bundle, string, error) {
+	return v.list(ctx, begin(c, "KeyListDeleted", ""), vault, p, true)
+}
+
+func (v *Vaults) list(ctx context.Context, a *act, vaultName Name, p Page, deleted bool) (all []Bundle, next string, err error) {
+	err = v.read(ctx, a, func(tx Tx) error {
+		vault, err := v.enter(tx, a, vaultName, "", actionKeyRead)
+		if err != nil {
+			return err
+		}
+		if err := p.check(); err != nil {
+			return err
+		}
+		keys, err := tx.VaultKeys(vault.ID, deleted, p.After, p.Limit+1)
+		if err != nil {
+			return err
+		}
+		if len(keys) > p.Limit {
+			keys = keys[:p.Limit]
+			next = keys[p.Limit-1].Name.Key()
+		}
+		for _, k := range keys {
+			kv, err := tx.VaultKeyVersion(k.ID, k.Current)
+			if err != nil {
+				return err
+			}
+			all = append(all, Bundle{Vault: vault, Key: k, Version: kv})
+		}
+		return nil
+	})
+	return all, next, err
+}
+
+// KeyVersions lists a live key's versions in the order of their creation.
+func (v *Vaults) KeyVersions(ctx context.Context, c identity.Caller, vaultName Name, name KeyName, p Page) (all []Bundle, next string, err error) {
+	a := begin(c, "KeyListVersions", "")
+	err = v.read(ctx, a, func(tx Tx) error {
+		vault, err := v.enter(tx, a, vaultName, name, actionKeyRead)
+		if err != nil {
+			return err
+		}
+		if err := p.check(); err != nil {
+			return err
+		}
+		after := 0
+		if p.After != "" {
+			if after, err = strconv.Atoi(p.After); err != nil {
+				return fault.New(fault.InvalidArgument, "$skiptoken is not one of this listing.")
+			}
+		}
+		k, err := liveKey(tx, vault, name)
+		if err != nil {
+			return err
+		}
+		versions, err := tx.VaultKeyVersions(k.ID, after, p.Limit+1)
+		if err != nil {
+			return err
+		}
+		if len(versions) > p.Limit {
+			versions = versions[:p.Limit]
+			next = strconv.Itoa(versions[p.Limit-1].Ordinal)
+		}
+		for _, kv := range versions {
+			all = append(all, Bundle{Vault: vault, Key: k, Version: kv})
+		}
+		return nil
+	})
+	return all, next, err
+}
+
+// enter finds the vault and authorises a data action at it, or at one of its keys
+// if a name is given: before anything is learnt about the key.
+func (v *Vaults) enter(tx Tx, a *act, vaultName Name, name KeyName, action rbac.Action) (Vault, error) {
+	vault, err := liveVault(tx, vaultName)
+	if err != nil {
+		return Vault{}, err
+	}
+	scope := vault.Scope()
+	if name != "" {
+		scope = vault.KeyScope(name)
+	}
+	a.entry.Resource = string(scope)
+	a.note("vault", string(vault.ID))
+	return vault, v.authorise(tx, a, vault.Tenant, action, true, scope)
+}
+
+// find returns a version of a live key, the current one if version is "".
+func find(tx Tx, a *act, vault Vault, name KeyName, version Version) (Bundle, error) {
+	k, err := liveKey(tx, vault, name)
+	if err != nil {
+		return Bundle{}, err
+	}
+	if version == "" {
+		version = k.Current
+	}
+	a.note("version", string(version))
+	kv, err := tx.VaultKeyVersion(k.ID, version)
+	if fault.ReasonOf(err) == fault.KeyNotFound {
+		err = keyNotFound(name, version)
+	}
+	return Bundle{Vault: vault, Key: k, Version: kv}, err
+}
+
+func liveKey(tx Tx, vault Vault, name KeyName) (Key, error) {
+	k, err := tx.VaultKey(vault.ID, name)
+	if err == nil && !k.Deleted.IsZero() || fault.ReasonOf(err) == fault.KeyNotFound {
+		err = keyNotFound(name, "")
+	}
+	return k, err
+}
+
+func keyNotFound(name KeyName, version Version) error {
+	id := string(name)
+	if version != "" {
+		id += "/" + string(version)
+	}
+	return fault.New(fault.KeyNotFound, fmt.Sprintf("A key with (name/id) %s was not found in this key vault.", id)).
+		WithMend("If you recently deleted this key you may be able to recover it using the correct recovery command.").About(id)
+}
+
+func keyDeleted(name KeyName) error {
+	return fault.New(fault.KeyDeleted, fmt.Sprintf("Key %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the key can only be recovered or purged.", name)).About(string(name))
+}

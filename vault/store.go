@@ -1,0 +1,96 @@
+package vault
+
+import (
+	"context"
+	"time"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
+)
+
+// A Store keeps the custodian's rows. View runs fn on one snapshot taken after
+// the call; Update runs it in the one writing transaction, and returns nil once
+// that is durable. A function given to Update neither waits for anything nor
+// calls View or Update.
+type Store interface {
+	View(ctx context.Context, fn func(Tx) error) error
+	Update(ctx context.Context, fn func(Tx) error) error
+}
+
+// A Tx is one transaction. Names of vaults, keys and resource groups, and ids of
+// subscriptions, are compared without case.
+type Tx interface {
+	audit.Appender
+	rbac.Tx
+
+	// VaultSubscription returns one, or [fault.SubscriptionNotFound].
+	VaultSubscription(id string) (Subscription, error)
+	// VaultSubscriptions returns a tenant's, by id.
+	VaultSubscriptions(tenant identity.TenantID) ([]Subscription, error)
+	// PutVaultSubscription adds or replaces one.
+	PutVaultSubscription(Subscription) error
+
+	// VaultGroup returns one, or [fault.ResourceGroupNotFound].
+	VaultGroup(subscription, name string) (ResourceGroup, error)
+	// VaultGroups returns a subscription's, by name.
+	VaultGroups(subscription string) ([]ResourceGroup, error)
+	// PutVaultGroup adds or replaces one.
+	PutVaultGroup(ResourceGroup) error
+	// DropVaultGroup removes one, or fails with [fault.ResourceGroupNotFound].
+	DropVaultGroup(subscription, name string) error
+
+	// Vault returns one, soft-deleted or not, or [fault.VaultNotFound].
+	Vault(name Name) (Vault, error)
+	// VaultByID is the same by id.
+	VaultByID(id ID) (Vault, error)
+	// Vaults returns all of a tenant, soft-deleted ones included, by name.
+	Vaults(tenant identity.TenantID) ([]Vault, error)
+	// PutVault adds or replaces one by its id, or fails with [fault.VaultExists]
+	// if another has its name.
+	PutVault(Vault) error
+	// DropVault removes one with its keys, private parts and changes.
+	DropVault(ID) error
+
+	// VaultKey returns one, soft-deleted or not, or [fault.KeyNotFound].
+	VaultKey(vault ID, name KeyName) (Key, error)
+	// VaultKeys returns at most limit of a vault's keys, either the live or the
+	// soft-deleted ones, by canonical name and after the given one.
+	VaultKeys(vault ID, deleted bool, after string, limit int) ([]Key, error)
+	// PutVaultKey adds or replaces one by its id.
+	PutVaultKey(Key) error
+	// DropVaultKey removes one with its versions and their private parts.
+	DropVaultKey(KeyID) error
+
+	// VaultKeyVersion returns one, or [fault.KeyNotFound].
+	VaultKeyVersion(key KeyID, version Version) (KeyVersion, error)
+	// VaultKeyVersions returns at most limit, by ordinal and after the given one.
+	VaultKeyVersions(key KeyID, after, limit int) ([]KeyVersion, error)
+	// AddVaultKeyVersion adds one with its sealed private part.
+	AddVaultKeyVersion(v KeyVersion, sealed []byte) error
+	// SetVaultKeyVersion replaces what can change of one: its operations, state,
+	// dates and tags.
+	SetVaultKeyVersion(KeyVersion) error
+	// VaultKeySealed returns a version's sealed private part, or
+	// [fault.KeyNotFound].
+	VaultKeySealed(key KeyID, version Version) ([]byte, error)
+
+	// AppendVaultChange puts a change on its vault's feed and numbers it.
+	AppendVaultChange(Change) error
+	// VaultRevision returns the number of the vault's newest change and of the
+	// newest that is no longer kept, or [fault.VaultNotFound].
+	VaultRevision(ID) (newest, dropped int64, err error)
+	// VaultChanges returns at most limit kept changes after a number, in order.
+	VaultChanges(vault ID, after int64, limit int) ([]Change, error)
+	// TrimVaultChanges drops a vault's changes up to a number and those older
+	// than a time.
+	TrimVaultChanges(vault ID, upTo int64, before time.Time) error
+
+	// DueVaultKeys returns at most limit soft-deleted keys whose retention has
+	// ended by a time.
+	DueVaultKeys(by time.Time, limit int) ([]Key, error)
+	// DueVaults returns the same of vaults.
+	DueVaults(by time.Time, limit int) ([]Vault, error)
+	// VaultIDs returns the ids of all vaults.
+	VaultIDs() ([]ID, error)
+}

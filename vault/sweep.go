@@ -1,0 +1,120 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/failpoint"
+)
+
+var afterPurge = failpoint.New("vault/sweep/after-purge")
+
+const sweepBatch = 100
+
+// Sweep purges the keys and vaults whose retention has ended by now, each in a
+// transaction of its own, and drops changes that are too old for the feed. A crash
+// in between loses nothing: the next call goes on. It is for a server to call now
+// and then.
+func (v *Vaults) Sweep(ctx context.Context, now time.Time) error {
+	return errors.Join(v.sweepKeys(ctx, now), v.sweepVaults(ctx, now), v.sweepFeeds(ctx, now))
+}
+
+func (v *Vaults) sweepKeys(ctx context.Context, now time.Time) error {
+	for {
+		var due []Key
+		err := v.store.View(ctx, func(tx Tx) (err error) {
+			due, err = tx.DueVaultKeys(now, sweepBatch)
+			return err
+		})
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		for _, k := range due {
+			a := begin(identity.Caller{}, "KeyPurge", "")
+			err := v.write(ctx, a, func(tx Tx) error {
+				vault, err := tx.VaultByID(k.Vault)
+				if err != nil {
+					return err
+				}
+				cur, err := tx.VaultKey(k.Vault, k.Name)
+				if err != nil {
+					return err
+				}
+				if cur.ID != k.ID || cur.PurgeAt.IsZero() || cur.PurgeAt.After(now) {
+					return fault.New(fault.Conflict, "The key was recovered meanwhile.")
+				}
+				a.entry.Tenant, a.entry.Resource = string(vault.Tenant), string(vault.KeyScope(k.Name))
+				a.note("vault", string(vault.ID))
+				a.note("retention", "ended")
+				return v.purgeKey(tx, a, vault, cur)
+			})
+			if r := fault.ReasonOf(err); err != nil && r != fault.Conflict && r != fault.KeyNotFound && r != fault.VaultNotFound {
+				return err
+			}
+			if err == nil {
+				v.keys.Forget(k.ID)
+			}
+			if err := afterPurge.Hit(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (v *Vaults) sweepVaults(ctx context.Context, now time.Time) error {
+	for {
+		var due []Vault
+		err := v.store.View(ctx, func(tx Tx) (err error) {
+			due, err = tx.DueVaults(now, sweepBatch)
+			return err
+		})
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		for _, vault := range due {
+			a := begin(identity.Caller{Tenant: vault.Tenant}, "VaultPurge", vault.Scope())
+			a.note("vault", string(vault.ID))
+			a.note("retention", "ended")
+			var gone []KeyID
+			err := v.write(ctx, a, func(tx Tx) error {
+				cur, err := tx.VaultByID(vault.ID)
+				if err != nil {
+					return err
+				}
+				if cur.PurgeAt.IsZero() || cur.PurgeAt.After(now) {
+					return fault.New(fault.Conflict, "The vault was recovered meanwhile.")
+				}
+				gone, err = v.purgeVault(tx, a, cur)
+				return err
+			})
+			if r := fault.ReasonOf(err); err != nil && r != fault.Conflict && r != fault.VaultNotFound {
+				return err
+			}
+			if err == nil {
+				v.forget(gone)
+			}
+		}
+	}
+}
+
+func (v *Vaults) sweepFeeds(ctx context.Context, now time.Time) error {
+	var ids []ID
+	err := v.store.View(ctx, func(tx Tx) (err error) {
+		ids, err = tx.VaultIDs()
+		return err
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	return v.store.Update(ctx, func(tx Tx) error {
+		for _, id := range ids {
+			if err := tx.TrimVaultChanges(id, 0, now.Add(-feedAge)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
