@@ -153,11 +153,8 @@ func (r *Reader) open(dst []byte) ([]byte, error) {
 		return nil, r.fail(errChunk(r.next))
 	}
 	r.lo += len(sealed)
-	switch short := len(plain) < ChunkSize; {
-	case r.next == r.last, short && r.last == toEnd:
+	if r.next == r.last || len(plain) < ChunkSize { // only a message's last chunk is short
 		r.err = io.EOF
-	case short: // the message ends before the length that we were told
-		return nil, r.fail(errTruncated(r.next))
 	}
 	r.next++
 	return plain, nil
@@ -172,6 +169,8 @@ func (r *Reader) fill(n int) error {
 	room := runChunks * sealedChunk // whole chunks, so that runs stay aligned
 	if r.buf == nil {
 		r.buf = newBuffer()
+	}
+	if r.m == nil {
 		room += HeaderSize
 	}
 	r.hi = copy(r.buf.bytes[:], r.buf.bytes[r.lo:r.hi])

@@ -83,11 +83,33 @@ func (r *ReaderAt) Range(off, n int64) *Reader {
 	start := HeaderSize + first*sealedChunk
 	stop := min(HeaderSize+(last+1)*sealedChunk, r.sealed)
 	return &Reader{
-		src:   io.NewSectionReader(r.src, start, stop-start),
+		src:   &span{src: r.src, off: start, end: stop},
 		m:     r.m,
 		next:  uint64(first),
 		last:  uint64(last),
 		skip:  int(off - first*ChunkSize),
 		limit: n,
 	}
+}
+
+// A span reads the sealed bytes from off to end. A source that ends before them
+// is truncated, and must not look like a message that ends there.
+type span struct {
+	src      io.ReaderAt
+	off, end int64
+}
+
+func (s *span) Read(p []byte) (int, error) {
+	if s.off == s.end {
+		return 0, io.EOF
+	}
+	n, err := s.src.ReadAt(p[:min(int64(len(p)), s.end-s.off)], s.off)
+	s.off += int64(n)
+	if err == io.EOF {
+		err = nil
+		if s.off < s.end {
+			err = errTruncated(uint64((s.off - HeaderSize) / sealedChunk))
+		}
+	}
+	return n, err
 }
