@@ -1,0 +1,247 @@
+// Package token speaks OAuth 2.0 and OpenID Connect for the embedded issuer, in
+// the three forms that Azure's clients know: tenant-style
+// (/{tenant}/oauth2/v2.0/token), AD FS (/adfs/oauth2/token), and the managed
+// identities of App Service.
+//
+// It knows the protocol's shapes and nothing about who may have a token: that is
+// package identity. Of OAuth's grants it offers client credentials with a secret.
+package token
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+)
+
+// An Issuer hands out tokens.
+type Issuer interface {
+	ClientCredentials(ctx context.Context, r identity.TokenRequest) (identity.Token, error)
+	KeySet(ctx context.Context) ([]byte, error)
+	HasTenant(ctx context.Context, t identity.TenantID) error
+}
+
+// maxBody bounds a token request. Client assertions, the largest thing in one,
+// stay below 16 KiB.
+const maxBody = 64 << 10
+
+// adfs is the tenant in the path of the AD FS form.
+const adfs = "adfs"
+
+// New returns the handler of an authority at the root of its host. The AD FS form
+// names no tenant and speaks for defaultTenant.
+func New(issuer Issuer, defaultTenant identity.TenantID) http.Handler {
+	return &authority{issuer: issuer, defaultTenant: defaultTenant}
+}
+
+// Serves reports whether a path belongs to the authority, for listeners that
+// share one host among protocols.
+func Serves(path string) bool {
+	_, _, ok := route(path)
+	return ok
+}
+
+type authority struct {
+	issuer        Issuer
+	defaultTenant identity.TenantID
+}
+
+// A document is what a path of the authority stands for.
+type document int
+
+const (
+	configuration document = iota
+	keySet
+	tokenEndpoint
+	instanceDiscovery
+)
+
+// documents lists the paths below a tenant.
+var documents = map[string]document{
+	"/v2.0/.well-known/openid-configuration": configuration,
+	"/.well-known/openid-configuration":      configuration,
+	"/discovery/v2.0/keys":                   keySet,
+	"/discovery/keys":                        keySet,
+	"/oauth2/v2.0/token":                     tokenEndpoint,
+	"/oauth2/token":                          tokenEndpoint,
+}
+
+// route splits a path into tenant and document. Only AD FS, a UUID, and "common"
+// for instance discovery are tenants.
+func route(path string) (tenant string, doc document, ok bool) {
+	if path == "/common/discovery/instance" {
+		return "", instanceDiscovery, true
+	}
+	tenant, rest, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if !ok {
+		return "", 0, false
+	}
+	if _, err := identity.ParseTenantID(tenant); err != nil && tenant != adfs {
+		return "", 0, false
+	}
+	doc, ok = documents["/"+rest]
+	return tenant, doc, ok
+}
+
+func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Nothing here may be kept by anybody (RFC 6749 §5.1).
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+	if err := a.serve(w, r); err != nil {
+		writeError(w, r, err)
+	}
+}
+
+func (a *authority) serve(w http.ResponseWriter, r *http.Request) error {
+	segment, doc, ok := route(r.URL.Path)
+	if !ok {
+		return fault.New(fault.NotFound, "The authority has no such address.")
+	}
+	method := http.MethodGet
+	if doc == tokenEndpoint {
+		method = http.MethodPost
+	}
+	if r.Method != method {
+		w.Header().Set("Allow", method)
+		return fault.New(fault.MethodNotAllowed, "The address takes "+method+".")
+	}
+	if doc == instanceDiscovery {
+		return a.instance(w, r)
+	}
+	tenant := a.defaultTenant
+	if segment != adfs {
+		tenant, _ = identity.ParseTenantID(segment)
+	}
+	if doc == tokenEndpoint {
+		return a.token(w, r, tenant)
+	}
+	if err := a.issuer.HasTenant(r.Context(), tenant); err != nil {
+		return err
+	}
+	if doc == configuration {
+		api.WriteJSON(w, http.StatusOK, describe(r, segment, tenant))
+		return nil
+	}
+	set, err := a.issuer.KeySet(r.Context())
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Write(set)
+	return nil
+}
+
+// origin is the authority as the client addressed it. Clients refuse metadata
+// that leads to another host than the one they asked.
+func origin(r *http.Request) string { return (&url.URL{Scheme: "https", Host: r.Host}).String() }
+
+// metadata is an OpenID provider's description of itself, as far as clients read
+// it: https://openid.net/specs/openid-connect-discovery-1_0.html
+type metadata struct {
+	Issuer                 string   `json:"issuer"`
+	AuthorizationEndpoint  string   `json:"authorization_endpoint"` // mandatory for clients, though not served yet
+	TokenEndpoint          string   `json:"token_endpoint"`
+	KeySet                 string   `json:"jwks_uri"`
+	GrantTypes             []string `json:"grant_types_supported"`
+	ResponseTypes          []string `json:"response_types_supported"`
+	SubjectTypes           []string `json:"subject_types_supported"`
+	Algorithms             []string `json:"id_token_signing_alg_values_supported"`
+	TokenEndpointAuthTypes []string `json:"token_endpoint_auth_methods_supported"`
+}
+
+func describe(r *http.Request, segment string, tenant identity.TenantID) metadata {
+	base := origin(r) + "/" + segment
+	m := metadata{
+		Issuer:                 origin(r) + "/" + string(tenant) + "/v2.0",
+		AuthorizationEndpoint:  base + "/oauth2/v2.0/authorize",
+		TokenEndpoint:          base + "/oauth2/v2.0/token",
+		KeySet:                 base + "/discovery/v2.0/keys",
+		GrantTypes:             []string{clientCredentials},
+		ResponseTypes:          []string{"token"},
+		SubjectTypes:           []string{"pairwise"},
+		Algorithms:             []string{"RS256"},
+		TokenEndpointAuthTypes: []string{"client_secret_post", "client_secret_basic"},
+	}
+	if segment == adfs { // az asks for these very addresses
+		m.Issuer = base
+		m.AuthorizationEndpoint = base + "/oauth2/authorize"
+		m.TokenEndpoint = base + "/oauth2/token"
+		m.KeySet = base + "/discovery/keys"
+	}
+	return m
+}
+
+// instance answers clients that verify the authority before they use it: it
+// vouches for itself only.
+func (a *authority) instance(w http.ResponseWriter, r *http.Request) error {
+	asked, err := url.Parse(r.URL.Query().Get("authorization_endpoint"))
+	if err != nil || asked.Host != r.Host {
+		return fault.New(fault.InvalidArgument, "This authority answers for its own host only.")
+	}
+	tenant, _, _ := strings.Cut(strings.TrimPrefix(asked.Path, "/"), "/")
+	if _, err := identity.ParseTenantID(tenant); err != nil && tenant != adfs {
+		return fault.New(fault.InvalidArgument, "The authorization_endpoint names no tenant.")
+	}
+	discovery := origin(r) + "/" + tenant + "/v2.0/.well-known/openid-configuration"
+	api.WriteJSON(w, http.StatusOK, map[string]any{
+		"api-version":               "1.1",
+		"tenant_discovery_endpoint": discovery,
+		"metadata": []map[string]any{{
+			"preferred_network": r.Host, "preferred_cache": r.Host, "aliases": []string{r.Host},
+		}},
+	})
+	return nil
+}
+
+const clientCredentials = "client_credentials"
+
+func (a *authority) token(w http.ResponseWriter, r *http.Request, tenant identity.TenantID) error {
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if err := r.ParseForm(); err != nil {
+		return fault.Wrap(fault.InvalidArgument, err, "The request body is not a form of at most 64 KiB.")
+	}
+	form := r.PostForm // never the query: addresses end up in logs
+	for _, values := range form {
+		if len(values) > 1 { // RFC 6749 §3.2
+			return fault.New(fault.InvalidArgument, "A parameter appears more than once.")
+		}
+	}
+	switch grant := form.Get("grant_type"); {
+	case grant == "":
+		return fault.New(fault.InvalidArgument, "The parameter grant_type is missing.")
+	case grant != clientCredentials:
+		return fault.New(fault.UnsupportedGrant, "This issuer offers the grant type client_credentials.")
+	case form.Has("client_assertion"):
+		return fault.New(fault.NotSupported, "This issuer does not take client assertions.").WithMend("Use a client secret.")
+	}
+	req := identity.TokenRequest{
+		Tenant: tenant,
+		Client: form.Get("client_id"),
+		Secret: form.Get("client_secret"),
+		Scope:  form.Get("scope"),
+		From:   api.Describe(r, identity.Caller{}),
+	}
+	if req.Scope == "" && form.Get("resource") != "" { // the older form of the same
+		req.Scope = form.Get("resource") + "/.default"
+	}
+	if id, secret, ok := r.BasicAuth(); ok { // RFC 6749 §2.3.1
+		if form.Has("client_secret") {
+			return fault.New(fault.InvalidArgument, "The client authenticates in two ways at once.")
+		}
+		req.Client, _ = url.QueryUnescape(id)
+		req.Secret, _ = url.QueryUnescape(secret)
+	}
+	t, err := a.issuer.ClientCredentials(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	seconds := int64(t.Life.Seconds())
+	api.WriteJSON(w, http.StatusOK, map[string]any{
+		"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": t.Text,
+	})
+	return nil
+}
