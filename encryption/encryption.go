@@ -135,6 +135,8 @@ type Link struct {
 	Generation int64 // the older
 	Under      int64 // the newer
 	Sealed     []byte
+
+	KeyIdentifier string // of the older generation; "" if it was platform-managed
 }
 
 // A KeyState says whether an item's key still seals.

@@ -35,7 +35,7 @@ func (k *Key) context(purpose string, object ...string) envelope.Context {
 func (k *Key) with(fn func(*envelope.Key) error) error {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if k.key == nil {
+	if k.key == nil || k.entry.ended.Load() != nil {
 		return k.entry.refusal()
 	}
 	return fn(k.key)
@@ -64,8 +64,8 @@ func (k *Key) Open(sealed []byte, purpose string, object ...string) (plaintext [
 // Writer returns a writer that seals a stream into dst.
 func (k *Key) Writer(dst io.Writer, purpose string, object ...string) (w *envelope.Writer, err error) {
 	err = k.with(func(key *envelope.Key) error {
-		w, err = envelope.NewWriter(dst, key, k.context(purpose, object...))
-		return err
+		w = envelope.NewWriter(dst, key, k.context(purpose, object...))
+		return nil
 	})
 	return w, err
 }

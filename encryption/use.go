@@ -19,8 +19,12 @@ type Use struct {
 // Scope returns the scope whose keys these are.
 func (u *Use) Scope() ScopeID { return u.scope }
 
-// Check reports whether the keys may still be used: nil, or the reason why not.
-func (u *Use) Check() error { return u.entry.check() }
+// Check reports whether the keys may still be used: nil, or the reason why not. It
+// also says that they are in use, so that the lease is renewed.
+func (u *Use) Check() error {
+	u.entry.touch(u.entry.ring.now())
+	return u.entry.check()
+}
 
 // Current returns the key that seals what is written to the item now.
 func (u *Use) Current(ctx context.Context, item ItemID, p Purpose) (*Key, error) {

@@ -34,6 +34,7 @@ CREATE TABLE scope_link (
     generation INTEGER NOT NULL, -- the older
     under      INTEGER NOT NULL, -- the newer
     sealed     BLOB NOT NULL,    -- the older scope key under the newer
+    key_identifier TEXT NOT NULL, -- of the older generation
     PRIMARY KEY (scope, generation)
 ) STRICT;
 

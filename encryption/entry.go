@@ -1,0 +1,307 @@
+package encryption
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kluis-io/kluis/envelope"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/kek"
+)
+
+// An entry is one scope's keys, open in memory under a lease. It lives from the
+// moment the scope key was opened until the lease is over or the vault says no;
+// after that every use of it fails, and another entry takes its place.
+//
+// A change of the scope's key does not end the entry: it gains a generation.
+type entry struct {
+	ring  *Keyring
+	scope ScopeID
+
+	lease    atomic.Pointer[kek.Lease]
+	ended    atomic.Pointer[fault.Error] // why, once it has ended
+	lastUsed atomic.Int64                // Unix nanoseconds
+	next     atomic.Int64                // when to renew again, Unix nanoseconds
+
+	mu        sync.RWMutex // guards what follows
+	row       Scope
+	sealing   Generation              // the sealing generation's row
+	share     *envelope.Key           // the customer share of that row, if a vault guards it
+	scopeKeys map[int64]*envelope.Key // by generation
+	keys      map[KeyID]*Key          // opened so far
+	currents  map[currentKey]KeyID    // the items' sealing keys
+
+	renewing sync.Mutex // one renewal at a time
+}
+
+type currentKey struct {
+	item    ItemID
+	purpose Purpose
+}
+
+// maxKeys bounds how many opened item keys one scope keeps in memory.
+const maxKeys = 20_000
+
+func (e *entry) touch(now time.Time) { e.lastUsed.Store(now.UnixNano()) }
+
+func (e *entry) check() error {
+	if err := e.ended.Load(); err != nil {
+		return err
+	}
+	if !e.lease.Load().Valid(e.ring.now()) {
+		return leaseOver(e.scope)
+	}
+	return nil
+}
+
+func leaseOver(s ScopeID) *fault.Error {
+	return fault.New(fault.KEKUnreachable, "The key lease is over and the vault has not answered.").
+		About(string(s)).WithMend("Try again shortly.")
+}
+
+// refusal says why keys of the entry are no longer there.
+func (e *entry) refusal() error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	return fault.New(fault.EncryptionChanged, "The key has been dropped from memory.").WithMend("Try again.")
+}
+
+// end makes every use of the entry fail for the reason, and forgets its keys. It
+// reports whether it was the first to end it.
+func (e *entry) end(why *fault.Error) bool {
+	if !e.ended.CompareAndSwap(nil, why) {
+		return false
+	}
+	e.lease.Load().End()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, k := range e.keys {
+		k.drop()
+	}
+	for _, k := range e.scopeKeys {
+		k.Clear()
+	}
+	e.keys, e.scopeKeys, e.currents = nil, nil, nil
+	return true
+}
+
+// takeShare hands out the customer share, which the entry then no longer holds.
+func (e *entry) takeShare() *envelope.Key {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.share
+	e.share = nil
+	return s
+}
+
+// base returns the context's fields that all keys of an item share.
+func (e *entry) base(row KeyRow) []string {
+	return []string{
+		e.ring.root.Instance(), string(e.row.Tenant), string(e.scope), string(row.Item), string(row.ID), string(row.Purpose),
+	}
+}
+
+// current returns the item's sealing key, making fresh ones first if the item's
+// are of a generation that no longer seals.
+func (e *entry) current(ctx context.Context, item ItemID, p Purpose) (*Key, error) {
+	e.mu.RLock()
+	id, ok := e.currents[currentKey{item, p}]
+	k := e.keys[id]
+	e.mu.RUnlock()
+	if ok && k != nil {
+		return k, nil
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	rows, err := e.load(ctx, item)
+	if err != nil {
+		return nil, err
+	}
+	row, ok := currentOf(rows, p)
+	if ok && e.outdated(row) {
+		if rows, err = e.refresh(ctx, item); err != nil {
+			return nil, err
+		}
+		row, ok = currentOf(rows, p)
+	}
+	if !ok {
+		return nil, noKey(item)
+	}
+	return e.opened(row, true)
+}
+
+// open returns one of the item's keys by its id.
+func (e *entry) open(ctx context.Context, item ItemID, id KeyID) (*Key, error) {
+	e.mu.RLock()
+	k := e.keys[id]
+	e.mu.RUnlock()
+	if k != nil && k.item == item {
+		return k, nil
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	rows, err := e.load(ctx, item)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if row.ID == id && row.State != Shredded {
+			return e.opened(row, false)
+		}
+	}
+	return nil, fault.New(fault.Integrity, "The key that this was sealed under is not among the item's keys.").About(string(item))
+}
+
+func currentOf(rows []KeyRow, p Purpose) (KeyRow, bool) {
+	for _, r := range rows {
+		if r.Purpose == p && r.State == Current {
+			return r, true
+		}
+	}
+	return KeyRow{}, false
+}
+
+func noKey(item ItemID) error {
+	return fault.New(fault.ItemNotFound, "The item has no key: it has been deleted.").About(string(item))
+}
+
+// outdated reports whether new data must not be sealed under the row's key: it
+// belongs to a generation before the sealing one, and that demands fresh keys.
+func (e *entry) outdated(row KeyRow) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return row.Generation < e.sealing.Number && !e.sealing.ReSealOnly
+}
+
+func (e *entry) load(ctx context.Context, item ItemID) (rows []KeyRow, err error) {
+	err = e.ring.store.View(ctx, func(tx Tx) error {
+		rows, err = tx.ItemKeys(item)
+		return err
+	})
+	return rows, err
+}
+
+// opened opens a key's row and remembers the key.
+func (e *entry) opened(row KeyRow, current bool) (*Key, error) {
+	if row.Scope != e.scope {
+		return nil, fault.New(fault.Integrity, "The item's key belongs to another workspace.").About(string(row.Item))
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.scopeKeys == nil {
+		return nil, e.refusal()
+	}
+	k := e.keys[row.ID]
+	if k == nil {
+		scopeKey := e.scopeKeys[row.Generation]
+		if scopeKey == nil {
+			return nil, fault.New(fault.EncryptionChanged, "The workspace's keys have changed meanwhile.").WithMend("Try again.")
+		}
+		raw, err := openItemKey(e.ring.root.Instance(), e.row.Tenant, row, scopeKey)
+		if err != nil {
+			return nil, err
+		}
+		if len(e.keys) >= maxKeys {
+			e.evict()
+		}
+		k = &Key{id: row.ID, item: row.Item, base: e.base(row), entry: e, key: raw}
+		e.keys[row.ID] = k
+	}
+	if current {
+		e.currents[currentKey{row.Item, row.Purpose}] = row.ID
+	}
+	return k, nil
+}
+
+// evict forgets some keys to make room. They are not dropped: somebody may be
+// using them, and they end with the entry's check all the same.
+func (e *entry) evict() {
+	n := 0
+	for id := range e.keys {
+		delete(e.keys, id)
+		if n++; n >= maxKeys/10 {
+			break
+		}
+	}
+}
+
+// forget makes the entry look up an item's sealing keys again, after they have
+// changed, and drops the keys that were retired.
+func (e *entry) forget(item ItemID, retired ...KeyID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range retired {
+		if k := e.keys[id]; k != nil {
+			k.drop()
+			delete(e.keys, id)
+		}
+	}
+	for _, p := range []Purpose{ContentKey, NamesKey} {
+		delete(e.currents, currentKey{item, p})
+	}
+}
+
+// refresh gives the item fresh keys under the sealing generation, unless somebody
+// has done so. The old ones only open from then on.
+func (e *entry) refresh(ctx context.Context, item ItemID) (rows []KeyRow, err error) {
+	err = e.ring.store.Update(ctx, func(tx Tx) error {
+		e.mu.RLock()
+		defer e.mu.RUnlock()
+		sealing := e.sealing.Number
+		scopeKey := e.scopeKeys[sealing]
+		if scopeKey == nil {
+			return e.refusal()
+		}
+		if rows, err = tx.ItemKeys(item); err != nil {
+			return err
+		}
+		if len(rows) == 0 || rows[0].State == Shredded {
+			return noKey(item)
+		}
+		if row, ok := currentOf(rows, ContentKey); ok && row.Generation >= sealing {
+			return nil
+		}
+		for _, r := range rows {
+			if r.State == Current {
+				r.State = Retiring
+				if err := tx.UpdateKey(r); err != nil {
+					return err
+				}
+			}
+		}
+		for _, r := range newItemKeys(e.ring.root.Instance(), e.row, sealing, scopeKey, item, e.ring.now()) {
+			if err := tx.InsertKey(r); err != nil {
+				return err
+			}
+		}
+		rows, err = tx.ItemKeys(item)
+		return err
+	})
+	if err == nil {
+		e.forget(item)
+	}
+	return rows, err
+}
+
+// newItem makes the keys of a new item under the sealing generation.
+func (e *entry) newItem(item ItemID, itemType string) (*ItemKeys, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	sealing := e.sealing.Number
+	scopeKey := e.scopeKeys[sealing]
+	if scopeKey == nil {
+		return nil, e.refusal()
+	}
+	return &ItemKeys{
+		Row:  Item{ID: item, Scope: e.scope, Type: itemType, Generation: sealing},
+		Keys: newItemKeys(e.ring.root.Instance(), e.row, sealing, scopeKey, item, e.ring.now()),
+	}, nil
+}

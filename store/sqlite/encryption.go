@@ -1,0 +1,327 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/fault"
+)
+
+// Encryption returns the database as package encryption's store.
+func (db *DB) Encryption() encryption.Store { return encryptionStore{db} }
+
+type encryptionStore struct{ db *DB }
+
+func (s encryptionStore) View(ctx context.Context, fn func(encryption.Tx) error) error {
+	return s.db.view(ctx, func(t *tx) error { return fn(t) })
+}
+
+func (s encryptionStore) Update(ctx context.Context, fn func(encryption.Tx) error) error {
+	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+}
+
+const scopeColumns = `id, tenant, sealing, epoch, serving, reason, detail, serving_since, serial`
+
+func scanScope(scan func(...any) error) (s encryption.Scope, err error) {
+	var since int64
+	err = scan(&s.ID, &s.Tenant, &s.Sealing, &s.Epoch, &s.Serving, &s.Reason, &s.Detail, &since, &s.Serial)
+	s.ServingSince = fromMicros(since)
+	return s, err
+}
+
+func (t *tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
+	s, err := scanScope(func(into ...any) error {
+		return t.row(`SELECT `+scopeColumns+` FROM scope WHERE id = $1`, []any{string(id)}, into...)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, fault.New(fault.WorkspaceNotFound, "There is no such workspace.").About(string(id))
+	}
+	return s, err
+}
+
+func (t *tx) Scopes() (out []encryption.Scope, err error) {
+	err = t.rows(`SELECT `+scopeColumns+` FROM scope s WHERE serving <> ''
+		OR EXISTS (SELECT 1 FROM scope_generation g WHERE g.scope = s.id AND g.mode = 'customer-managed')
+		OR EXISTS (SELECT 1 FROM scope_link l WHERE l.scope = s.id)
+		OR EXISTS (SELECT 1 FROM item_state i WHERE i.scope = s.id AND i.generation < s.sealing)
+		ORDER BY id`, nil, func(scan func(...any) error) error {
+		s, err := scanScope(scan)
+		out = append(out, s)
+		return err
+	})
+	return out, err
+}
+
+func (t *tx) InsertScope(s encryption.Scope) error {
+	_, err := t.exec(`INSERT INTO scope (`+scopeColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		string(s.ID), string(s.Tenant), s.Sealing, s.Epoch, string(s.Serving), string(s.Reason), s.Detail,
+		micros(s.ServingSince), s.Serial)
+	return err
+}
+
+func (t *tx) UpdateScope(s encryption.Scope, epoch int64) error {
+	n, err := t.exec(`UPDATE scope SET sealing = $1, epoch = $2, serving = $3, reason = $4, detail = $5,
+		serving_since = $6, serial = $7 WHERE id = $8 AND epoch = $9`,
+		s.Sealing, s.Epoch, string(s.Serving), string(s.Reason), s.Detail, micros(s.ServingSince), s.Serial,
+		string(s.ID), epoch)
+	if err == nil && n == 0 {
+		err = fault.New(fault.EncryptionChanged, "The workspace's keys have changed meanwhile.").WithMend("Try again.")
+	}
+	return err
+}
+
+func (t *tx) DeleteScope(id encryption.ScopeID) error {
+	for _, q := range []string{
+		`DELETE FROM scope_link WHERE scope = $1`, `DELETE FROM scope_version WHERE scope = $1`,
+		`DELETE FROM scope_generation WHERE scope = $1`, `DELETE FROM scope WHERE id = $1`,
+	} {
+		if _, err := t.exec(q, string(id)); err != nil {
+			return conflict(err, "The workspace still has items.")
+		}
+	}
+	return nil
+}
+
+const generationColumns = `scope, number, mode, state, root_id, algorithm, key_identifier, kid, epoch, wrapped,
+	sealed, reseal_only, created`
+
+func (t *tx) Generations(id encryption.ScopeID) (out []encryption.Generation, err error) {
+	err = t.rows(`SELECT `+generationColumns+` FROM scope_generation WHERE scope = $1 ORDER BY number DESC`,
+		[]any{string(id)}, func(scan func(...any) error) error {
+			var g encryption.Generation
+			var created int64
+			err := scan(&g.Scope, &g.Number, &g.Mode, &g.State, &g.RootID, &g.Algorithm, &g.KeyIdentifier,
+				&g.KID, &g.Epoch, &g.Wrapped, &g.Sealed, &g.ReSealOnly, &created)
+			g.Created = fromMicros(created)
+			out = append(out, g)
+			return err
+		})
+	return out, err
+}
+
+func (t *tx) InsertGeneration(g encryption.Generation) error {
+	_, err := t.exec(`INSERT INTO scope_generation (`+generationColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, generationValues(g)...)
+	return err
+}
+
+func (t *tx) PutGeneration(g encryption.Generation) error {
+	_, err := t.exec(`INSERT INTO scope_generation (`+generationColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+		ON CONFLICT (scope, number) DO UPDATE SET mode = excluded.mode, state = excluded.state,
+			root_id = excluded.root_id, algorithm = excluded.algorithm, key_identifier = excluded.key_identifier,
+			kid = excluded.kid, epoch = excluded.epoch, wrapped = excluded.wrapped, sealed = excluded.sealed,
+			reseal_only = excluded.reseal_only`, generationValues(g)...)
+	return err
+}
+
+func generationValues(g encryption.Generation) []any {
+	return []any{
+		string(g.Scope), g.Number, string(g.Mode), string(g.State), g.RootID, string(g.Algorithm), g.KeyIdentifier,
+		string(g.KID), g.Epoch, g.Wrapped, g.Sealed, g.ReSealOnly, micros(g.Created),
+	}
+}
+
+func (t *tx) DeleteGeneration(id encryption.ScopeID, number int64) error {
+	_, err := t.exec(`DELETE FROM scope_generation WHERE scope = $1 AND number = $2`, string(id), number)
+	return err
+}
+
+func (t *tx) Links(id encryption.ScopeID) (out []encryption.Link, err error) {
+	err = t.rows(`SELECT scope, generation, under, sealed, key_identifier FROM scope_link WHERE scope = $1 ORDER BY generation DESC`,
+		[]any{string(id)}, func(scan func(...any) error) error {
+			var l encryption.Link
+			err := scan(&l.Scope, &l.Generation, &l.Under, &l.Sealed, &l.KeyIdentifier)
+			out = append(out, l)
+			return err
+		})
+	return out, err
+}
+
+func (t *tx) PutLink(l encryption.Link) error {
+	_, err := t.exec(`INSERT INTO scope_link (scope, generation, under, sealed, key_identifier)
+		VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (scope, generation) DO UPDATE SET under = excluded.under, sealed = excluded.sealed`,
+		string(l.Scope), l.Generation, l.Under, l.Sealed, l.KeyIdentifier)
+	return err
+}
+
+func (t *tx) DeleteLink(id encryption.ScopeID, generation int64) error {
+	_, err := t.exec(`DELETE FROM scope_link WHERE scope = $1 AND generation = $2`, string(id), generation)
+	return err
+}
+
+func (t *tx) VersionsUsed(id encryption.ScopeID) (out []encryption.VersionUse, err error) {
+	err = t.rows(`SELECT kid, first, last FROM scope_version WHERE scope = $1 ORDER BY first DESC, kid`,
+		[]any{string(id)}, func(scan func(...any) error) error {
+			var v encryption.VersionUse
+			var first, last int64
+			err := scan(&v.KID, &first, &last)
+			v.First, v.Last = fromMicros(first), fromMicros(last)
+			out = append(out, v)
+			return err
+		})
+	return out, err
+}
+
+func (t *tx) UseVersion(id encryption.ScopeID, v encryption.VersionUse) error {
+	_, err := t.exec(`INSERT INTO scope_version (scope, kid, first, last) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (scope, kid) DO UPDATE SET last = excluded.last`,
+		string(id), v.KID, micros(v.First), micros(v.Last))
+	return err
+}
+
+const itemColumns = `item, scope, type, generation, failed, reason, detail, files, total_files, bytes, total_bytes,
+	fence, owner, until, attempt, next_run`
+
+func scanItem(scan func(...any) error) (i encryption.Item, err error) {
+	var until, next int64
+	err = scan(&i.ID, &i.Scope, &i.Type, &i.Generation, &i.Failed, &i.Reason, &i.Detail, &i.Progress.Files,
+		&i.Progress.TotalFiles, &i.Progress.Bytes, &i.Progress.TotalBytes, &i.Fence, &i.Owner, &until, &i.Attempt, &next)
+	i.Until, i.NextRun = fromMicros(until), fromMicros(next)
+	return i, err
+}
+
+func (t *tx) Item(id encryption.ItemID) (encryption.Item, error) {
+	i, err := scanItem(func(into ...any) error {
+		return t.row(`SELECT `+itemColumns+` FROM item_state WHERE item = $1`, []any{string(id)}, into...)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return i, fault.New(fault.ItemNotFound, "There is no such item.").About(string(id))
+	}
+	return i, err
+}
+
+func (t *tx) InsertItem(i encryption.Item) error {
+	_, err := t.exec(`INSERT INTO item_state (`+itemColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		string(i.ID), string(i.Scope), i.Type, i.Generation, i.Failed, string(i.Reason), i.Detail, i.Progress.Files,
+		i.Progress.TotalFiles, i.Progress.Bytes, i.Progress.TotalBytes, i.Fence, i.Owner, micros(i.Until), i.Attempt,
+		micros(i.NextRun))
+	return err
+}
+
+func (t *tx) UpdateItem(i encryption.Item, fence int64) error {
+	n, err := t.exec(`UPDATE item_state SET generation = $1, failed = $2, reason = $3, detail = $4, files = $5,
+		total_files = $6, bytes = $7, total_bytes = $8, fence = $9, owner = $10, until = $11, attempt = $12,
+		next_run = $13 WHERE item = $14 AND fence = $15`,
+		i.Generation, i.Failed, string(i.Reason), i.Detail, i.Progress.Files, i.Progress.TotalFiles, i.Progress.Bytes,
+		i.Progress.TotalBytes, i.Fence, i.Owner, micros(i.Until), i.Attempt, micros(i.NextRun), string(i.ID), fence)
+	if err == nil && n == 0 {
+		err = fault.New(fault.EncryptionChanged, "Another worker has taken this item over.")
+	}
+	return err
+}
+
+func (t *tx) ItemStates(id encryption.ScopeID) (out []encryption.Item, err error) {
+	err = t.rows(`SELECT `+itemColumns+` FROM item_state WHERE scope = $1 AND item <> $1 ORDER BY item`,
+		[]any{string(id)}, func(scan func(...any) error) error {
+			i, err := scanItem(scan)
+			out = append(out, i)
+			return err
+		})
+	return out, err
+}
+
+// behindLimit bounds how many items ItemsBehind hands out at once.
+const behindLimit = 64
+
+func (t *tx) ItemsBehind(id encryption.ScopeID, generation int64, now time.Time) (behind, failed int, next []encryption.Item, err error) {
+	err = t.row(`SELECT count(*), coalesce(sum(failed), 0) FROM item_state WHERE scope = $1 AND generation < $2`,
+		[]any{string(id), generation}, &behind, &failed)
+	if err != nil || behind == 0 {
+		return behind, failed, nil, err
+	}
+	err = t.rows(`SELECT `+itemColumns+` FROM item_state WHERE scope = $1 AND generation < $2 AND until <= $3
+		AND next_run <= $3 ORDER BY next_run, item LIMIT $4`, []any{string(id), generation, micros(now), behindLimit},
+		func(scan func(...any) error) error {
+			i, err := scanItem(scan)
+			next = append(next, i)
+			return err
+		})
+	return behind, failed, next, err
+}
+
+const keyColumns = `id, scope, item, purpose, generation, state, sealed, created`
+
+func (t *tx) ItemKeys(item encryption.ItemID) (out []encryption.KeyRow, err error) {
+	err = t.rows(`SELECT `+keyColumns+` FROM item_key WHERE item = $1 ORDER BY created, id`, []any{string(item)},
+		func(scan func(...any) error) error {
+			var k encryption.KeyRow
+			var created int64
+			err := scan(&k.ID, &k.Scope, &k.Item, &k.Purpose, &k.Generation, &k.State, &k.Sealed, &created)
+			k.Created = fromMicros(created)
+			out = append(out, k)
+			return err
+		})
+	return out, err
+}
+
+func (t *tx) KeyAlive(id encryption.KeyID) (bool, error) {
+	var state string
+	err := t.row(`SELECT state FROM item_key WHERE id = $1`, []any{string(id)}, &state)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return state != string(encryption.Shredded), err
+}
+
+func (t *tx) InsertKey(k encryption.KeyRow) error {
+	_, err := t.exec(`INSERT INTO item_key (`+keyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		string(k.ID), string(k.Scope), string(k.Item), string(k.Purpose), k.Generation, string(k.State), k.Sealed,
+		micros(k.Created))
+	if isConstraint(err) {
+		return fault.Wrap(fault.EncryptionChanged, err, "The item's keys have changed meanwhile.").WithMend("Try again.")
+	}
+	return err
+}
+
+func (t *tx) UpdateKey(k encryption.KeyRow) error {
+	_, err := t.exec(`UPDATE item_key SET generation = $1, state = $2, sealed = $3 WHERE id = $4`,
+		k.Generation, string(k.State), k.Sealed, string(k.ID))
+	return err
+}
+
+func (t *tx) DeleteKey(id encryption.KeyID) error {
+	_, err := t.exec(`DELETE FROM item_key WHERE id = $1`, string(id))
+	return conflict(err, "Something still lies under this key.")
+}
+
+func (t *tx) ShredItem(item encryption.ItemID) error {
+	_, err := t.exec(`UPDATE item_key SET state = 'shredded', sealed = NULL WHERE item = $1`, string(item))
+	return err
+}
+
+func (t *tx) DeleteItemKeys(item encryption.ItemID) error {
+	if _, err := t.exec(`DELETE FROM item_key WHERE item = $1`, string(item)); err != nil {
+		return conflict(err, "Something still lies under one of the item's keys.")
+	}
+	_, err := t.exec(`DELETE FROM item_state WHERE item = $1`, string(item))
+	return conflict(err, "The item still has keys.")
+}
+
+// conflict gives a violated constraint the reason [fault.Conflict].
+func conflict(err error, detail string) error {
+	if isConstraint(err) {
+		return fault.Wrap(fault.Conflict, err, detail)
+	}
+	return err
+}
+
+// micros and fromMicros keep times as Unix microseconds, the zero time as 0.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
