@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var mutations = flag.Int("mutations", 20_000, "how many random mutations TestRandomMutations tries")
+var mutations = flag.Int("mutations", 5_000, "how many random mutations TestRandomMutations tries")
 
 // tampered demands that no way of opening accepts sealed, that each reports an
 // integrity failure, and that nothing leaves but a beginning of plain.

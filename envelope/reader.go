@@ -112,7 +112,7 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 // Close overwrites and gives back what the Reader holds; it is needed only where
 // a Reader is dropped before its end. It does not close the source.
 func (r *Reader) Close() error {
-	if r.err == nil {
+	if r.err == nil || r.err == io.EOF { // bytes may be left that nobody has seen
 		r.err = errClosed
 	}
 	r.plain = nil

@@ -8,9 +8,8 @@ import (
 	"github.com/kluis-io/kluis/fault"
 )
 
-// A Writer seals a stream into one message. It hands its destination runs of up
-// to 256 KiB; nothing is sealed for good, and nothing opens as a whole, before
-// Close has written the last chunk.
+// A Writer seals a stream into one message, which is whole once Close has written
+// the last chunk, and never before. It hands its destination runs of 256 KiB.
 //
 // A Writer is for one goroutine.
 type Writer struct {
