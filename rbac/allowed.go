@@ -52,20 +52,6 @@ func Held(tx Tx, caller identity.Caller, scope Scope) ([]Assignment, error) {
 	return slices.DeleteFunc(all, func(a Assignment) bool { return a.Tenant != caller.Tenant }), nil
 }
 
-// Covers reports whether every assignment in others is matched by one in held: the
-// same role, at the same scope or above it. Who does not cover a principal may
-// not act on its credentials.
-func Covers(held, others []Assignment) bool {
-	for _, o := range others {
-		if !slices.ContainsFunc(held, func(h Assignment) bool {
-			return fold(string(h.Role)) == fold(string(o.Role)) && h.Scope.Contains(o.Scope)
-		}) {
-			return false
-		}
-	}
-	return true
-}
-
 func find(defs Definitions, assignments []Assignment, action Action, data bool, scope Scope, counts func(RoleDefinition) bool) (Assignment, bool) {
 	if action == "" {
 		return Assignment{}, false

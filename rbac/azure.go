@@ -27,6 +27,8 @@ const (
 )
 
 // vaultReads are the management actions that Azure gives with most vault roles.
+// In Azure "vaults/*/read" reaches "vaults/read" as well; here that is spelt out,
+// and "*" stands for characters only.
 var vaultReads = []string{
 	"Microsoft.Authorization/*/read",
 	"Microsoft.Insights/alertRules/*",
@@ -36,6 +38,7 @@ var vaultReads = []string{
 	"Microsoft.KeyVault/checkNameAvailability/read",
 	"Microsoft.KeyVault/deletedVaults/read",
 	"Microsoft.KeyVault/locations/*/read",
+	"Microsoft.KeyVault/vaults/read",
 	"Microsoft.KeyVault/vaults/*/read",
 	"Microsoft.KeyVault/operations/read",
 }
@@ -146,7 +149,7 @@ var VaultRoles = Define(
 			string(RoleAssignmentsWrite), string(RoleAssignmentsDelete), "Microsoft.Authorization/*/read",
 			"Microsoft.Resources/deployments/*", "Microsoft.Resources/subscriptions/resourceGroups/read",
 			"Microsoft.Resources/subscriptions/read", "Microsoft.Management/managementGroups/read", "Microsoft.Support/*",
-			"Microsoft.KeyVault/vaults/*/read",
+			"Microsoft.KeyVault/vaults/read", "Microsoft.KeyVault/vaults/*/read",
 		},
 		Grants: []RoleID{
 			KeyVaultAdministrator, KeyVaultReader, KeyVaultCryptoOfficer, KeyVaultCryptoServiceEncryption, KeyVaultCryptoUser,

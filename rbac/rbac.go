@@ -12,6 +12,7 @@
 package rbac
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -86,6 +87,13 @@ type Assignment struct {
 	Scope         Scope
 	Created       time.Time
 	CreatedBy     identity.PrincipalID
+}
+
+// A Store keeps a party's role assignments, for those who need nothing else of
+// that party's database.
+type Store interface {
+	View(ctx context.Context, fn func(Tx) error) error
+	Update(ctx context.Context, fn func(Tx) error) error
 }
 
 // A Tx is the part of a store's transaction that keeps role assignments.

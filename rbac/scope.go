@@ -17,8 +17,8 @@ const (
 // backslashes. One slash at the end is dropped. It fails with
 // [fault.InvalidArgument].
 func ParseScope(s string) (Scope, error) {
-	if len(s) > 1 {
-		s = strings.TrimSuffix(s, "/")
+	if short := strings.TrimSuffix(s, "/"); short != "" && short != "/" {
+		s = short
 	}
 	if !Scope(s).valid() {
 		return "", fault.New(fault.InvalidArgument, "The scope is not a well-formed path.")

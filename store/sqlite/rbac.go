@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"strings"
@@ -10,6 +11,19 @@ import (
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
 )
+
+// Roles returns the part of the database that keeps role assignments.
+func (db *DB) Roles() rbac.Store { return roleStore{db} }
+
+type roleStore struct{ db *DB }
+
+func (s roleStore) View(ctx context.Context, fn func(rbac.Tx) error) error {
+	return s.db.view(ctx, func(t *tx) error { return fn(t) })
+}
+
+func (s roleStore) Update(ctx context.Context, fn func(rbac.Tx) error) error {
+	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+}
 
 const assignmentColumns = "SELECT id, tenant, principal, principal_type, role_definition, scope, created, created_by FROM role_assignment"
 

@@ -13,4 +13,4 @@ CREATE TABLE role_assignment (
 ) STRICT;
 
 CREATE INDEX role_assignment_by_scope ON role_assignment (scope_key);
-CREATE INDEX role_assignment_by_principal ON role_assignment (principal);
+CREATE INDEX role_assignment_by_principal ON role_assignment (principal, scope_key);
