@@ -14,7 +14,7 @@
 //	{"cursor":"…","reset":false,"changes":[{"key":"name","kind":"keyDisabled"}]}
 //
 // It answers as soon as something changes that is the caller's business, or after
-// wait seconds (0 to 60, 0 if absent) with no changes. key is "" where the whole
+// wait seconds (at most 60, 0 if absent) with no changes. key is "" where the whole
 // vault, or the caller's rights in it, are meant; kinds are those of [vault.Kind].
 // Without since, or with a cursor that is no longer known, it answers at once with
 // reset true: anything may have happened, ask for all again. The answer is a hint

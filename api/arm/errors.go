@@ -1,0 +1,89 @@
+package arm
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/fault"
+)
+
+// A row is a reason in Resource Manager's words.
+type row struct {
+	status int
+	code   string
+}
+
+var (
+	internal    = row{500, "InternalServerError"}
+	unavailable = row{503, "ServiceUnavailable"}
+	conflict    = row{409, "Conflict"}
+)
+
+// rows maps every reason. Those of keys and of the platform, which management of
+// vaults does not give, are a mistake of ours if they come here.
+var rows = map[fault.Reason]row{
+	fault.Unauthenticated:     {401, "InvalidAuthenticationToken"},
+	fault.Denied:              {403, "AuthorizationFailed"},
+	fault.InvalidArgument:     {400, "BadRequest"},
+	fault.PayloadTooLarge:     {413, "RequestEntityTooLarge"},
+	fault.NotSupported:        {400, "NotSupported"},
+	fault.NotFound:            {404, "NotFound"},
+	fault.MethodNotAllowed:    {405, "MethodNotAllowed"},
+	fault.Conflict:            conflict,
+	fault.PreconditionFailed:  {412, "PreconditionFailed"},
+	fault.NotModified:         {304, "NotModified"},
+	fault.RangeNotSatisfiable: {416, "RangeNotSatisfiable"},
+	fault.Throttled:           {429, "TooManyRequests"},
+	fault.LengthRequired:      {411, "LengthRequired"},
+	fault.HashMismatch:        {400, "BadRequest"},
+
+	fault.Internal:    internal,
+	fault.Unavailable: unavailable,
+	fault.AuditFailed: unavailable,
+	fault.Integrity:   internal,
+
+	fault.RoleDefinitionNotFound: {404, "RoleDefinitionDoesNotExist"},
+	fault.RoleAssignmentNotFound: {404, "RoleAssignmentNotFound"},
+	fault.RoleAssignmentExists:   {409, "RoleAssignmentExists"},
+	fault.ResourceNotFound:       {404, "ResourceNotFound"},
+	fault.ResourceGroupNotFound:  {404, "ResourceGroupNotFound"},
+	fault.SubscriptionNotFound:   {404, "SubscriptionNotFound"},
+
+	fault.VaultNotFound:  {404, "DeletedVaultNotFound"},
+	fault.VaultExists:    {409, "VaultAlreadyExists"},
+	fault.VaultDeleted:   {409, "ConflictError"},
+	fault.PurgeProtected: {403, "DeletedVaultPurge"},
+
+	fault.KeyNotFound: internal, fault.DeletedKeyNotFound: internal, fault.KeyDeleted: internal, fault.KeyDisabled: internal,
+	fault.KeyNotYetValid: internal, fault.KeyExpired: internal, fault.KeyOperationForbidden: internal,
+	fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.TenantNotFound: internal,
+	fault.PrincipalNotFound: internal, fault.PrincipalExists: internal, fault.PrincipalProtected: internal,
+	fault.KEKRefused: internal, fault.KEKVaultGone: internal, fault.KEKTokenRefused: internal, fault.KEKUnreachable: internal,
+	fault.KEKIntegrity: internal, fault.KEKUnsuitable: internal, fault.InvalidKeyID: internal,
+	fault.WorkspaceNotFound: internal, fault.WorkspaceNameTaken: internal, fault.ItemNotFound: internal, fault.ItemNameTaken: internal,
+	fault.InvalidItemType: internal, fault.UnsupportedItemType: internal, fault.TenantSwitchDisabled: internal,
+	fault.EncryptionInProgress: internal, fault.EncryptionBlocked: internal, fault.EncryptionChanged: internal,
+	fault.CapacityNotFound: internal, fault.OperationNotFound: internal,
+	fault.PathNotFound: internal, fault.PathExists: internal, fault.PathConflict: internal, fault.ContainerNotFound: internal,
+	fault.ContainerExists: internal, fault.DirectoryNotEmpty: internal, fault.ManagedPath: internal, fault.InvalidBlockList: internal,
+	fault.InvalidBlockID: internal, fault.InvalidPath: internal, fault.InvalidPosition: internal, fault.InvalidRename: internal,
+	fault.SourceNotFound: internal, fault.LeaseHeld: internal, fault.InvalidContinuation: internal,
+}
+
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	e := fault.As(err)
+	row, ok := rows[e.Reason]
+	if !ok {
+		row = internal
+	}
+	api.LogFailure(r.Context(), "arm", err)
+	message := strings.TrimSpace(e.Public())
+	if row == internal || message == "" {
+		message = "An unexpected error occurred. The server's log has it under request " + api.RequestID(r.Context()) + "."
+	}
+	if row.status == 429 || row.status == 503 {
+		w.Header().Set("Retry-After", "1")
+	}
+	api.WriteJSON(w, row.status, map[string]any{"error": map[string]string{"code": row.code, "message": message}})
+}
