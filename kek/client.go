@@ -220,7 +220,7 @@ func (c *conn) converse(ctx context.Context, op Op, question func(context.Contex
 	state := new(call)
 	ctx = context.WithValue(ctx, callKey{}, state)
 	err := question(ctx)
-	if err != nil && state.tokenErr == nil && state.status == http.StatusUnauthorized && !state.renewed {
+	if err != nil && state.tokenErr == nil && state.status == http.StatusUnauthorized && state.shown && !state.renewed {
 		state.renew = true
 		err = question(ctx)
 	}
@@ -285,7 +285,9 @@ func (c *Client) conn(tenant, host string) (*conn, error) {
 // and looks at a challenge before the SDK may act on it.
 func (c *conn) Do(req *http.Request) (*http.Response, error) {
 	state := callOf(req.Context())
-	*state = call{renew: state.renew, renewed: state.renewed} // an earlier failure to renew a token still valid is moot
+	shown := req.Header.Get("Authorization") != ""
+	// An earlier failure to renew a token that is still valid is moot now.
+	*state = call{renew: state.renew, renewed: state.renewed, shown: shown}
 	res, err := c.client.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -301,9 +303,7 @@ func (c *conn) Do(req *http.Request) (*http.Response, error) {
 		if err := checkChallenge(res, c.tenant, c.audience); err != nil {
 			return nil, err
 		}
-		if req.Header.Get("Authorization") != "" {
-			state.renew = true // what is asked for after this must not come from a cache
-		}
+		state.renew = state.renew || shown // what is asked for after this must not come from a cache
 	}
 	return res, nil
 }

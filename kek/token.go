@@ -23,6 +23,7 @@ import (
 type call struct {
 	renew    bool // ask for a token that no cache holds
 	renewed  bool // the token shown was asked for in this call
+	shown    bool // the last request carried a token
 	status   int  // the vault's last status, 0 if none
 	header   http.Header
 	tokenErr error // why there was no token

@@ -45,6 +45,9 @@ type Issued struct {
 	Claims        string // what the client demanded of the token
 }
 
+// Secret is the platform's secret at the server's directory.
+const Secret = "correct-horse-battery"
+
 // A Server is a [Vault] on loopback behind TLS, at https://acme.vault.localhost:PORT
 // with its directory at https://login.localhost:PORT. It is honest unless
 // scripted.
@@ -125,7 +128,7 @@ func (s *Server) Credential(tenant string) (azcore.TokenCredential, error) {
 	options.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: "https://login.localhost:" + s.port() + "/"}
 	options.Retry.MaxRetries = -1
 	options.Transport = &http.Client{Transport: transport}
-	return azidentity.NewClientSecretCredential(tenant, "platform", "secret", &options)
+	return azidentity.NewClientSecretCredential(tenant, "platform", Secret, &options)
 }
 
 // Script has the next occurrences of a step answered by the given lies, one each;
