@@ -222,6 +222,44 @@ func (w *Workspaces) Items(ctx context.Context, c identity.Caller, ws encryption
 	return page, more, err
 }
 
+// ItemNames returns the display names of the workspace's items, for an answer that
+// has been authorised and recorded as a whole. It returns nil if the caller may not
+// read items or the keys cannot be used now.
+func (w *Workspaces) ItemNames(ctx context.Context, c identity.Caller, ws encryption.ScopeID) (map[encryption.ItemID]string, error) {
+	err := w.store.View(ctx, func(tx Tx) error {
+		_, err := w.permit(tx, c, rbac.ItemsRead, ws)
+		return err
+	})
+	if fault.ReasonOf(err) == fault.Denied {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	u, err := w.keys.Use(ctx, ws)
+	if err != nil {
+		return nil, unusable(err)
+	}
+	items, err := w.ItemsOf(ctx, u, ws)
+	if err != nil {
+		return nil, unusable(err)
+	}
+	names := make(map[encryption.ItemID]string, len(items))
+	for _, i := range items {
+		names[i.ID] = i.DisplayName
+	}
+	return names, nil
+}
+
+// unusable returns nil for an error that says that keys cannot be used now.
+func unusable(err error) error {
+	switch r := fault.ReasonOf(err); {
+	case r.RefusedByVault(), r == fault.KEKUnreachable, r == fault.KEKIntegrity, r == fault.EncryptionChanged:
+		return nil
+	}
+	return err
+}
+
 // opening authorises, uses the workspace's keys, and records what became of it.
 func (w *Workspaces) opening(ctx context.Context, c identity.Caller, operation, resource string, a rbac.Action, ws encryption.ScopeID, fn func(*encryption.Use) error) error {
 	err := w.store.View(ctx, func(tx Tx) error {
@@ -343,10 +381,10 @@ func (w *Workspaces) UpdateItem(ctx context.Context, c identity.Caller, ws encry
 	return item, nil
 }
 
-// DeleteItem deletes an item, without any key. It is kept, unseen, for the time of
+// DeleteItem deletes an item, of the type if that is not "", without any key. It is kept, unseen, for the time of
 // retention; if hard is set, which only an Admin may, it is shredded at once, even
 // if it was deleted before.
-func (w *Workspaces) DeleteItem(ctx context.Context, c identity.Caller, ws encryption.ScopeID, id encryption.ItemID, hard bool) error {
+func (w *Workspaces) DeleteItem(ctx context.Context, c identity.Caller, ws encryption.ScopeID, id encryption.ItemID, t ItemType, hard bool) error {
 	e := c.Entry("DeleteItem", itemResource(ws, id))
 	action := rbac.ItemsDelete
 	if hard {
@@ -361,7 +399,7 @@ func (w *Workspaces) DeleteItem(ctx context.Context, c identity.Caller, ws encry
 		if err != nil {
 			return err
 		}
-		if entry.Workspace != ws || entry.State == Creating || entry.State == Deleted && !hard {
+		if entry.Workspace != ws || entry.State == Creating || entry.State == Deleted && !hard || t != "" && entry.Type != t {
 			return errNoItem(string(id))
 		}
 		if hard {

@@ -1,0 +1,240 @@
+package fabric
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/fault"
+)
+
+// A state is an encryption status on Fabric's wire.
+type state string
+
+const (
+	disabled          state = "Disabled"
+	active            state = "Active"
+	enableInProgress  state = "EnableInProgress"
+	disableInProgress state = "DisableInProgress"
+	failed            state = "Failed"
+)
+
+type encryptionDetail struct {
+	KeyIdentifier    string `json:"keyIdentifier,omitempty"`
+	EncryptionStatus state  `json:"encryptionStatus"`
+}
+
+type encryptionAnswer struct {
+	Detail   encryptionDetail  `json:"encryptionDetail"`
+	Previous *encryptionDetail `json:"previousEncryptionDetail,omitempty"`
+	Items    []itemGroup       `json:"workspaceEncryptionItemsDetails,omitempty"`
+
+	// Ours, from here on.
+	Serving         serving   `json:"serving"`
+	KeyVersion      string    `json:"keyVersion,omitempty"`
+	Versions        []version `json:"keyVersions,omitempty"`
+	Progress        *progress `json:"progress,omitempty"`
+	ReSealOnly      bool      `json:"reSealOnly,omitempty"`
+	KillSwitchBound int64     `json:"killSwitchBoundSeconds"`
+}
+
+type itemGroup struct {
+	EncryptionStatus state           `json:"encryptionStatus"`
+	Items            []encryptedItem `json:"items"`
+}
+
+type encryptedItem struct {
+	ID          string `json:"id"`
+	DisplayName string `json:"displayName,omitempty"` // absent while it cannot be opened
+	Type        string `json:"type"`
+
+	// Ours, from here on.
+	Progress *progress    `json:"progress,omitempty"`
+	Reason   fault.Reason `json:"reason,omitempty"`
+	Detail   string       `json:"detail,omitempty"`
+}
+
+type progress struct {
+	Files      int64 `json:"files"`
+	TotalFiles int64 `json:"totalFiles"`
+	Bytes      int64 `json:"bytes"`
+	TotalBytes int64 `json:"totalBytes"`
+}
+
+// serving says whether the workspace's data can be used now.
+type serving struct {
+	State  string       `json:"state"` // Serving, Revoked or Unreachable
+	Reason fault.Reason `json:"reason,omitempty"`
+	Detail string       `json:"detail,omitempty"`
+	Since  *time.Time   `json:"since,omitempty"`
+}
+
+type version struct {
+	KID           string     `json:"kid"`
+	LiveWraps     int        `json:"liveWraps"`
+	SafeToDisable bool       `json:"safeToDisable"`
+	First         time.Time  `json:"firstUsed"`
+	Last          *time.Time `json:"lastUsed,omitempty"` // absent while it is in use
+}
+
+func toProgress(p encryption.Progress) *progress {
+	if p == (encryption.Progress{}) {
+		return nil
+	}
+	return &progress{p.Files, p.TotalFiles, p.Bytes, p.TotalBytes}
+}
+
+// overall maps the scope's state to Fabric's. It has failed once only failed items
+// are left to do.
+func overall(s encryption.Status) state {
+	switch {
+	case s.State == encryption.Active:
+		return active
+	case s.State == encryption.Disabled:
+		return disabled
+	case s.Failed > 0 && !s.InProgress():
+		return failed
+	case s.State == encryption.Disabling:
+		return disableInProgress
+	}
+	return enableInProgress
+}
+
+func itemState(s encryption.Status, i encryption.ItemStatus) state {
+	switch i.Status {
+	case encryption.ItemActive:
+		if s.Mode == encryption.PlatformManaged {
+			return disabled
+		}
+		return active
+	case encryption.ItemFailed:
+		return failed
+	}
+	if s.State == encryption.Disabling {
+		return disableInProgress
+	}
+	return enableInProgress
+}
+
+// changing reports whether items are still on their way.
+func changing(s encryption.Status) bool {
+	o := overall(s)
+	return o == enableInProgress || o == disableInProgress
+}
+
+func (c *call) getEncryption() error {
+	ws, err := c.workspace()
+	if err != nil {
+		return err
+	}
+	s, err := c.enc.Status(c.r.Context(), c.caller, ws)
+	if err != nil {
+		return err
+	}
+	names, err := c.ws.ItemNames(c.r.Context(), c.caller, ws)
+	if err != nil {
+		return err
+	}
+	if changing(s) {
+		c.w.Header().Set("Retry-After", retryAfter)
+	}
+	return c.answer(http.StatusOK, toEncryption(s, names))
+}
+
+// toEncryption returns a status on the wire; names is nil if they cannot be opened.
+func toEncryption(s encryption.Status, names map[encryption.ItemID]string) encryptionAnswer {
+	a := encryptionAnswer{
+		Detail:     encryptionDetail{s.KeyIdentifier, overall(s)},
+		Serving:    toServing(s.Scope),
+		KeyVersion: string(s.KID), ReSealOnly: s.ReSealOnly, KillSwitchBound: int64(s.Bound / time.Second),
+	}
+	if s.PreviousKeyIdentifier != "" {
+		a.Previous = &encryptionDetail{s.PreviousKeyIdentifier, active}
+		if s.Mode == encryption.PlatformManaged {
+			a.Detail.KeyIdentifier = s.PreviousKeyIdentifier // the key that is being left
+		}
+	}
+	if changing(s) || a.Detail.EncryptionStatus == failed {
+		a.Progress = toProgress(s.Progress)
+	}
+	for _, v := range s.Versions {
+		w := version{KID: string(v.KID), LiveWraps: v.LiveWraps, SafeToDisable: v.SafeToDisable, First: v.First}
+		if !v.Last.IsZero() {
+			w.Last = new(v.Last)
+		}
+		a.Versions = append(a.Versions, w)
+	}
+	if a.Detail.EncryptionStatus != disabled {
+		a.Items = groups(s, names)
+	}
+	return a
+}
+
+func toServing(s encryption.Scope) serving {
+	if s.Serving == encryption.Serves {
+		return serving{State: "Serving"}
+	}
+	v := serving{State: string(s.Serving), Reason: s.Reason, Detail: s.Detail}
+	if !s.ServingSince.IsZero() {
+		v.Since = new(s.ServingSince)
+	}
+	return v
+}
+
+// groups gathers the items by status, as Fabric tells them. An item that is done
+// and not seen any more is left out.
+func groups(s encryption.Status, names map[encryption.ItemID]string) []itemGroup {
+	byState := map[state][]encryptedItem{}
+	for _, i := range s.Items {
+		name, seen := names[i.ID]
+		st := itemState(s, i)
+		if names != nil && !seen && i.Status == encryption.ItemActive {
+			continue
+		}
+		e := encryptedItem{ID: string(i.ID), DisplayName: name, Type: i.Type, Reason: i.Reason, Detail: i.Detail}
+		if i.Status != encryption.ItemActive {
+			e.Progress = toProgress(i.Progress)
+		}
+		byState[st] = append(byState[st], e)
+	}
+	var all []itemGroup
+	for _, st := range []state{failed, enableInProgress, disableInProgress, active, disabled} {
+		if items := byState[st]; len(items) > 0 {
+			all = append(all, itemGroup{st, items})
+		}
+	}
+	return all
+}
+
+func (c *call) assignKey() error {
+	ws, err := c.workspace()
+	if err != nil {
+		return err
+	}
+	var body struct {
+		KeyIdentifier string `json:"keyIdentifier"`
+	}
+	if err := c.read(bodyLimit, &body); err != nil {
+		return err
+	}
+	if body.KeyIdentifier == "" {
+		return fault.New(fault.InvalidArgument, "The body has no keyIdentifier.")
+	}
+	if err := c.enc.Assign(c.r.Context(), c.caller, ws, body.KeyIdentifier); err != nil {
+		return err
+	}
+	c.w.Header().Set("Retry-After", retryAfter)
+	return c.done(nil)
+}
+
+func (c *call) resetKey() error {
+	ws, err := c.workspace()
+	if err != nil {
+		return err
+	}
+	if err := c.enc.Reset(c.r.Context(), c.caller, ws); err != nil {
+		return err
+	}
+	c.w.Header().Set("Retry-After", retryAfter)
+	return c.done(nil)
+}
