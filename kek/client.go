@@ -34,8 +34,8 @@ type Config struct {
 	Policy Policy
 	// Credential returns the platform's credential in a tenant. It is called once a
 	// tenant, and again when a vault turned down a token that may have come from the
-	// credential's cache: it must then return a new one. The directory's address is the
-	// credential's own business and never taken from a vault.
+	// credential's cache: it must then return a new one. It must not block. The
+	// directory's address is the credential's own business, never taken from a vault.
 	Credential func(tenant string) (azcore.TokenCredential, error)
 	// Audience returns the resource for which tokens for a vault host are asked.
 	// Nil or "" means [Policy.Audience].

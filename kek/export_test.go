@@ -1,6 +1,7 @@
 package kek
 
 import (
+	"net/http"
 	"net/netip"
 	"time"
 )
@@ -27,3 +28,7 @@ func Table() []Row {
 	}
 	return rows
 }
+
+// Via has the client's requests answered by rt, behind everything that it does to
+// replies.
+func (c *Client) Via(rt http.RoundTripper) { c.http.Transport = rt }

@@ -15,7 +15,7 @@ import (
 
 const version = "0123456789abcdef0123456789abcdef"
 
-var policy = kek.Policy{
+var allowed = kek.Policy{
 	Suffixes: append(kek.AzureSuffixes(), ".vault.localhost:8443"),
 	Hosts:    []string{"localhost:8443", "keys.example.org"},
 }
@@ -31,7 +31,7 @@ func TestParseKeyIdentifier(t *testing.T) {
 		{"https://keys.example.org/keys/k", "keys.example.org", "k", "https://keys.example.org/keys/k"},
 		{"https://c.vault.azure.net/keys/" + strings.Repeat("k", 127), "c.vault.azure.net", strings.Repeat("k", 127), "https://c.vault.azure.net/keys/" + strings.Repeat("k", 127)},
 	} {
-		id, err := kek.ParseKeyIdentifier(tc.given, policy)
+		id, err := kek.ParseKeyIdentifier(tc.given, allowed)
 		if err != nil {
 			t.Errorf("%s: %v", tc.given, err)
 			continue
@@ -39,11 +39,11 @@ func TestParseKeyIdentifier(t *testing.T) {
 		if id.String() != tc.given || id.Vault() != tc.vault || id.Name() != tc.name || id.URL() != tc.url || id.IsZero() {
 			t.Errorf("%s: String %q, Vault %q, Name %q, URL %q", tc.given, id, id.Vault(), id.Name(), id.URL())
 		}
-		again, err := kek.ParseKeyIdentifier(id.URL(), policy)
+		again, err := kek.ParseKeyIdentifier(id.URL(), allowed)
 		if err != nil || !again.Equal(id) {
 			t.Errorf("%s: canonical form gives %v, %v", tc.given, again, err)
 		}
-		kid, err := kek.ParseKID(id.URL()+"/"+version, policy)
+		kid, err := kek.ParseKID(id.URL()+"/"+version, allowed)
 		if err != nil || kid.Version() != version || kid.Key() != tc.url || kid.Vault() != tc.vault || kid.Name() != tc.name {
 			t.Errorf("%s: versioned %q, %v", tc.given, kid, err)
 		}
@@ -51,13 +51,13 @@ func TestParseKeyIdentifier(t *testing.T) {
 }
 
 func TestVersionedIdentifierIsRefusedWithTheVersionlessForm(t *testing.T) {
-	_, err := kek.ParseKeyIdentifier("https://contoso.vault.azure.net/keys/orders/"+version, policy)
+	_, err := kek.ParseKeyIdentifier("https://contoso.vault.azure.net/keys/orders/"+version, allowed)
 	if f := fault.As(err); f.Reason != fault.InvalidKeyID || !strings.Contains(f.Public(), "version") ||
 		!strings.Contains(f.Mend, "https://contoso.vault.azure.net/keys/orders,") {
 		t.Errorf("%v: %q", err, f.Public())
 	}
 	for _, s := range []string{"", "/" + version[:31], "/" + strings.ToUpper(version), "/" + version + "0", "/latest", "/" + version + "/"} {
-		if kid, err := kek.ParseKID("https://contoso.vault.azure.net/keys/orders"+s, policy); err == nil {
+		if kid, err := kek.ParseKID("https://contoso.vault.azure.net/keys/orders"+s, allowed); err == nil {
 			t.Errorf("ParseKID took %q", kid)
 		}
 	}
@@ -74,12 +74,12 @@ func TestHostileIdentifiers(t *testing.T) {
 		t.Errorf("only %d hostile identifiers", len(lines))
 	}
 	for _, s := range lines {
-		if id, err := kek.ParseKeyIdentifier(s, policy); !errors.Is(err, fault.InvalidKeyID) {
+		if id, err := kek.ParseKeyIdentifier(s, allowed); !errors.Is(err, fault.InvalidKeyID) {
 			t.Errorf("%q: %q, %v", s, id.URL(), err)
 		} else if f := fault.As(err); f.Detail == "" || f.Mend == "" {
 			t.Errorf("%q: no help in %v", s, err)
 		}
-		if kid, err := kek.ParseKID(s+"/"+version, policy); err == nil {
+		if kid, err := kek.ParseKID(s+"/"+version, allowed); err == nil {
 			t.Errorf("%q: taken with a version as %q", s, kid)
 		}
 	}
@@ -111,7 +111,7 @@ func TestAudience(t *testing.T) {
 		"acme.vault.localhost":          "",
 		"xn--bcher-kva.vault.azure.net": "",
 	} {
-		if got, ok := policy.Audience(host); got != want || ok != (want != "") {
+		if got, ok := allowed.Audience(host); got != want || ok != (want != "") {
 			t.Errorf("Audience(%q) = %q, %v; want %q", host, got, ok, want)
 		}
 	}
@@ -124,8 +124,8 @@ func FuzzParseKeyIdentifier(f *testing.F) {
 	f.Add("https://contoso.vault.azure.net/keys/orders")
 	f.Add("HTTPS://Contoso.vault.azure.net:443/keys/orders/" + version)
 	f.Fuzz(func(t *testing.T, s string) {
-		id, err := kek.ParseKeyIdentifier(s, policy)
-		kid, kidErr := kek.ParseKID(s, policy)
+		id, err := kek.ParseKeyIdentifier(s, allowed)
+		kid, kidErr := kek.ParseKID(s, allowed)
 		if err == nil && kidErr == nil {
 			t.Fatalf("%q is both versioned and versionless", s)
 		}
@@ -133,7 +133,7 @@ func FuzzParseKeyIdentifier(f *testing.F) {
 			if string(kid) != s || len(kid.Version()) != 32 {
 				t.Fatalf("%q: KID %q", s, kid)
 			}
-			id, err = kek.ParseKeyIdentifier(kid.Key(), policy)
+			id, err = kek.ParseKeyIdentifier(kid.Key(), allowed)
 		}
 		if err != nil {
 			if !errors.Is(err, fault.InvalidKeyID) {
@@ -146,7 +146,7 @@ func FuzzParseKeyIdentifier(f *testing.F) {
 		if err != nil || u.Host != id.Vault() || u.Path != "/keys/"+id.Name() || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			t.Fatalf("%q: %+v, %v", s, u, err)
 		}
-		if _, ok := policy.Audience(u.Host); !ok {
+		if _, ok := allowed.Audience(u.Host); !ok {
 			t.Fatalf("%q: host %q is not allowed", s, u.Host)
 		}
 	})
