@@ -1,0 +1,285 @@
+// Package blob speaks Azure Blob Storage's REST API over package lake, as far as
+// block blobs in a hierarchical namespace go: a container is a workspace, and a
+// blob is a file below one of its items.
+//
+// It answers what it leaves out (page and append blobs, copies, leases, snapshots,
+// tags, tiers, batches, client-provided keys) with Azure's own errors, and holds no
+// rule of its own. See
+// https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api.
+package blob
+
+import (
+	"context"
+	"encoding/xml"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/storagewire"
+	"github.com/kluis-io/kluis/lake"
+)
+
+// A Lake is what the protocol needs of [lake.Lake].
+type Lake interface {
+	ListContainers(ctx context.Context, caller identity.Caller, prefix string) ([]lake.ContainerProperties, error)
+	Container(ctx context.Context, caller identity.Caller, name string) (lake.ContainerProperties, error)
+	Stat(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.Properties, error)
+	Open(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions, r lake.Range) (*lake.Content, error)
+	Put(ctx context.Context, caller identity.Caller, p lake.Path, body io.Reader, size int64, o lake.PutOptions) (lake.Properties, error)
+	StageBlock(ctx context.Context, caller identity.Caller, p lake.Path, blockID string, body io.Reader, size int64, h lake.Hashes) (crc64 uint64, err error)
+	CommitBlocks(ctx context.Context, caller identity.Caller, p lake.Path, blocks []lake.BlockRef, o lake.PutOptions) (lake.Properties, error)
+	Blocks(ctx context.Context, caller identity.Caller, p lake.Path) (lake.BlockList, error)
+	Create(ctx context.Context, caller identity.Caller, p lake.Path, k lake.Kind, o lake.PutOptions) (lake.Properties, error)
+	List(ctx context.Context, caller identity.Caller, p lake.Path, o lake.ListOptions) (lake.Listing, error)
+	Delete(ctx context.Context, caller identity.Caller, p lake.Path, recursive bool, c lake.Conditions) error
+	SetMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.Properties, error)
+	SetHeaders(ctx context.Context, caller identity.Caller, p lake.Path, h lake.ContentHeaders, c lake.Conditions) (lake.Properties, error)
+}
+
+// New returns the handler of a Blob endpoint. The paths that it gets begin with the
+// container; an account's name before it is taken off by the caller.
+func New(l Lake, tokens api.Tokens, c storagewire.Config) http.Handler {
+	return &server{lake: l, tokens: tokens, config: c}
+}
+
+type server struct {
+	lake   Lake
+	tokens api.Tokens
+	config storagewire.Config
+}
+
+// A call is one authenticated request on its way to the lake.
+type call struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	query  storagewire.Query
+	caller identity.Caller
+	path   lake.Path // zero for the service itself
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	storagewire.Stamp(w, r)
+	if err := s.serve(w, r); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
+	q, err := storagewire.ParseQuery(r)
+	if err != nil {
+		return err
+	}
+	caller, err := s.config.Caller(r, q, s.tokens)
+	if err != nil {
+		return err
+	}
+	if err := refuse(r, q); err != nil {
+		return err
+	}
+	c := &call{w: w, r: r, query: q, caller: caller}
+	escaped := r.URL.EscapedPath()
+	if escaped == "" || escaped == "/" {
+		return s.service(c)
+	}
+	if c.path, err = lake.ParsePath(escaped); err != nil {
+		return err
+	}
+	if q["restype"] == "container" || len(c.path.Segments) == 0 {
+		return s.container(c)
+	}
+	return s.blob(c)
+}
+
+// refuse refuses what would mean something else if it were ignored.
+func refuse(r *http.Request, q storagewire.Query) error {
+	for _, name := range storagewire.KeyHeaders {
+		if r.Header.Get(name) != "" {
+			return storagewire.Coded(fault.InvalidArgument, "UnsupportedHeader",
+				"Keys that a request brings are not supported: the workspace's own key protects the data.")
+		}
+	}
+	for _, name := range []string{"snapshot", "versionid", "deletetype"} {
+		if q.Has(name) {
+			return fault.New(fault.NotSupported, "Snapshots and versions are not supported.")
+		}
+	}
+	return storagewire.Refuse(r.Header)
+}
+
+func notSupported() error { return fault.New(fault.NotSupported, "") }
+
+// service answers what is asked of the account.
+func (s *server) service(c *call) error {
+	read := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
+	switch comp, restype := c.query["comp"], c.query["restype"]; {
+	case c.r.Method == http.MethodGet && comp == "list" && restype == "":
+		return s.listContainers(c)
+	case read && comp == "properties" && restype == "account":
+		c.w.Header().Set("x-ms-sku-name", "Standard_LRS")
+		c.w.Header().Set("x-ms-account-kind", "StorageV2")
+		c.w.Header().Set("x-ms-is-hns-enabled", "true")
+		c.w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	return notSupported()
+}
+
+// container answers what is asked of a container.
+func (s *server) container(c *call) error {
+	if len(c.path.Segments) > 0 {
+		return fault.New(fault.InvalidPath, "The path of a container has one segment.")
+	}
+	comp := c.query["comp"]
+	switch c.r.Method {
+	case http.MethodGet, http.MethodHead:
+		switch {
+		case comp == "" || comp == "metadata":
+			return s.containerProperties(c)
+		case comp == "list" && c.r.Method == http.MethodGet:
+			return s.listBlobs(c)
+		}
+	case http.MethodPut:
+		if comp == "" {
+			return s.createContainer(c)
+		}
+	}
+	return notSupported()
+}
+
+func (s *server) containerProperties(c *call) error {
+	p, err := s.lake.Container(c.r.Context(), c.caller, c.path.Container)
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h.Set("ETag", p.ETag)
+	h.Set("Last-Modified", p.Modified.UTC().Format(http.TimeFormat))
+	for name, v := range map[string]string{
+		"x-ms-lease-status":                              "unlocked",
+		"x-ms-lease-state":                               "available",
+		"x-ms-has-immutability-policy":                   "false",
+		"x-ms-has-legal-hold":                            "false",
+		"x-ms-default-encryption-scope":                  "$account-encryption-key",
+		"x-ms-deny-encryption-scope-override":            "true",
+		"x-ms-immutable-storage-with-versioning-enabled": "false",
+	} {
+		h.Set(name, v)
+	}
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// createContainer creates nothing: a workspace is made by its owner, not by a
+// storage client. Clients that create the container before they use it continue if
+// they are told that it exists.
+func (s *server) createContainer(c *call) error {
+	_, err := s.lake.Container(c.r.Context(), c.caller, c.path.Container)
+	switch fault.ReasonOf(err) {
+	case "":
+		return fault.New(fault.ContainerExists, "")
+	case fault.ContainerNotFound, fault.WorkspaceNotFound:
+		return fault.New(fault.NotSupported, "Containers cannot be created here.").WithMend("Create the workspace first.")
+	}
+	return err
+}
+
+// blob answers what is asked of a blob.
+func (s *server) blob(c *call) error {
+	comp := c.query["comp"]
+	if c.query.Has("restype") {
+		return notSupported()
+	}
+	switch c.r.Method {
+	case http.MethodGet:
+		switch comp {
+		case "":
+			return s.get(c)
+		case "metadata":
+			return s.head(c)
+		case "blocklist":
+			return s.blockList(c)
+		}
+	case http.MethodHead:
+		switch comp {
+		case "", "metadata":
+			return s.head(c)
+		}
+	case http.MethodPut:
+		if c.r.Header.Get("x-ms-copy-source") != "" {
+			return fault.New(fault.NotSupported, "Copies by the server are not supported.")
+		}
+		switch comp {
+		case "":
+			return s.put(c)
+		case "block":
+			return s.putBlock(c)
+		case "blocklist":
+			return s.putBlockList(c)
+		case "metadata":
+			return s.setMetadata(c)
+		case "properties":
+			return s.setProperties(c)
+		}
+	case http.MethodDelete:
+		if comp == "" {
+			return s.delete(c)
+		}
+	case http.MethodPost:
+	default:
+		return fault.New(fault.MethodNotAllowed, "")
+	}
+	return notSupported()
+}
+
+var faults = func() storagewire.Table {
+	t := storagewire.Common()
+	notFound := storagewire.Row{Status: 404, Code: "BlobNotFound", Message: "The specified blob does not exist."}
+	noContainer := storagewire.Row{Status: 404, Code: "ContainerNotFound", Message: "The specified container does not exist."}
+	t[fault.PathNotFound] = notFound
+	t[fault.ItemNotFound] = notFound
+	t[fault.WorkspaceNotFound] = noContainer
+	t[fault.ContainerNotFound] = noContainer
+	t[fault.ContainerExists] = storagewire.Row{Status: 409, Code: "ContainerAlreadyExists", Message: "The specified container already exists."}
+	t[fault.PathExists] = storagewire.Row{Status: 409, Code: "BlobAlreadyExists", Message: "The specified blob already exists."}
+	t[fault.PathConflict] = storagewire.Row{Status: 409, Code: "ResourceTypeMismatch", Message: "The specified resource type does not match the type of the existing resource."}
+	t[fault.DirectoryNotEmpty] = storagewire.Row{Status: 409, Code: "DirectoryIsNotEmpty", Message: "This operation is not permitted on a non-empty directory."}
+	t[fault.InvalidRename] = storagewire.Row{Status: 400, Code: "InvalidInput", Message: "One of the request inputs is not valid."}
+	t[fault.SourceNotFound] = storagewire.Row{Status: 404, Code: "CannotVerifyCopySource", Message: "The source does not exist."}
+	t[fault.LeaseHeld] = storagewire.Row{Status: 412, Code: "LeaseIdMissing", Message: "There is currently a lease on the blob and no lease ID was specified in the request."}
+	return t
+}()
+
+type errorBody struct {
+	XMLName xml.Name `xml:"Error"`
+	Code    string
+	Message string
+}
+
+// fail answers a failed request in the protocol's shape. A HEAD has no body, and
+// says the same in its headers.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	api.LogFailure(r.Context(), "blob", err)
+	row := faults.Row(r, err)
+	message := row.Fail(w.Header(), s.config.Challenge())
+	if r.Method == http.MethodHead || row.Status == http.StatusNotModified {
+		w.WriteHeader(row.Status)
+		return
+	}
+	writeXML(w, row.Status, errorBody{Code: row.Code, Message: message})
+}
+
+func writeXML(w http.ResponseWriter, status int, v any) {
+	body, err := xml.Marshal(v)
+	if err != nil { // only a programming error gets here
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(xml.Header)+len(body)))
+	w.WriteHeader(status)
+	io.WriteString(w, xml.Header)
+	w.Write(body)
+}

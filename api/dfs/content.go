@@ -1,0 +1,282 @@
+package dfs
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/storagewire"
+	"github.com/kluis-io/kluis/lake"
+)
+
+// maxAppend is Azure's limit of one append, in bytes.
+const maxAppend = 4000 << 20
+
+// emptyBody refuses a body where there must be none.
+func emptyBody(r *http.Request) error {
+	if r.ContentLength != 0 {
+		return storagewire.Coded(fault.InvalidArgument, "ContentLengthMustBeZero", "The Content-Length request header must be zero.")
+	}
+	return nil
+}
+
+// create answers Path - Create.
+func (s *server) create(c *call) error {
+	var kind lake.Kind
+	switch c.query["resource"] {
+	case "file":
+		kind = lake.File
+	case "directory":
+		kind = lake.Folder
+	default:
+		return storagewire.Coded(fault.InvalidArgument, "InvalidQueryParameterValue", "resource is file or directory.")
+	}
+	if err := emptyBody(c.r); err != nil {
+		return err
+	}
+	var o lake.PutOptions
+	var err error
+	if o.Conditions, err = storagewire.ParseConditions(c.r.Header, ""); err != nil {
+		return err
+	}
+	if o.Headers, _, err = storagewire.ParseContentHeaders(c.r.Header, "x-ms-"); err != nil {
+		return err
+	}
+	if o.Metadata, err = parseProperties(c.r.Header.Get("x-ms-properties")); err != nil {
+		return err
+	}
+	p, err := s.lake.Create(c.r.Context(), c.caller, c.path, kind, o)
+	if err != nil {
+		return existing(o.Conditions, err)
+	}
+	written(c.w, http.StatusCreated, p)
+	return nil
+}
+
+// existing turns a failed If-None-Match: * of a write into what Azure says of it.
+func existing(c lake.Conditions, err error) error {
+	if c.IfNoneMatch == "*" && errors.Is(err, fault.PreconditionFailed) {
+		return fault.Wrap(fault.PathExists, err, "")
+	}
+	return err
+}
+
+// written answers a write.
+func written(w http.ResponseWriter, status int, p lake.Properties) {
+	h := w.Header()
+	storagewire.SetVersion(h, p)
+	h.Set("x-ms-request-server-encrypted", "true")
+	h.Set("Content-Length", "0")
+	w.WriteHeader(status)
+}
+
+// append answers Path - Update with action=append, which may flush as well.
+func (s *server) append(c *call) error {
+	position, err := c.query.Int("position", 0, -1)
+	if err != nil {
+		return err
+	}
+	if position < 0 {
+		return missingPosition()
+	}
+	flush, err := c.query.Bool("flush")
+	if err != nil {
+		return err
+	}
+	size, err := storagewire.CheckLength(c.r, maxAppend)
+	if err != nil {
+		return err
+	}
+	hashes, err := storagewire.ParseHashes(c.r.Header)
+	if err != nil {
+		return err
+	}
+	crc, err := s.lake.Append(c.r.Context(), c.caller, c.path, position, c.r.Body, size, hashes)
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	storagewire.SetHashes(h, hashes, &crc)
+	if flush {
+		p, err := s.lake.Flush(c.r.Context(), c.caller, c.path, position+size, lake.FlushOptions{})
+		if err != nil {
+			return err
+		}
+		written(c.w, http.StatusAccepted, p)
+		return nil
+	}
+	h.Set("x-ms-request-server-encrypted", "true")
+	h.Set("Content-Length", "0")
+	c.w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func missingPosition() error {
+	return storagewire.Coded(fault.InvalidArgument, "MissingRequiredQueryParameter", "A query parameter that's mandatory for this request is not specified: position.")
+}
+
+// flush answers Path - Update with action=flush.
+func (s *server) flush(c *call) error {
+	position, err := c.query.Int("position", 0, -1)
+	if err != nil {
+		return err
+	}
+	if position < 0 {
+		return missingPosition()
+	}
+	if err := emptyBody(c.r); err != nil {
+		return err
+	}
+	var o lake.FlushOptions
+	if o.KeepUncommitted, err = c.query.Bool("retainuncommitteddata"); err != nil {
+		return err
+	}
+	if o.Conditions, err = storagewire.ParseConditions(c.r.Header, ""); err != nil {
+		return err
+	}
+	given, n, err := storagewire.ParseContentHeaders(c.r.Header, "x-ms-")
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		headers, err := s.completed(c, given)
+		if err != nil {
+			return err
+		}
+		o.Headers = &headers
+	}
+	p, err := s.lake.Flush(c.r.Context(), c.caller, c.path, position, o)
+	if err != nil {
+		return err
+	}
+	written(c.w, http.StatusOK, p)
+	return nil
+}
+
+// completed fills in, from the file as it is, the headers that a request leaves
+// unsaid: in this dialect they stay. The MD5 does not, since the content changes.
+func (s *server) completed(c *call, given lake.ContentHeaders) (lake.ContentHeaders, error) {
+	p, err := s.lake.Stat(c.r.Context(), c.caller, c.path, lake.Conditions{})
+	if err != nil {
+		return lake.ContentHeaders{}, err
+	}
+	for _, f := range []struct {
+		into *string
+		was  string
+	}{
+		{&given.Type, p.Headers.Type}, {&given.Encoding, p.Headers.Encoding}, {&given.Language, p.Headers.Language},
+		{&given.Disposition, p.Headers.Disposition}, {&given.CacheControl, p.Headers.CacheControl},
+	} {
+		if *f.into == "" {
+			*f.into = f.was
+		}
+	}
+	return given, nil
+}
+
+// setProperties answers Path - Update with action=setProperties: user metadata, and
+// content headers if any are given.
+func (s *server) setProperties(c *call) error {
+	conditions, err := storagewire.ParseConditions(c.r.Header, "")
+	if err != nil {
+		return err
+	}
+	headers, n, err := storagewire.ParseContentHeaders(c.r.Header, "x-ms-")
+	if err != nil {
+		return err
+	}
+	properties := c.r.Header.Get("x-ms-properties")
+	metadata, err := parseProperties(properties)
+	if err != nil {
+		return err
+	}
+	var p lake.Properties
+	if n > 0 {
+		sum := headers.MD5
+		if headers, err = s.completed(c, headers); err != nil {
+			return err
+		}
+		headers.MD5 = sum
+		if p, err = s.lake.SetHeaders(c.r.Context(), c.caller, c.path, headers, conditions); err != nil {
+			return err
+		}
+		conditions = lake.Conditions{IfMatch: p.ETag} // what held for the first step holds for the second
+	}
+	if properties != "" || n == 0 {
+		if p, err = s.lake.SetMetadata(c.r.Context(), c.caller, c.path, metadata, conditions); err != nil {
+			return err
+		}
+	}
+	written(c.w, http.StatusOK, p)
+	return nil
+}
+
+// head answers Path - Get Properties, with its actions.
+func (s *server) head(c *call, action string) error {
+	conditions, err := storagewire.ParseConditions(c.r.Header, "")
+	if err != nil {
+		return err
+	}
+	switch action {
+	case "", "getstatus", "getaccesscontrol":
+	default:
+		return notSupported()
+	}
+	p, err := s.lake.Stat(c.r.Context(), c.caller, c.path, conditions)
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	storagewire.SetProperties(h, p)
+	switch action {
+	case "":
+		h.Set("x-ms-properties", formatProperties(p))
+		storagewire.SetHashes(h, lake.Hashes{MD5: p.Headers.MD5}, nil)
+	case "getaccesscontrol":
+		setAccess(h)
+	}
+	h.Set("Content-Length", strconv.FormatInt(p.Size, 10))
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// read answers Path - Read.
+func (s *server) read(c *call) error {
+	conditions, err := storagewire.ParseConditions(c.r.Header, "")
+	if err != nil {
+		return err
+	}
+	rng, ranged, err := storagewire.ParseRange(c.r.Header)
+	if err != nil {
+		return err
+	}
+	content, err := s.lake.Open(c.r.Context(), c.caller, c.path, conditions, rng)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	h := c.w.Header()
+	storagewire.SetProperties(h, content.Properties)
+	h.Set("x-ms-properties", formatProperties(content.Properties))
+	return storagewire.ServeContent(c.w, c.r, content.Properties, content, content.Offset, content.Length, ranged)
+}
+
+// delete answers Path - Delete. It is done in one step, so there is never a
+// continuation.
+func (s *server) delete(c *call) error {
+	recursive, err := c.query.Bool("recursive")
+	if err != nil {
+		return err
+	}
+	conditions, err := storagewire.ParseConditions(c.r.Header, "")
+	if err != nil {
+		return err
+	}
+	if err := s.lake.Delete(c.r.Context(), c.caller, c.path, recursive, conditions); err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Length", "0")
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}

@@ -1,0 +1,194 @@
+// Package dfs speaks the REST API of Azure Data Lake Storage Gen2 (DFS) over
+// package lake, with OneLake's rules: a filesystem is a workspace, access follows
+// from the workspace's roles, and headers that would set owners, permissions, tiers
+// or keys are ignored and named in x-ms-rejected-headers.
+//
+// It answers what it leaves out (filesystems' life, leases, access control lists,
+// expiry, undelete, queries) with the protocol's errors, and holds no rule of its
+// own. See https://learn.microsoft.com/rest/api/storageservices/data-lake-storage-gen2
+// and https://learn.microsoft.com/fabric/onelake/onelake-api-parity.
+package dfs
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/storagewire"
+	"github.com/kluis-io/kluis/lake"
+)
+
+// A Lake is what the protocol needs of [lake.Lake].
+type Lake interface {
+	ListContainers(ctx context.Context, caller identity.Caller, prefix string) ([]lake.ContainerProperties, error)
+	Container(ctx context.Context, caller identity.Caller, name string) (lake.ContainerProperties, error)
+	Stat(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.Properties, error)
+	Open(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions, r lake.Range) (*lake.Content, error)
+	Create(ctx context.Context, caller identity.Caller, p lake.Path, k lake.Kind, o lake.PutOptions) (lake.Properties, error)
+	Append(ctx context.Context, caller identity.Caller, p lake.Path, position int64, body io.Reader, size int64, h lake.Hashes) (crc64 uint64, err error)
+	Flush(ctx context.Context, caller identity.Caller, p lake.Path, position int64, o lake.FlushOptions) (lake.Properties, error)
+	List(ctx context.Context, caller identity.Caller, p lake.Path, o lake.ListOptions) (lake.Listing, error)
+	Delete(ctx context.Context, caller identity.Caller, p lake.Path, recursive bool, c lake.Conditions) error
+	Rename(ctx context.Context, caller identity.Caller, from, to lake.Path, o lake.RenameOptions) (lake.Properties, error)
+	SetMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.Properties, error)
+	SetHeaders(ctx context.Context, caller identity.Caller, p lake.Path, h lake.ContentHeaders, c lake.Conditions) (lake.Properties, error)
+}
+
+// New returns the handler of a DFS endpoint. The paths that it gets begin with the
+// filesystem; an account's name before it is taken off by the caller.
+func New(l Lake, tokens api.Tokens, c storagewire.Config) http.Handler {
+	return &server{lake: l, tokens: tokens, config: c}
+}
+
+type server struct {
+	lake   Lake
+	tokens api.Tokens
+	config storagewire.Config
+}
+
+// A call is one authenticated request on its way to the lake.
+type call struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	method string // after X-HTTP-Method-Override
+	query  storagewire.Query
+	caller identity.Caller
+	path   lake.Path // zero for the account itself
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	storagewire.Stamp(w, r)
+	if err := s.serve(w, r); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+// ignored are the headers that OneLake ignores and names in its answer.
+var ignored = append([]string{
+	"x-ms-owner", "x-ms-group", "x-ms-permissions", "x-ms-umask", "x-ms-acl", "x-ms-acls", "x-ms-access-tier",
+}, storagewire.KeyHeaders...)
+
+func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
+	q, err := storagewire.ParseQuery(r)
+	if err != nil {
+		return err
+	}
+	caller, err := s.config.Caller(r, q, s.tokens)
+	if err != nil {
+		return err
+	}
+	if err := storagewire.Refuse(r.Header); err != nil {
+		return err
+	}
+	storagewire.SetRejected(w, r, ignored...)
+	c := &call{w: w, r: r, method: r.Method, query: q, caller: caller}
+	if c.method == http.MethodPut || c.method == http.MethodPost { // for clients that cannot send PATCH
+		if strings.EqualFold(r.Header.Get("X-HTTP-Method-Override"), http.MethodPatch) {
+			c.method = http.MethodPatch
+		}
+	}
+	escaped := r.URL.EscapedPath()
+	if escaped == "" || escaped == "/" {
+		return s.account(c)
+	}
+	if c.path, err = lake.ParsePath(escaped); err != nil {
+		return err
+	}
+	if q["resource"] == "filesystem" {
+		return s.filesystem(c)
+	}
+	if len(c.path.Segments) == 0 && c.method != http.MethodHead {
+		return notSupported()
+	}
+	return s.route(c)
+}
+
+func notSupported() error { return fault.New(fault.NotSupported, "") }
+
+// route answers what is asked of a path.
+func (s *server) route(c *call) error {
+	action := strings.ToLower(c.query["action"])
+	switch action {
+	case "setaccesscontrol", "setaccesscontrolrecursive":
+		return storagewire.Coded(fault.InvalidArgument, "UnsupportedQueryParameter",
+			"Access control lists are not set here: access follows from the roles in the workspace.")
+	}
+	switch c.method {
+	case http.MethodPut:
+		switch {
+		case c.r.Header.Get("x-ms-rename-source") != "":
+			return s.rename(c)
+		case c.query.Has("resource"):
+			return s.create(c)
+		}
+	case http.MethodPatch:
+		switch action {
+		case "append":
+			return s.append(c)
+		case "flush":
+			return s.flush(c)
+		case "setproperties":
+			return s.setProperties(c)
+		}
+	case http.MethodHead:
+		if len(c.path.Segments) == 0 {
+			return s.root(c)
+		}
+		return s.head(c, action)
+	case http.MethodGet:
+		if action == "" {
+			return s.read(c)
+		}
+	case http.MethodDelete:
+		return s.delete(c)
+	case http.MethodPost:
+	default:
+		return fault.New(fault.MethodNotAllowed, "")
+	}
+	return notSupported()
+}
+
+var faults = func() storagewire.Table {
+	t := storagewire.Common()
+	notFound := storagewire.Row{Status: 404, Code: "PathNotFound", Message: "The specified path does not exist."}
+	noFilesystem := storagewire.Row{Status: 404, Code: "FilesystemNotFound", Message: "The specified filesystem does not exist."}
+	t[fault.PathNotFound] = notFound
+	t[fault.ItemNotFound] = notFound
+	t[fault.WorkspaceNotFound] = noFilesystem
+	t[fault.ContainerNotFound] = noFilesystem
+	t[fault.ContainerExists] = storagewire.Row{Status: 409, Code: "FilesystemAlreadyExists", Message: "The specified filesystem already exists."}
+	t[fault.PathExists] = storagewire.Row{Status: 409, Code: "PathAlreadyExists", Message: "The specified path already exists."}
+	t[fault.PathConflict] = storagewire.Row{Status: 409, Code: "PathConflict", Message: "The specified path, or an element of the path, exists and its resource type is invalid for this operation."}
+	t[fault.DirectoryNotEmpty] = storagewire.Row{Status: 409, Code: "DirectoryNotEmpty", Message: "The recursive query parameter value must be true to delete a non-empty directory."}
+	t[fault.InvalidRename] = storagewire.Row{Status: 409, Code: "InvalidRenameSourcePath", Message: "The source directory cannot be the same as the destination directory, nor can the destination be a subdirectory of the source directory."}
+	t[fault.SourceNotFound] = storagewire.Row{Status: 404, Code: "SourcePathNotFound", Message: "The source path for a rename operation does not exist."}
+	t[fault.LeaseHeld] = storagewire.Row{Status: 412, Code: "LeaseIdMissing", Message: "There is currently a lease on the resource and no lease ID was specified in the request."}
+	return t
+}()
+
+type errorBody struct {
+	Error struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+// fail answers a failed request in the protocol's shape. A HEAD has no body, and
+// says the same in its headers.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	api.LogFailure(r.Context(), "dfs", err)
+	row := faults.Row(r, err)
+	message := row.Fail(w.Header(), s.config.Challenge())
+	if r.Method == http.MethodHead || row.Status == http.StatusNotModified {
+		w.WriteHeader(row.Status)
+		return
+	}
+	var body errorBody
+	body.Error.Code = row.Code
+	body.Error.Message = message
+	api.WriteJSON(w, row.Status, body)
+}
