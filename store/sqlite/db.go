@@ -28,14 +28,16 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/internal/failpoint"
 )
 
@@ -61,22 +63,25 @@ var (
 // groupLimit bounds how many transactions share one commit.
 const groupLimit = 256
 
+// readerLimit bounds how many read transactions run at once; more wait.
+const readerLimit = 16
+
 // A DB is an open database. It is safe for concurrent use.
 type DB struct {
-	path    string
-	readers *sql.DB
-	stmts   stmtCache // of readers
+	path string
+	pool struct{ writer, readers *sql.DB }
 
-	writer *sql.DB
-	wconn  *sql.Conn
-	wstmts map[string]*sql.Stmt // of wconn; only the writing goroutine touches it
+	idle chan *conn    // read connections that nobody uses
+	free chan struct{} // a token for each that runs
 
-	queue chan *job
-	done  chan struct{}
+	writer *conn // only the writing goroutine touches it
+	queue  chan *job
+	done   chan struct{}
 
-	mu     sync.Mutex
-	closed bool
-	broken error // set once a commit's outcome is unknown; nothing is written after that
+	mu      sync.RWMutex // held for reading while sending to queue, so that Close may close it
+	closed  bool
+	broken  atomic.Pointer[error] // a commit's outcome is unknown; nothing is written after that
+	commits atomic.Int64
 }
 
 type job struct {
@@ -88,36 +93,36 @@ type job struct {
 
 // Open opens the database at path, makes it if it is missing, and brings its
 // tables up to date. It refuses a database that a newer release has written.
-func Open(ctx context.Context, path string, schema Schema) (*DB, error) {
+func Open(ctx context.Context, path string, schema Schema) (_ *DB, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	f.Close()
 	db := &DB{
-		path:   path,
-		wstmts: map[string]*sql.Stmt{},
-		queue:  make(chan *job, groupLimit),
-		done:   make(chan struct{}),
+		path:  path,
+		idle:  make(chan *conn, readerLimit),
+		free:  make(chan struct{}, readerLimit),
+		queue: make(chan *job, groupLimit),
+		done:  make(chan struct{}),
 	}
-	if db.writer, err = sql.Open("sqlite", dsn(path, "immediate")); err != nil {
+	if db.pool.writer, err = sql.Open("sqlite", dsn(path, "immediate")); err != nil {
 		return nil, err
 	}
-	db.writer.SetMaxOpenConns(1)
+	defer func() {
+		if err != nil {
+			db.pool.writer.Close()
+		}
+	}()
+	db.pool.writer.SetMaxOpenConns(1)
 	if err := db.migrate(ctx, schema); err != nil {
-		db.writer.Close()
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
-	if db.readers, err = sql.Open("sqlite", dsn(path, "deferred")+"&_pragma=query_only(1)"); err != nil {
-		db.writer.Close()
+	if db.writer, err = connect(ctx, db.pool.writer); err != nil {
 		return nil, err
 	}
-	db.readers.SetMaxOpenConns(16)
-	db.readers.SetMaxIdleConns(16)
-	db.stmts.db = db.readers
-	if db.wconn, err = db.writer.Conn(ctx); err != nil {
-		db.readers.Close()
-		db.writer.Close()
+	if db.pool.readers, err = sql.Open("sqlite", dsn(path, "deferred")+"&_pragma=query_only(1)"); err != nil {
+		db.writer.close()
 		return nil, err
 	}
 	go db.write()
@@ -142,7 +147,7 @@ func (db *DB) migrate(ctx context.Context, schema Schema) error {
 		if err != nil {
 			return err
 		}
-		p, err := goose.NewProvider(goose.DialectSQLite3, db.writer, dir,
+		p, err := goose.NewProvider(goose.DialectSQLite3, db.pool.writer, dir,
 			goose.WithTableName("schema_"+set), goose.WithDisableGlobalRegistry(true))
 		if err != nil {
 			return err
@@ -172,65 +177,135 @@ func (db *DB) Close() error {
 	close(db.queue)
 	db.mu.Unlock()
 	<-db.done
-	db.stmts.close()
-	for _, s := range db.wstmts {
-		s.Close()
+	for range readerLimit {
+		db.free <- struct{}{} // until nobody reads
 	}
-	return errors.Join(db.readers.Close(), db.wconn.Close(), db.writer.Close())
+	close(db.idle)
+	var err error
+	for c := range db.idle {
+		err = errors.Join(err, c.close())
+	}
+	return errors.Join(err, db.pool.readers.Close(), db.writer.close(), db.pool.writer.Close())
 }
 
 // Path returns where the database lies.
 func (db *DB) Path() string { return db.path }
 
-// Backup writes a consistent copy of the database to a new file at path.
+// Err returns why the database takes no more writes: a commit failed in such a
+// way that only a restart finds out what became of it. Nil means that it does.
+func (db *DB) Err() error {
+	if err := db.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Backup writes a consistent copy of the database to a new file at path, mode
+// 0600, on the disk when it returns.
 func (db *DB) Backup(ctx context.Context, path string) error {
-	_, err := db.readers.ExecContext(ctx, "VACUUM INTO ?", path)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = db.reading(ctx, func(c *conn) error {
+		c.unfit = true // VACUUM counts as writing, so this connection is a reader's no more
+		if err := c.exec(ctx, "PRAGMA query_only = 0"); err != nil {
+			return err
+		}
+		_, err := c.sql.ExecContext(ctx, "VACUUM INTO ?", path)
+		return err
+	})
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		os.Remove(path)
+	}
 	return err
 }
 
 // view runs fn in one read transaction: fn sees one snapshot and writes nothing.
 func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
-	sqltx, err := db.readers.BeginTx(ctx, nil)
-	if err != nil {
-		return storeError(err)
-	}
-	defer sqltx.Rollback()
-	return fn(&tx{ctx: ctx, prepare: func(q string) (*sql.Stmt, error) {
-		s, err := db.stmts.get(q)
-		if err != nil {
-			return nil, err
+	return db.reading(ctx, func(c *conn) (err error) {
+		if err := c.exec(ctx, "BEGIN"); err != nil {
+			return storeError(err)
 		}
-		return sqltx.StmtContext(ctx, s), nil
-	}})
+		defer func() {
+			if rb := c.exec(context.Background(), "ROLLBACK"); rb != nil {
+				c.unfit = true
+			}
+		}()
+		return storeError(fn(&tx{ctx: ctx, prepare: c.prepare}))
+	})
 }
+
+// reading lends fn a read connection.
+func (db *DB) reading(ctx context.Context, fn func(*conn) error) error {
+	select {
+	case db.free <- struct{}{}:
+	case <-ctx.Done():
+		return fault.Wrap(fault.Unavailable, ctx.Err(), "The request ended before the database was read.")
+	}
+	defer func() { <-db.free }()
+	db.mu.RLock()
+	closed := db.closed
+	db.mu.RUnlock()
+	if closed {
+		return errClosed
+	}
+	var c *conn
+	select {
+	case c = <-db.idle:
+	default:
+		var err error
+		if c, err = connect(ctx, db.pool.readers); err != nil {
+			return storeError(err)
+		}
+	}
+	defer func() {
+		if c.unfit {
+			c.close()
+			return
+		}
+		db.idle <- c // has room: there is a token for each
+	}()
+	return fn(c)
+}
+
+var errClosed = fault.New(fault.Unavailable, "The database is closed.")
 
 // update runs fn in one write transaction and returns once it is durable. It
 // does not give up on a transaction that has begun when ctx ends: the caller is
 // always told what became of it. fn must not call view or update.
 func (db *DB) update(ctx context.Context, fn func(*tx) error) error {
 	j := &job{ctx: ctx, fn: fn, finish: make(chan struct{})}
-	db.mu.Lock()
-	if db.closed || db.broken != nil {
-		err := db.broken
-		db.mu.Unlock()
-		return fault.Wrap(fault.Unavailable, err, "The database does not take writes.")
-	}
-	db.mu.Unlock()
-	if !db.enqueue(j) {
-		return fault.New(fault.Unavailable, "The database is closed.")
+	if err := db.enqueue(j); err != nil {
+		return err
 	}
 	<-j.finish
 	return j.err
 }
 
-func (db *DB) enqueue(j *job) (ok bool) {
-	defer func() {
-		if recover() != nil { // closed meanwhile
-			ok = false
-		}
-	}()
-	db.queue <- j
-	return true
+func (db *DB) enqueue(j *job) error {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	if db.closed {
+		return errClosed
+	}
+	select {
+	case db.queue <- j:
+		return nil
+	case <-j.ctx.Done():
+		return notBegun(j.ctx)
+	}
+}
+
+func notBegun(ctx context.Context) error {
+	return fault.Wrap(fault.Unavailable, ctx.Err(), "The request ended before the database took it: nothing was written.")
 }
 
 // write is the one writer. It takes what waits, commits it together, and tells
@@ -251,114 +326,85 @@ func (db *DB) write() {
 				break gather
 			}
 		}
-		db.commit(group)
+		if err := db.commit(group); err != nil {
+			for _, j := range group {
+				if j.err == nil { // it would have succeeded
+					j.err = storeError(err)
+				}
+			}
+		}
 		for _, j := range group {
 			close(j.finish)
 		}
 	}
 }
 
-// commit runs the group in one transaction. Every job learns its own error; a
-// failure to begin or commit is every job's.
-func (db *DB) commit(group []*job) {
+// commit runs the group in one transaction, each job in a savepoint of its own.
+// Every job learns its own error; the error returned is that of all the others.
+func (db *DB) commit(group []*job) error {
 	ctx := context.Background()
-	fail := func(err error) {
-		for _, j := range group {
-			if j.err == nil {
-				j.err = storeError(err)
-			}
-		}
+	if err := db.Err(); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "The database does not take writes.")
 	}
-	db.mu.Lock()
-	broken := db.broken
-	db.mu.Unlock()
-	if broken != nil {
-		fail(fault.Wrap(fault.Unavailable, broken, "The database does not take writes."))
-		return
-	}
-	if err := db.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-		fail(err)
-		return
+	if err := db.writer.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
 	}
 	wrote := false
 	for _, j := range group {
-		if j.err = j.ctx.Err(); j.err != nil {
+		if j.ctx.Err() != nil {
+			j.err = notBegun(j.ctx)
 			continue
 		}
-		if err := db.exec(ctx, "SAVEPOINT one"); err != nil {
-			db.exec(ctx, "ROLLBACK")
-			fail(err)
-			return
+		if err := db.step(ctx, j); err != nil {
+			// SQLite may have rolled back by itself: then this fails, and need not succeed.
+			db.writer.exec(ctx, "ROLLBACK")
+			return err
 		}
-		j.err = db.run(j)
-		if j.err != nil {
-			if err := db.exec(ctx, "ROLLBACK TO one"); err != nil {
-				db.exec(ctx, "ROLLBACK")
-				fail(err)
-				return
-			}
-		} else {
-			wrote = true
-		}
-		if err := db.exec(ctx, "RELEASE one"); err != nil {
-			db.exec(ctx, "ROLLBACK")
-			fail(err)
-			return
-		}
+		wrote = wrote || j.err == nil
 	}
 	if !wrote {
-		if err := db.exec(ctx, "ROLLBACK"); err != nil {
-			fail(err)
-		}
-		return
+		return db.writer.exec(ctx, "ROLLBACK")
 	}
 	err := beforeCommit.Hit()
 	if err == nil {
-		err = db.exec(ctx, "COMMIT")
+		err = db.writer.exec(ctx, "COMMIT")
 	}
 	if err == nil {
 		err = afterCommit.Hit()
 	}
 	if err == nil {
-		return
+		db.commits.Add(1)
+		return nil
 	}
-	if rb := db.exec(ctx, "ROLLBACK"); rb != nil && !full(err) {
+	if rb := db.writer.exec(ctx, "ROLLBACK"); rb != nil && !full(err) {
 		// The commit may or may not have happened, and the page cache may no
 		// longer say what the disk does. Only a restart finds out.
-		db.mu.Lock()
-		db.broken = err
-		db.mu.Unlock()
+		db.broken.Store(&err)
 	}
-	fail(err)
+	return err
+}
+
+// step runs one job in a savepoint. The error says that the whole group cannot
+// go on.
+func (db *DB) step(ctx context.Context, j *job) error {
+	if err := db.writer.exec(ctx, "SAVEPOINT one"); err != nil {
+		return err
+	}
+	if j.err = storeError(db.run(j)); j.err != nil {
+		if err := db.writer.exec(ctx, "ROLLBACK TO one"); err != nil {
+			return err
+		}
+	}
+	return db.writer.exec(ctx, "RELEASE one")
 }
 
 func (db *DB) run(j *job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in a transaction: %v", p)
+			err = fault.Wrap(fault.Internal, fmt.Errorf("panic in a transaction: %v\n%s", p, debug.Stack()), "")
 		}
 	}()
-	return j.fn(&tx{ctx: context.WithoutCancel(j.ctx), writable: true, prepare: db.wprepare})
-}
-
-func (db *DB) exec(ctx context.Context, q string) error {
-	s, err := db.wprepare(q)
-	if err != nil {
-		return err
-	}
-	_, err = s.ExecContext(ctx)
-	return err
-}
-
-func (db *DB) wprepare(q string) (*sql.Stmt, error) {
-	if s := db.wstmts[q]; s != nil {
-		return s, nil
-	}
-	s, err := db.wconn.PrepareContext(context.Background(), q)
-	if err == nil {
-		db.wstmts[q] = s
-	}
-	return s, err
+	return j.fn(&tx{ctx: context.WithoutCancel(j.ctx), writable: true, prepare: db.writer.prepare})
 }
 
 // full reports whether err says that the disk has no room: nothing was written,
@@ -370,8 +416,9 @@ func full(err error) bool {
 
 // storeError gives a database error its reason. An error that has one keeps it.
 func storeError(err error) error {
+	var known *fault.Error
 	var e *sqlite.Error
-	if errors.As(err, &e) {
+	if !errors.As(err, &known) && errors.As(err, &e) {
 		switch e.Code() & 0xff {
 		case sqlite3.SQLITE_FULL:
 			return fault.Wrap(fault.Unavailable, err, "The disk is full.")
@@ -390,4 +437,4 @@ func isConstraint(err error) bool {
 }
 
 // Version returns the version of the SQLite library in use.
-func Version() string { return strings.TrimSpace(sqlite3.SQLITE_VERSION) }
+func Version() string { return sqlite3.SQLITE_VERSION }

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"sync"
 )
 
 // A tx is one transaction: every domain's. Its methods are in the files of the
@@ -54,32 +53,4 @@ func (t *tx) rows(query string, args []any, each func(scan func(into ...any) err
 		}
 	}
 	return rs.Err()
-}
-
-// A stmtCache keeps the prepared statements of the readers.
-type stmtCache struct {
-	db *sql.DB
-	m  sync.Map // query → *sql.Stmt
-}
-
-func (c *stmtCache) get(q string) (*sql.Stmt, error) {
-	if s, ok := c.m.Load(q); ok {
-		return s.(*sql.Stmt), nil
-	}
-	s, err := c.db.Prepare(q)
-	if err != nil {
-		return nil, err
-	}
-	if old, loaded := c.m.LoadOrStore(q, s); loaded {
-		s.Close()
-		return old.(*sql.Stmt), nil
-	}
-	return s, nil
-}
-
-func (c *stmtCache) close() {
-	c.m.Range(func(_, s any) bool {
-		s.(*sql.Stmt).Close()
-		return true
-	})
 }

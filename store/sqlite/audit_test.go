@@ -1,0 +1,168 @@
+package sqlite_test
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/storetest"
+)
+
+// open opens a database in a folder of its own, and closes it with the test.
+func open(t *testing.T, schema sqlite.Schema) *sqlite.DB {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "kluis.db"), schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func TestAudit(t *testing.T) {
+	storetest.Audit(t, func(t *testing.T) audit.Store { return open(t, sqlite.Schema{"audit"}).Audit() })
+}
+
+// What an insider with SQL can do to the real database is found, and so is a
+// database put back from an older copy.
+func TestAuditTampering(t *testing.T) {
+	dir := t.TempDir()
+	path, outside := filepath.Join(dir, "kluis.db"), filepath.Join(dir, "outside")
+	signer, verifier, err := audit.CreateSigner(filepath.Join(dir, "key"), "test.example/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() (*sqlite.DB, *audit.Log, error) {
+		db, err := sqlite.Open(t.Context(), path, sqlite.Schema{"audit"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := audit.Open(t.Context(), audit.Config{Store: db.Audit(), Signer: signer, Verifier: verifier, CheckpointPath: outside, Interval: -1})
+		return db, l, err
+	}
+	run := func(entries int) {
+		t.Helper()
+		db, l, err := start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range entries {
+			if err := l.Record(t.Context(), audit.Entry{Operation: "test/act", Outcome: audit.Allowed}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db.Close()
+	}
+	verify := func(path string) *audit.Report {
+		t.Helper()
+		db, err := sqlite.Open(t.Context(), path, sqlite.Schema{"audit"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		note, err := os.ReadFile(outside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := audit.Verify(t.Context(), db.Audit(), verifier, note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+
+	run(20)
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(20)
+	if r := verify(path); !r.OK() || r.Entries != 40 || r.Covered != 40 {
+		t.Fatalf("an untouched log: %+v", r)
+	}
+
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stmt := range []string{
+		"UPDATE audit_entry SET body = CAST(replace(body, 'allowed', 'denied') AS BLOB) WHERE seq = 7",
+		"UPDATE audit_entry SET time = time + 1 WHERE seq = 7",
+		"UPDATE audit_entry SET body = (SELECT body FROM audit_entry WHERE seq = 8) WHERE seq = 7",
+		"DELETE FROM audit_entry WHERE seq = 7",
+		"DELETE FROM audit_entry WHERE seq = 39",
+		"DELETE FROM audit_entry WHERE seq >= 20",
+		"INSERT INTO audit_entry SELECT 40, time, body FROM audit_entry WHERE seq = 39",
+		"INSERT INTO audit_entry SELECT -1, time, body FROM audit_entry WHERE seq = 39",
+		"INSERT INTO audit_entry SELECT 9223372036854775807, time, body FROM audit_entry WHERE seq = 39",
+		"UPDATE audit_hash SET hash = zeroblob(32) WHERE idx = 2",
+		"DELETE FROM audit_hash WHERE idx = 77",
+		"INSERT INTO audit_hash VALUES (1000, zeroblob(32))",
+		"DELETE FROM audit_checkpoint WHERE serial = 1",
+		"DELETE FROM audit_checkpoint WHERE serial = 2",
+		"DELETE FROM audit_checkpoint",
+		"INSERT INTO audit_checkpoint SELECT serial + 1, note FROM audit_checkpoint WHERE serial = 2",
+	} {
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := sql.Open("sqlite", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := raw.Exec(stmt); err != nil {
+			t.Fatalf("%s: %v", stmt, err)
+		}
+		if err := raw.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r := verify(path); r.OK() {
+			t.Errorf("%s: not found", stmt)
+		}
+	}
+
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(path); r.OK() {
+		t.Error("an older copy of the database: not found")
+	}
+	db, _, err := start()
+	if fault.ReasonOf(err) != fault.Integrity {
+		t.Errorf("start on an older copy: %v; want Integrity", err)
+	}
+	db.Close()
+}
+
+// A failing database fails the act's entry, and with it the act.
+func TestAuditFailsClosed(t *testing.T) {
+	db := open(t, sqlite.Schema{"audit"})
+	signer, verifier, err := audit.CreateSigner(filepath.Join(t.TempDir(), "key"), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := audit.Open(t.Context(), audit.Config{
+		Store: db.Audit(), Signer: signer, Verifier: verifier, CheckpointPath: filepath.Join(t.TempDir(), "outside"), Interval: -1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := audit.Entry{Operation: "test/act", Outcome: audit.Denied}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Record(ctx, e); err != nil {
+		t.Errorf("a client that hung up leaves no trace: %v", err)
+	}
+	db.Close()
+	if err := l.Record(t.Context(), e); fault.ReasonOf(err) != fault.AuditFailed {
+		t.Errorf("a closed database: %v; want AuditFailed", err)
+	}
+}
