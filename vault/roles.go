@@ -158,7 +158,7 @@ func (v *Vaults) RoleAssignments(ctx context.Context, c identity.Caller, scope r
 
 // governs checks that the scope is one of the caller's tenant, that it exists as
 // far as Resource Manager knows, and that the caller may do action there: to the
-// role, if one is named.
+// role, or to any if role is "".
 func (v *Vaults) governs(tx Tx, a *act, action rbac.Action, role rbac.RoleID, scope rbac.Scope) error {
 	sub, err := v.scopeExists(tx, a.caller, scope)
 	if err != nil && sub.ID == "" { // not even the subscription is the caller's
@@ -169,8 +169,10 @@ func (v *Vaults) governs(tx Tx, a *act, action rbac.Action, role rbac.RoleID, sc
 		return herr
 	}
 	by, ok := rbac.Allowed(v.roles, held, action, false, scope)
-	if !ok && role != "" {
-		by, ok = rbac.MayGrant(v.roles, held, action, role, scope)
+	for _, d := range v.roles.All() {
+		if !ok && (role == "" || strings.EqualFold(string(d.ID), string(role))) {
+			by, ok = rbac.MayGrant(v.roles, held, action, d.ID, scope)
+		}
 	}
 	if !ok || a.caller.Principal == "" {
 		return denied(a.caller, a.caller.Tenant, action, scope)
