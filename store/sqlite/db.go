@@ -185,6 +185,9 @@ func (db *DB) Close() error {
 	for c := range db.idle {
 		err = errors.Join(err, c.close())
 	}
+	for range readerLimit {
+		<-db.free // whoever waits for one learns that the database is closed
+	}
 	return errors.Join(err, db.pool.readers.Close(), db.writer.close(), db.pool.writer.Close())
 }
 
