@@ -30,7 +30,7 @@ func invalidXML(err error) error {
 // parseBlockList reads a block list's XML. It keeps the order, which makes the
 // content.
 func parseBlockList(body []byte) ([]lake.BlockRef, error) {
-	d := xml.NewDecoder(bytes.NewReader(body))
+	d := xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))))
 	var (
 		blocks []lake.BlockRef
 		depth  int

@@ -39,8 +39,9 @@ func (s *server) get(c *call) error {
 		return err
 	}
 	defer content.Close()
-	setProperties(c.w.Header(), content.Properties)
-	return storagewire.ServeContent(c.w, c.r, content.Properties, content, content.Offset, content.Length, ranged)
+	return storagewire.ServeContent(c.w, c.r, storagewire.Content{
+		Properties: content.Properties, Offset: content.Offset, Length: content.Length, Ranged: ranged, Body: content,
+	}, func(h http.Header) { setProperties(h, content.Properties) })
 }
 
 // head answers Get Blob Properties and Get Blob Metadata.

@@ -140,7 +140,7 @@ func (s *server) flush(c *call) error {
 		return err
 	}
 	if n > 0 {
-		headers, err := s.completed(c, given)
+		headers, err := s.completed(c, given, false)
 		if err != nil {
 			return err
 		}
@@ -155,8 +155,8 @@ func (s *server) flush(c *call) error {
 }
 
 // completed fills in, from the file as it is, the headers that a request leaves
-// unsaid: in this dialect they stay. The MD5 does not, since the content changes.
-func (s *server) completed(c *call, given lake.ContentHeaders) (lake.ContentHeaders, error) {
+// unsaid: in this dialect they stay. The MD5 does only with the content.
+func (s *server) completed(c *call, given lake.ContentHeaders, sameContent bool) (lake.ContentHeaders, error) {
 	p, err := s.lake.Stat(c.r.Context(), c.caller, c.path, lake.Conditions{})
 	if err != nil {
 		return lake.ContentHeaders{}, err
@@ -171,6 +171,9 @@ func (s *server) completed(c *call, given lake.ContentHeaders) (lake.ContentHead
 		if *f.into == "" {
 			*f.into = f.was
 		}
+	}
+	if sameContent && given.MD5 == nil {
+		given.MD5 = p.Headers.MD5
 	}
 	return given, nil
 }
@@ -193,11 +196,9 @@ func (s *server) setProperties(c *call) error {
 	}
 	var p lake.Properties
 	if n > 0 {
-		sum := headers.MD5
-		if headers, err = s.completed(c, headers); err != nil {
+		if headers, err = s.completed(c, headers, true); err != nil {
 			return err
 		}
-		headers.MD5 = sum
 		if p, err = s.lake.SetHeaders(c.r.Context(), c.caller, c.path, headers, conditions); err != nil {
 			return err
 		}
@@ -256,10 +257,12 @@ func (s *server) read(c *call) error {
 		return err
 	}
 	defer content.Close()
-	h := c.w.Header()
-	storagewire.SetProperties(h, content.Properties)
-	h.Set("x-ms-properties", formatProperties(content.Properties))
-	return storagewire.ServeContent(c.w, c.r, content.Properties, content, content.Offset, content.Length, ranged)
+	return storagewire.ServeContent(c.w, c.r, storagewire.Content{
+		Properties: content.Properties, Offset: content.Offset, Length: content.Length, Ranged: ranged, Body: content,
+	}, func(h http.Header) {
+		storagewire.SetProperties(h, content.Properties)
+		h.Set("x-ms-properties", formatProperties(content.Properties))
+	})
 }
 
 // delete answers Path - Delete. It is done in one step, so there is never a

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/lake"
 )
@@ -78,65 +79,100 @@ func SetMetadata(h http.Header, m map[string]string) {
 	}
 }
 
-// A Body is content on its way to a client.
-type Body interface {
-	WriteTo(io.Writer) (int64, error)
+// A Content is a file, or a range of it, on its way to a client.
+type Content struct {
+	Properties lake.Properties
+	Offset     int64 // of the first byte
+	Length     int64 // bytes that Body writes if it succeeds
+	Ranged     bool  // whether a range was asked for
+	Body       io.WriterTo
 }
 
-// ServeContent answers a read with a file or a range of it. The headers that
-// describe the file are set; ServeContent adds length, range and hashes. An error
-// that it returns came before the first byte. A later one breaks the connection
-// off, so that no client can take a part for the whole.
-func ServeContent(w http.ResponseWriter, r *http.Request, p lake.Properties, body Body, offset, length int64, ranged bool) error {
-	h := w.Header()
-	if ranged && length == 0 {
+// ServeContent answers a read: with the headers that describe sets, and with
+// length, range and hashes. An error that it returns came before anything was
+// written. A later one breaks the connection off, so that no client can take a part
+// for the whole.
+func ServeContent(w http.ResponseWriter, r *http.Request, c Content, describe func(http.Header)) error {
+	if c.Ranged && c.Length == 0 {
 		return fault.New(fault.RangeNotSatisfiable, "")
 	}
-	md5Wanted := strings.EqualFold(r.Header.Get("x-ms-range-get-content-md5"), "true")
-	crcWanted := strings.EqualFold(r.Header.Get("x-ms-range-get-content-crc64"), "true")
-	if md5Wanted || crcWanted {
-		switch {
-		case !ranged, md5Wanted && crcWanted:
-			return Coded(fault.InvalidArgument, "InvalidHeaderValue", "The hash of a range needs a range, and is one of MD5 and CRC64.")
-		case length > MaxHashedRange:
-			return Coded(fault.InvalidArgument, "OutOfRangeInput", "The hash of a range is given for up to 4 MiB.")
-		}
-		buf := bytes.NewBuffer(make([]byte, 0, length))
-		if _, err := body.WriteTo(buf); err != nil {
-			return err
-		}
-		if md5Wanted {
-			sum := md5.Sum(buf.Bytes())
-			SetHashes(h, lake.Hashes{MD5: sum[:]}, nil)
-		} else {
-			crc := crc64.Checksum(buf.Bytes(), CRC64)
-			SetHashes(h, lake.Hashes{}, &crc)
-		}
-		body = buf
+	hashes, crc, err := rangeHashes(r, &c)
+	if err != nil {
+		return err
 	}
-
+	h := w.Header()
+	describe(h)
+	SetHashes(h, hashes, crc)
 	status := http.StatusOK
-	if ranged {
+	if c.Ranged {
 		status = http.StatusPartialContent
-		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", offset, offset+length-1, p.Size))
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", c.Offset, c.Offset+c.Length-1, c.Properties.Size))
 	}
-	if len(p.Headers.MD5) > 0 {
+	if sum := c.Properties.Headers.MD5; len(sum) > 0 {
 		name := "Content-MD5"
-		if ranged { // there it would be taken for the range's
+		if c.Ranged { // there it would be taken for the range's
 			name = "x-ms-blob-content-md5"
 		}
-		h.Set(name, base64.StdEncoding.EncodeToString(p.Headers.MD5))
+		h.Set(name, base64.StdEncoding.EncodeToString(sum))
 	}
-	h.Set("Content-Length", strconv.FormatInt(length, 10))
+	h.Set("Content-Length", strconv.FormatInt(c.Length, 10))
 	w.WriteHeader(status)
-	Stream(w, body, length)
+	stream(w, r, c)
 	return nil
 }
 
-// Stream writes a body whose headers are out. If it fails or ends early, the
-// connection is broken off.
-func Stream(w io.Writer, body Body, length int64) {
-	if n, err := body.WriteTo(w); err != nil || n != length {
-		panic(http.ErrAbortHandler)
+// rangeHashes computes what the client wants to know of a small range beforehand.
+// The range is then in memory, and c.Body gives it from there.
+func rangeHashes(r *http.Request, c *Content) (hashes lake.Hashes, crc *uint64, err error) {
+	md5Wanted := strings.EqualFold(r.Header.Get("x-ms-range-get-content-md5"), "true")
+	crcWanted := strings.EqualFold(r.Header.Get("x-ms-range-get-content-crc64"), "true")
+	switch {
+	case !md5Wanted && !crcWanted:
+		return hashes, nil, nil
+	case !c.Ranged || md5Wanted && crcWanted:
+		return hashes, nil, Coded(fault.InvalidArgument, "InvalidHeaderValue", "The hash of a range needs a range, and is one of MD5 and CRC64.")
+	case c.Length > MaxHashedRange:
+		return hashes, nil, Coded(fault.InvalidArgument, "OutOfRangeInput", "The hash of a range is given for up to 4 MiB.")
 	}
+	buf := bytes.NewBuffer(make([]byte, 0, c.Length))
+	if _, err := c.Body.WriteTo(buf); err != nil {
+		return hashes, nil, err
+	}
+	c.Body = buf
+	if md5Wanted {
+		sum := md5.Sum(buf.Bytes())
+		hashes.MD5 = sum[:]
+		return hashes, nil, nil
+	}
+	sum := crc64.Checksum(buf.Bytes(), CRC64)
+	return hashes, &sum, nil
+}
+
+// stream writes a body whose headers are out. If it fails or ends early, the
+// connection is broken off.
+func stream(w io.Writer, r *http.Request, c Content) {
+	to := &sink{w: w}
+	n, err := c.Body.WriteTo(to)
+	if err == nil && n == c.Length {
+		return
+	}
+	if !to.failed { // else the client went away
+		if err == nil {
+			err = fmt.Errorf("content of %d bytes ended after %d", c.Length, n)
+		}
+		api.LogFailure(r.Context(), "storage", err)
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// A sink remembers whether it was the client's side that failed.
+type sink struct {
+	w      io.Writer
+	failed bool
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	n, err := s.w.Write(b)
+	s.failed = s.failed || err != nil
+	return n, err
 }

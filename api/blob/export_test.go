@@ -1,0 +1,6 @@
+package blob
+
+var (
+	Faults         = faults
+	ParseBlockList = parseBlockList
+)

@@ -1,0 +1,8 @@
+package dfs
+
+var (
+	Faults           = faults
+	ParseSource      = parseSource
+	ParseProperties  = parseProperties
+	FormatProperties = formatProperties
+)
