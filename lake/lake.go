@@ -110,3 +110,39 @@ type Config struct {
 	Now           func() time.Time // time.Now if nil
 	BackupHorizon time.Duration    // how long deleted extents are kept; 7 days if 0
 }
+
+// A Lake is the namespace and content of all items of a platform. It is safe for
+// concurrent use.
+type Lake struct {
+	store    Store
+	objects  Objects
+	keys     Keys
+	catalog  Catalog
+	recorder audit.Recorder
+	now      func() time.Time
+	horizon  time.Duration
+
+	folders folderCache
+	arrives arrivals
+}
+
+const defaultHorizon = 7 * 24 * time.Hour
+
+// New returns a Lake.
+func New(c Config) *Lake {
+	l := &Lake{
+		store: c.Store, objects: c.Objects, keys: c.Keys, catalog: c.Catalog, recorder: c.Recorder,
+		now: c.Now, horizon: c.BackupHorizon,
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	if l.horizon == 0 {
+		l.horizon = defaultHorizon
+	}
+	return l
+}
+
+// Forget drops what is kept in memory of a scope's keys. Call it when the scope
+// is revoked; what is forgotten too early is derived again.
+func (l *Lake) Forget(scope encryption.ScopeID) { l.folders.forget(scope) }

@@ -1,0 +1,630 @@
+package lake
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/envelope"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/failpoint"
+)
+
+var (
+	copied    = failpoint.New("lake/reencrypt/copied")    // new extents are there, and listed nowhere
+	swapped   = failpoint.New("lake/reencrypt/swapped")   // manifests list them; the old ones' objects are still there
+	destroyed = failpoint.New("lake/reencrypt/destroyed") // the old ones' objects are gone, their rows not
+	named     = failpoint.New("lake/reencrypt/named")     // a batch of names is under the new key
+)
+
+// The size of one step of re-encryption.
+const (
+	batchRows = 64
+	// swapBytes is how much one step copies at most, beyond one extent: it
+	// bounds what a crash repeats.
+	swapBytes = 256 << 20
+)
+
+// inFlightGrace is how long re-encryption waits for an extent that is just being
+// written under a retiring key, before that upload has to be sent again.
+var inFlightGrace = time.Minute
+
+// A reencryption is the lake's part of one item's.
+type reencryption struct {
+	*session
+	job      *encryption.Job
+	progress encryption.Progress
+	waited   time.Time // when it began to wait for uploads
+}
+
+// Reencrypt implements [encryption.Content]: it brings the item's extents,
+// manifests, staged content and names from retiring keys to the current ones.
+// Files can be read, written, renamed and deleted meanwhile: each step replaces
+// what it has found unchanged. What a retiring key has sealed is destroyed, also
+// where it was kept for backups only.
+func (l *Lake) Reencrypt(ctx context.Context, job *encryption.Job) error {
+	r := &reencryption{session: &session{lake: l, use: job.Use, item: Item{ID: job.Item}}, job: job}
+	if err := r.count(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := job.Check(); err != nil {
+			return err
+		}
+		// The current keys first: asking for them may retire older ones.
+		if err := r.takeItem(ctx, r.item); err != nil {
+			return err
+		}
+		done, err := r.step(ctx)
+		if err != nil || done {
+			return err
+		}
+		if err := job.Report(r.progress); err != nil {
+			return err
+		}
+	}
+}
+
+// count finds out how much there is, and how much of it is done.
+func (r *reencryption) count(ctx context.Context) error {
+	if err := r.takeItem(ctx, r.item); err != nil {
+		return err
+	}
+	return r.lake.store.View(ctx, func(tx Tx) error {
+		all, done, err := tx.LakeTotals(r.item.ID, r.content.ID())
+		r.progress = encryption.Progress{Files: done.Files, TotalFiles: all.Files, Bytes: done.Bytes, TotalBytes: all.Bytes}
+		return err
+	})
+}
+
+// update is a transaction of the job.
+func (r *reencryption) update(ctx context.Context, fn func(Tx) error) error {
+	return r.run(ctx, r.lake.store.Update, func(tx Tx) error {
+		if err := r.job.Confirm(tx, r.content.ID(), r.names.ID()); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+// A backlog is what is found under one retiring key, a batch of each.
+type backlog struct {
+	doomed  []ExtentRow
+	nodes   []NodeID
+	staged  []StagedRow
+	flying  []ExtentRow
+	folders []NodeID
+	deleted bool // there are folders cut off from the tree
+}
+
+func (b backlog) empty() bool {
+	return len(b.doomed)+len(b.nodes)+len(b.staged)+len(b.flying)+len(b.folders) == 0 && !b.deleted
+}
+
+// step does one batch of what is left. It is done when no row names a retiring
+// key.
+func (r *reencryption) step(ctx context.Context) (done bool, err error) {
+	b, err := r.backlog(ctx)
+	switch {
+	case err != nil || b.empty():
+		return err == nil, err
+	case b.deleted:
+		_, err = r.lake.purge(ctx, r.item.ID, 1)
+	case len(b.doomed) > 0:
+		err = r.lake.destroy(ctx, b.doomed)
+	case len(b.nodes) > 0:
+		err = r.swapNodes(ctx, b.nodes)
+	case len(b.staged) > 0:
+		err = r.swapStaged(ctx, b.staged[0])
+	case len(b.folders) > 0:
+		err = r.renameFolder(ctx, b.folders[0])
+	default:
+		err = r.await(ctx, b.flying)
+	}
+	return false, err
+}
+
+func (r *reencryption) backlog(ctx context.Context) (b backlog, err error) {
+	err = r.lake.store.View(ctx, func(tx Tx) error {
+		b = backlog{}
+		keys, err := tx.ItemKeys(r.item.ID)
+		if err != nil {
+			return err
+		}
+		deleted, err := tx.LakeFoldersDeleted(r.item.ID, 1)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if k.State != encryption.Retiring || !b.empty() {
+				continue
+			}
+			if k.Purpose == encryption.NamesKey {
+				folders, err := tx.LakeFoldersUnder(k.ID, batchRows)
+				if err != nil {
+					return err
+				}
+				for _, f := range folders {
+					b.folders = append(b.folders, f.ID)
+				}
+			} else if err := b.content(tx, k.ID); err != nil {
+				return err
+			}
+		}
+		b.deleted = len(deleted) > 0 && !b.empty()
+		return nil
+	})
+	return b, err
+}
+
+func (b *backlog) content(tx Tx, key encryption.KeyID) (err error) {
+	if b.doomed, err = tx.LakeExtentsUnder(key, Doomed, batchRows); err != nil {
+		return err
+	}
+	seen := map[NodeID]bool{}
+	add := func(id NodeID) {
+		if !seen[id] {
+			seen[id] = true
+			b.nodes = append(b.nodes, id)
+		}
+	}
+	nodes, err := tx.LakeNodesUnder(key, batchRows)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		add(n.ID)
+	}
+	live, err := tx.LakeExtentsUnder(key, Live, batchRows)
+	if err != nil {
+		return err
+	}
+	for _, e := range live {
+		add(NodeID(e.Owner))
+	}
+	if b.staged, err = tx.LakeStagedUnder(key, batchRows); err != nil {
+		return err
+	}
+	staged, err := tx.LakeExtentsUnder(key, Staged, batchRows)
+	if err != nil {
+		return err
+	}
+	for _, e := range staged {
+		row, ok, err := tx.LakeStaged(StagedID(e.Owner))
+		if err != nil {
+			return err
+		}
+		if ok && e.Size > 0 {
+			b.staged = append(b.staged, row)
+		} else {
+			b.flying = append(b.flying, e)
+		}
+	}
+	return nil
+}
+
+// A swap is one manifest's part of a step: new extents for old ones.
+type swap struct {
+	node NodeID
+	by   map[ExtentID]ExtentRow // the new one of each old one
+}
+
+// swapNodes brings files, and folders' metadata, under the current key: as many
+// of them as one step takes.
+func (r *reencryption) swapNodes(ctx context.Context, ids []NodeID) error {
+	var swaps []swap
+	var volume int64
+	for _, id := range ids {
+		sw := swap{node: id}
+		var refs []extentRef
+		var rows []ExtentRow
+		if err := r.view(ctx, func(tx Tx) (err error) {
+			refs, rows, err = r.behind(tx, func() (manifest, bool, error) {
+				n, ok, err := tx.LakeNode(id)
+				if err != nil || !ok {
+					return manifest{}, false, err
+				}
+				m, err := r.openNode(n)
+				return m, true, err
+			})
+			return err
+		}); err != nil {
+			return err
+		}
+		n, err := r.copyAll(ctx, refs, rows, &sw)
+		if err != nil {
+			return err
+		}
+		swaps = append(swaps, sw)
+		if volume += n; volume >= swapBytes || len(swaps) >= batchRows {
+			break
+		}
+	}
+	if err := copied.Hit(); err != nil {
+		return err
+	}
+	var old []ExtentRow
+	var finished encryption.Progress
+	err := r.update(ctx, func(tx Tx) error {
+		old, finished = nil, encryption.Progress{}
+		for _, sw := range swaps {
+			gone, err := r.swapNode(tx, sw, &finished)
+			if err != nil {
+				return err
+			}
+			old = append(old, gone...)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.progress.Files = min(r.progress.Files+finished.Files, r.progress.TotalFiles)
+	r.progress.Bytes = min(r.progress.Bytes+finished.Bytes, r.progress.TotalBytes)
+	if err := swapped.Hit(); err != nil {
+		return err
+	}
+	return r.lake.destroy(ctx, old)
+}
+
+// behind returns a manifest's extents that are not under the current key, with
+// their rows.
+func (r *reencryption) behind(tx Tx, open func() (manifest, bool, error)) (refs []extentRef, rows []ExtentRow, err error) {
+	m, ok, err := open()
+	if err != nil || !ok {
+		return nil, nil, err
+	}
+	var volume int64
+	for _, ref := range m.extents {
+		row, ok, err := tx.LakeExtent(ref.id)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !ok {
+			return nil, nil, fault.New(fault.Integrity, "An extent of the item has no row.").About(string(ref.id))
+		}
+		if row.Key == r.content.ID() {
+			continue
+		}
+		if _, err := r.key(row.Key); err != nil {
+			return nil, nil, err
+		}
+		refs, rows = append(refs, ref), append(rows, row)
+		if volume += ref.plain; volume >= swapBytes {
+			break
+		}
+	}
+	return refs, rows, nil
+}
+
+// copyAll seals extents anew under the current key. What goes into an object has
+// a row before its first byte; a crash leaves it to the sweeper.
+func (r *reencryption) copyAll(ctx context.Context, refs []extentRef, rows []ExtentRow, sw *swap) (volume int64, err error) {
+	sw.by = map[ExtentID]ExtentRow{}
+	for i, ref := range refs {
+		if _, twice := sw.by[ref.id]; twice {
+			continue
+		}
+		if err := r.job.Check(); err != nil {
+			return volume, err
+		}
+		row, err := r.copyExtent(ctx, ref, rows[i])
+		if err != nil {
+			return volume, err
+		}
+		sw.by[ref.id] = row
+		volume += ref.plain
+		if row.Inline == nil {
+			// The worker's lease must outlast the next one.
+			if err := r.job.Report(r.progress); err != nil {
+				return volume, err
+			}
+		}
+	}
+	return volume, nil
+}
+
+func (r *reencryption) copyExtent(ctx context.Context, ref extentRef, old ExtentRow) (ExtentRow, error) {
+	row := ExtentRow{ID: ExtentID(newID()), Item: r.item.ID, Key: r.content.ID(), Changed: r.now()}
+	e, err := r.openExtent(ctx, ref, old)
+	if err != nil {
+		return row, missingIsIntegrity(err, ref.id)
+	}
+	defer e.close()
+	if old.Inline != nil {
+		plain, err := readAll(e.r)
+		if err != nil {
+			return row, err
+		}
+		row.Inline, err = r.content.Seal(plain, purposeExtent, string(row.ID))
+		clear(plain)
+		row.Size = int64(len(row.Inline))
+		return row, err
+	}
+	r.lake.arrives.add(row.ID)
+	defer r.lake.arrives.remove(row.ID)
+	if err := r.update(ctx, func(tx Tx) error { return tx.PutLakeExtent(row) }); err != nil {
+		return row, err
+	}
+	src := e.r.Range(0, e.r.Size())
+	defer src.Close()
+	row.Size, err = r.lake.writeObject(ctx, r.content, row.ID, &source{ctx: ctx, use: r.use, body: src})
+	if err == nil && row.Size != old.Size {
+		err = errStoredSize(ref.id)
+	}
+	return row, err
+}
+
+// missingIsIntegrity reports an object that is not there as what it is to a
+// caller who has just seen its row.
+func missingIsIntegrity(err error, id ExtentID) error {
+	if errors.Is(err, fault.NotFound) {
+		return fault.Wrap(fault.Integrity, err, "An extent is missing from the object store.").About(string(id))
+	}
+	return err
+}
+
+func readAll(r *envelope.ReaderAt) ([]byte, error) {
+	b := make([]byte, r.Size())
+	n, err := r.ReadAt(b, 0)
+	if err == io.EOF || err == nil && n == len(b) {
+		err = nil
+	}
+	return b[:n], err
+}
+
+// replaceExtents puts the new extents into a manifest that lists the old ones,
+// and returns the old ones' rows. New ones whose old one is not listed any more
+// are doomed.
+func (r *reencryption) replaceExtents(tx Tx, m *manifest, sw swap, owner string, state ExtentState) (gone []ExtentRow, err error) {
+	used := map[ExtentID]bool{}
+	for i, ref := range m.extents {
+		row, ok := sw.by[ref.id]
+		if !ok {
+			continue
+		}
+		m.extents[i].id = row.ID
+		if used[ref.id] {
+			continue
+		}
+		used[ref.id] = true
+		old, ok, err := tx.LakeExtent(ref.id)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			if err := doomExtent(tx, old.ID, r.now()); err != nil {
+				return nil, err
+			}
+			if old.Inline == nil {
+				gone = append(gone, old)
+			}
+		}
+		if row.Inline == nil {
+			if _, ok, err := tx.LakeExtent(row.ID); err != nil || !ok {
+				return nil, errors.Join(err, errMeanwhile())
+			}
+		}
+		row.Owner, row.State = owner, state
+		if err := tx.PutLakeExtent(row); err != nil {
+			return nil, err
+		}
+	}
+	for id, row := range sw.by {
+		if !used[id] && row.Inline == nil {
+			row.State, row.Due = Doomed, r.now()
+			if err := tx.PutLakeExtent(row); err != nil {
+				return nil, err
+			}
+			gone = append(gone, row)
+		}
+	}
+	return gone, nil
+}
+
+// swapNode replaces what is still in the node's manifest, and counts the node in
+// finished if nothing of it is left.
+func (r *reencryption) swapNode(tx Tx, sw swap, finished *encryption.Progress) ([]ExtentRow, error) {
+	n, ok, err := tx.LakeNode(sw.node)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return r.replaceExtents(tx, &manifest{}, sw, "", Doomed)
+	}
+	m, err := r.openNode(n)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := r.replaceExtents(tx, &m, sw, string(n.ID), Live)
+	if err != nil {
+		return nil, err
+	}
+	if n.Kind == File && n.Key != r.content.ID() {
+		finished.Files++
+		finished.Bytes += n.Size
+	}
+	return gone, r.putNode(tx, n.ID, m)
+}
+
+// swapStaged brings staged content under the current key.
+func (r *reencryption) swapStaged(ctx context.Context, row StagedRow) error {
+	var sw swap
+	var refs []extentRef
+	var rows []ExtentRow
+	err := r.view(ctx, func(tx Tx) (err error) {
+		refs, rows, err = r.behind(tx, func() (manifest, bool, error) {
+			now, ok, err := tx.LakeStaged(row.ID)
+			if err != nil || !ok {
+				return manifest{}, false, err
+			}
+			m, err := r.openStagedAnew(now)
+			return m, true, err
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := r.copyAll(ctx, refs, rows, &sw); err != nil {
+		return err
+	}
+	if err := copied.Hit(); err != nil {
+		return err
+	}
+	var old []ExtentRow
+	err = r.update(ctx, func(tx Tx) error {
+		old = nil
+		now, ok, err := tx.LakeStaged(row.ID)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			old, err = r.replaceExtents(tx, &manifest{}, sw, "", Doomed)
+			return err
+		}
+		m, err := r.openStagedAnew(now)
+		if err != nil {
+			return err
+		}
+		if old, err = r.replaceExtents(tx, &m, sw, string(row.ID), Staged); err != nil {
+			return err
+		}
+		sealed, err := r.content.Seal(m.encode(), purposeStaged, string(row.ID))
+		if err != nil {
+			return err
+		}
+		now.Key, now.Record = r.content.ID(), sealed
+		return tx.PutLakeStaged(now)
+	})
+	if err != nil {
+		return err
+	}
+	if err := swapped.Hit(); err != nil {
+		return err
+	}
+	return r.lake.destroy(ctx, old)
+}
+
+// openStagedAnew opens a record whose manifest will be changed.
+func (r *reencryption) openStagedAnew(row StagedRow) (manifest, error) {
+	m, err := r.openStaged(row)
+	m.extents = slices.Clone(m.extents)
+	return m, err
+}
+
+// await deals with extents that are being written under a retiring key, or were
+// when somebody crashed. This process's own get some time; then the row goes, and
+// the upload learns that it has to be sent again.
+func (r *reencryption) await(ctx context.Context, flying []ExtentRow) error {
+	var gone []ExtentRow
+	for _, e := range flying {
+		if !r.lake.arrives.has(e.ID) {
+			gone = append(gone, e)
+		}
+	}
+	if len(gone) == 0 {
+		if r.waited.IsZero() {
+			r.waited = time.Now()
+		}
+		if time.Since(r.waited) < inFlightGrace {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(200 * time.Millisecond):
+				return nil
+			}
+		}
+		gone = flying
+	}
+	r.waited = time.Time{}
+	err := r.update(ctx, func(tx Tx) error {
+		for _, e := range gone {
+			row, ok, err := tx.LakeExtent(e.ID)
+			if err != nil {
+				return err
+			}
+			if !ok || row.State != Staged || row.Size != e.Size {
+				continue
+			}
+			row.State, row.Due = Doomed, r.now()
+			if err := tx.PutLakeExtent(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// destroy removes extents at once: their objects, then their rows. A crash in
+// between leaves doomed rows that are due.
+func (l *Lake) destroy(ctx context.Context, extents []ExtentRow) error {
+	if len(extents) == 0 {
+		return nil
+	}
+	for _, e := range extents {
+		if err := l.objects.Delete(ctx, string(e.ID)); err != nil {
+			return storeFailed(err)
+		}
+	}
+	if err := destroyed.Hit(); err != nil {
+		return err
+	}
+	return l.store.Update(ctx, func(tx Tx) error {
+		for _, e := range extents {
+			if err := tx.DeleteLakeExtent(e.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// maxAtOnce is how many names of a folder one transaction seals anew. A folder
+// with more of them has two keys for a while.
+const maxAtOnce = 500
+
+// renameFolder brings the names in a folder under the current key, or a batch of
+// them.
+func (r *reencryption) renameFolder(ctx context.Context, id NodeID) error {
+	err := r.update(ctx, func(tx Tx) error {
+		f, ok, err := tx.LakeFolder(id)
+		if err != nil || !ok {
+			return err
+		}
+		// A folder that a former re-encryption has left between two keys goes on
+		// to the second before it goes to a third.
+		if f.NextKey == "" {
+			if f.Key == r.names.ID() {
+				return nil
+			}
+			f.NextKey, f.Seals = r.names.ID(), 0
+		}
+		entries, err := tx.LakeEntriesUnder(id, f.Key, maxAtOnce+1)
+		if err != nil {
+			return err
+		}
+		last := len(entries) <= maxAtOnce
+		for _, e := range entries[:min(len(entries), maxAtOnce)] {
+			rec, err := r.open(f, e)
+			if err != nil {
+				return err
+			}
+			if err := r.putEntry(tx, &f, e, rec); err != nil {
+				return err
+			}
+		}
+		if last {
+			f.Key, f.NextKey = f.NextKey, ""
+		}
+		return tx.PutLakeFolder(f)
+	})
+	if err != nil {
+		return err
+	}
+	return named.Hit()
+}
