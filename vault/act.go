@@ -160,9 +160,8 @@ func denied(c identity.Caller, tenant identity.TenantID, action rbac.Action, sco
 			WithMend("Ask for a token in the resource's own tenant.")
 	}
 	return fault.New(fault.Denied, fmt.Sprintf(
-		"Caller is not authorized to perform action on resource.\r\nCaller: appid=%s;oid=%s\r\nAction: '%s'\r\nResource: '%s'\r\nAssignment: (not found)",
-		c.Application, c.Principal, action, scope)).
-		WithMend("\r\nGive the caller a role that holds the action, at the resource or above it.")
+		"Caller is not authorized to perform action on resource.\r\nCaller: appid=%s;oid=%s\r\nAction: '%s'\r\nResource: '%s'\r\nAssignment: (not found)\r\nGive the caller a role that holds the action, at the resource or above it.",
+		c.Application, c.Principal, action, scope))
 }
 
 // liveVault returns the vault unless it is soft-deleted or unknown.
