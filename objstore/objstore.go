@@ -1,0 +1,34 @@
+// Package objstore is the place of the object stores: where extents lie that are
+// too large for a row. The interface that they implement is its caller's,
+// [lake.Objects]; this page is what it means.
+//
+// An object is an immutable byte string under an id of 32 hexadecimal digits
+// that was never used before. What is in it is sealed: a store sees ciphertext
+// only, and is trusted with nothing but to keep it.
+//
+// An implementation promises:
+//
+//   - an object is invisible until Commit has returned nil, and then whole and
+//     durable: it survives a power cut;
+//   - a Commit that fails may have happened; nothing else of a failed or aborted
+//     write is ever visible;
+//   - Open fails with [fault.NotFound] exactly if the object is not there, and
+//     with another reason if the store cannot tell;
+//   - an open object stays readable after its deletion, where the store can do
+//     that; else reading it fails, and never yields other bytes;
+//   - Delete of what is not there succeeds; so does deleting twice;
+//   - List sees every object that was committed before it began and not deleted;
+//   - all methods may be called at the same time, and heed their context.
+//
+// It does not promise order between objects, and has no transactions: who writes
+// an object records it first and sweeps after a crash.
+//
+// [objstore/local] is a folder of files, [objstore/faulty] injects failures, and
+// [objstore/objtest] is the suite for all.
+//
+// [lake.Objects]: https://pkg.go.dev/github.com/kluis-io/kluis/lake#Objects
+// [fault.NotFound]: https://pkg.go.dev/github.com/kluis-io/kluis/fault#NotFound
+// [objstore/local]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/local
+// [objstore/faulty]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/faulty
+// [objstore/objtest]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/objtest
+package objstore
