@@ -24,7 +24,7 @@ const (
 // A Seal is what a root file is locked and opened with.
 type Seal interface {
 	sealType() SealType
-	params() (sealParams, error)             // new ones
+	params() (sealParams, error)           // new ones
 	key(sealParams) (*envelope.Key, error) // of validated parameters of this type
 }
 
