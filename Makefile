@@ -1,0 +1,35 @@
+# `make check` is what has to pass, beside the tests, before anything lands.
+
+GO ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# The failpoints' build is checked too: it is what the crash tests run.
+TAGS = "" failpoints
+
+.PHONY: demo test check format vet staticcheck pins bench
+
+demo:
+	$(GO) run ./cmd/kluis demo
+
+test:
+	$(GO) test ./...
+
+check: format vet staticcheck pins
+
+format:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt -w wants to change:"; echo "$$out"; exit 1; fi
+
+vet:
+	@for t in $(TAGS); do $(GO) vet -tags "$$t" ./... || exit 1; done
+
+staticcheck:
+	@for t in $(TAGS); do $(GO) run $(STATICCHECK) -tags "$$t" ./... || exit 1; done
+
+# The SQLite driver works with exactly the libc that its release names.
+pins:
+	@want=$$($(GO) mod download -json modernc.org/sqlite@$$($(GO) list -m -f '{{.Version}}' modernc.org/sqlite) | sed -n 's/.*"GoMod": "\(.*\)",*/\1/p' | xargs sed -n 's/.*modernc.org\/libc \(v[^ ]*\).*/\1/p' | head -1); \
+	have=$$($(GO) list -m -f '{{.Version}}' modernc.org/libc); \
+	if [ "$$want" != "$$have" ]; then echo "modernc.org/libc is $$have, and this release of modernc.org/sqlite works with $$want only"; exit 1; fi
+	@$(GO) mod verify
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./envelope ./encryption ./vault/... ./lake

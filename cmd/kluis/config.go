@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// The roles that a process can play.
+const (
+	roleVault      = "vault"
+	rolePlatform   = "platform"
+	roleGovernance = "governance"
+)
+
+// A Config is what `kluis serve` can be told. Flags, KLUIS_* variables and the
+// file mean the same; a flag goes before a variable, and that before the file.
+// Every field is right at its default.
+type Config struct {
+	Data   string   `yaml:"data"`   // the data directory
+	Listen string   `yaml:"listen"` // address and port
+	Domain string   `yaml:"domain"` // under which the services' hosts lie
+	Roles  []string `yaml:"roles"`  // of vault, platform, governance
+	Dev    bool     `yaml:"dev"`    // make everything that a first try needs
+	Log    string   `yaml:"log"`    // debug, info, warn or error
+
+	// Vaults are host suffixes, beyond this installation's own and Azure's, under
+	// which customers' keys may lie: ".vault.example.com".
+	Vaults []string `yaml:"vaults"`
+}
+
+func defaultConfig() Config {
+	return Config{
+		Data: "kluis-data", Listen: "127.0.0.1:8443", Domain: "localhost", Log: "info",
+		Roles: []string{roleVault, rolePlatform, roleGovernance},
+	}
+}
+
+// addFlags declares the flags that a Config is read from.
+func addFlags(f *pflag.FlagSet) {
+	d := defaultConfig()
+	f.String("data", d.Data, "the data `DIR`ectory")
+	f.String("listen", d.Listen, "`ADDR`ess and port to listen on")
+	f.String("domain", d.Domain, "`NAME` under which the services' hosts lie")
+	f.StringSlice("roles", d.Roles, "what this process is: vault, platform, governance")
+	f.Bool("dev", false, "make keys, principals and a default vault on the first start")
+	f.String("log", d.Log, "debug, info, warn or error")
+	f.StringSlice("vaults", nil, "further host suffixes under which customers' keys may lie")
+	f.String("config", "", "read the configuration from `FILE` (YAML)")
+}
+
+// readConfig puts file, variables and flags together.
+func readConfig(cmd *cobra.Command) (Config, error) {
+	c := defaultConfig()
+	f := cmd.Flags()
+	file := os.Getenv("KLUIS_CONFIG")
+	if f.Changed("config") {
+		file, _ = f.GetString("config")
+	}
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return c, err
+		}
+		d := yaml.NewDecoder(bytes.NewReader(text))
+		d.KnownFields(true)
+		if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+			return c, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	set := func(name string, into any) error {
+		text, given := os.LookupEnv("KLUIS_" + strings.ToUpper(name))
+		if f.Changed(name) {
+			text, given = f.Lookup(name).Value.String(), true
+			text = strings.Trim(text, "[]") // as a list prints itself
+		}
+		if !given {
+			return nil
+		}
+		switch v := into.(type) {
+		case *string:
+			*v = text
+		case *[]string:
+			*v = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+		case *bool:
+			switch text {
+			case "true", "1":
+				*v = true
+			case "false", "0", "":
+				*v = false
+			default:
+				return usageError{fmt.Errorf("%s is true or false, not %q", name, text)}
+			}
+		}
+		return nil
+	}
+	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
+		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults))
+	if err != nil {
+		return c, err
+	}
+	return c, c.check()
+}
+
+func (c Config) check() error {
+	for _, r := range c.Roles {
+		if !slices.Contains([]string{roleVault, rolePlatform, roleGovernance}, r) {
+			return usageError{fmt.Errorf("no such role: %q; there are vault, platform and governance", r)}
+		}
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return usageError{fmt.Errorf("--listen takes an address and a port, such as 127.0.0.1:8443: %w", err)}
+	}
+	if ip := net.ParseIP(host); c.Dev && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return usageError{errors.New("--dev listens on a loopback address only: its principals' secrets lie in a file, and its roots are not sealed")}
+	}
+	if !c.Dev && c.Domain == "" {
+		return usageError{errors.New("--domain is empty")}
+	}
+	if _, err := c.level(); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+func (c Config) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+func (c Config) level() (l slog.Level, err error) {
+	err = l.UnmarshalText([]byte(c.Log))
+	return l, err
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/root"
+	"github.com/kluis-io/kluis/store/sqlite"
+)
+
+// The parties' folders in the data directory. Each holds its own database, root
+// and audit log, and none of them reads another's.
+const (
+	loginDir    = "login"    // the directory of principals and its issuer
+	vaultDir    = "vault"    // the custodian's
+	platformDir = "platform" // the operator's
+)
+
+var partySchemas = map[string]sqlite.Schema{
+	loginDir:    sqlite.DirectorySchema,
+	vaultDir:    sqlite.VaultSchema,
+	platformDir: sqlite.PlatformSchema,
+}
+
+// The files in a party's folder.
+const (
+	databaseFile   = "kluis.db"
+	rootFile       = "root"
+	auditKeyFile   = "audit.key"
+	checkpointFile = "checkpoint"
+)
+
+// A party is one side of the installation, open: what it keeps, what seals it,
+// and its log.
+type party struct {
+	name string
+	dir  string
+	db   *sqlite.DB
+	root *root.Root
+	log  *audit.Log
+}
+
+// createParty makes a party's folder, with a root under the seal, and returns the
+// root's recovery shares.
+func createParty(data, name, instance string, seal root.Seal) (root.Shares, error) {
+	dir := filepath.Join(data, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	r, shares, err := root.Create(filepath.Join(dir, rootFile), instance, seal)
+	if err != nil {
+		return nil, err
+	}
+	r.Close()
+	_, _, err = audit.CreateSigner(filepath.Join(dir, auditKeyFile), "kluis/"+instance+"/"+name)
+	return shares, err
+}
+
+// openParty opens a party that was created.
+func openParty(ctx context.Context, data, name string, unseal root.Unseal) (_ *party, err error) {
+	p := &party{name: name, dir: filepath.Join(data, name)}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("opening the %s: %w", name, err)
+			p.close()
+		}
+	}()
+	if _, err := os.Stat(p.path(rootFile)); errors.Is(err, fs.ErrNotExist) {
+		return p, fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out", data)
+	}
+	if p.root, err = root.Open(p.path(rootFile), unseal); err != nil {
+		return p, err
+	}
+	if p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[name]); err != nil {
+		return p, err
+	}
+	signer, verifier, err := audit.LoadSigner(p.path(auditKeyFile))
+	if err != nil {
+		return p, err
+	}
+	p.log, err = p.openLog(ctx, signer, verifier)
+	return p, err
+}
+
+func (p *party) openLog(ctx context.Context, signer note.Signer, verifier note.Verifier) (*audit.Log, error) {
+	return audit.Open(ctx, audit.Config{
+		Store: p.db.Audit(), Signer: signer, Verifier: verifier, CheckpointPath: p.path(checkpointFile),
+	})
+}
+
+func (p *party) path(file string) string { return filepath.Join(p.dir, file) }
+
+func (p *party) close() error {
+	var errs []error
+	if p.log != nil {
+		errs = append(errs, p.log.Close())
+	}
+	if p.db != nil {
+		errs = append(errs, p.db.Close())
+	}
+	if p.root != nil {
+		p.root.Close()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/api/graph"
+	"github.com/kluis-io/kluis/api/token"
+)
+
+// A router is the one listener's handler: the host's name picks the protocol,
+// and on a bare host the path does, since the URL spaces do not meet. A protocol
+// that this process does not serve is nil.
+type router struct {
+	domain string
+
+	vault, fabric, arm, token, graph http.Handler
+	blob, dfs, storage               http.Handler // storage takes path-style requests of either
+	health                           http.Handler
+}
+
+// storageAccount is OneLake's account name, the only one.
+const storageAccount = "onelake"
+
+func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, path := rt.route(r)
+	if h == nil {
+		api.WriteJSON(w, http.StatusNotFound, map[string]any{
+			"error": map[string]string{"code": "NotFound", "message": "Nothing is served at this address."},
+		})
+		return
+	}
+	if path != r.URL.EscapedPath() {
+		r = withPath(r, path)
+	}
+	h.ServeHTTP(w, r)
+}
+
+// route returns the handler of a request, and the escaped path that it is to see.
+func (rt *router) route(r *http.Request) (http.Handler, string) {
+	path := r.URL.EscapedPath()
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	switch name, ok := strings.CutSuffix(strings.ToLower(host), "."+rt.domain); {
+	case !ok:
+		return rt.bare(path), rt.stripAccount(path)
+	case strings.HasSuffix(name, ".vault"):
+		return rt.vault, path
+	case name == "api.fabric":
+		return rt.fabric, path
+	case name == storageAccount+".blob":
+		return rt.blob, path
+	case name == storageAccount+".dfs":
+		return rt.dfs, path
+	case name == "management":
+		return rt.arm, path
+	case name == "login":
+		return rt.token, path
+	case name == "graph":
+		return rt.graph, path
+	}
+	return nil, path
+}
+
+// bare picks the handler of a bare host's path.
+func (rt *router) bare(path string) http.Handler {
+	first, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
+	switch first = strings.ToLower(first); {
+	case path == "/healthz" || path == "/readyz":
+		return rt.health
+	case first == storageAccount:
+		return rt.storage
+	case first == "keys" || first == "deletedkeys" || first == "changes":
+		return rt.vault
+	case first == "v1":
+		return rt.fabric
+	case first == "subscriptions" || first == "providers" || first == "metadata":
+		return rt.arm
+	case graph.Serves(path):
+		return rt.graph
+	case token.Serves(path):
+		return rt.token
+	}
+	return nil
+}
+
+// stripAccount takes the account's name off a path-style storage path.
+func (rt *router) stripAccount(path string) string {
+	rest := strings.TrimLeft(path, "/")
+	if len(rest) >= len(storageAccount) && strings.EqualFold(rest[:len(storageAccount)], storageAccount) {
+		if rest = rest[len(storageAccount):]; rest == "" {
+			return "/"
+		} else if rest[0] == '/' {
+			return rest
+		}
+	}
+	return path
+}
+
+// withPath returns the request with another escaped path.
+func withPath(r *http.Request, path string) *http.Request {
+	r2 := r.Clone(r.Context())
+	if u, err := r.URL.Parse(path); err == nil {
+		r2.URL.Path, r2.URL.RawPath = u.Path, u.RawPath
+	}
+	return r2
+}

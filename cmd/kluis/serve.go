@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/api/arm"
+	"github.com/kluis-io/kluis/api/blob"
+	"github.com/kluis-io/kluis/api/dfs"
+	"github.com/kluis-io/kluis/api/fabric"
+	"github.com/kluis-io/kluis/api/graph"
+	"github.com/kluis-io/kluis/api/keyvault"
+	"github.com/kluis-io/kluis/api/token"
+	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/localca"
+	"github.com/kluis-io/kluis/internal/storagewire"
+	"github.com/kluis-io/kluis/kek"
+	"github.com/kluis-io/kluis/lake"
+	"github.com/kluis-io/kluis/objstore/local"
+	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/vault"
+	"github.com/kluis-io/kluis/vault/softkey"
+	"github.com/kluis-io/kluis/workspace"
+)
+
+func serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the vault and the platform",
+		Long: `Run the vault and the platform on one HTTPS listener.
+
+With --dev nothing else is needed: the first start makes the data directory, a
+local certificate authority, one principal for each role and a vault named
+"default", and writes DIR/bootstrap.json, which tells clients all that they need.
+Without --dev the data directory is one that 'kluis init' has made.
+
+SIGTERM drains and stops.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(cmd)
+			if err != nil {
+				return err
+			}
+			level, _ := c.level()
+			slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+			s, err := start(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			slog.Info("serving", "address", s.authority("localhost"), "data", c.Data, "roles", c.Roles, "dev", c.Dev, "version", version)
+			if s.separated() != "" {
+				slog.Warn("the parties are not separated", "because", s.separated())
+			}
+			<-cmd.Context().Done()
+			slog.Info("stopping")
+			return s.stop()
+		},
+	}
+	addFlags(cmd.Flags())
+	return cmd
+}
+
+// A server is a running process: the parties that it serves, and their workers.
+type server struct {
+	config   Config
+	identity instance
+	port     string
+	ca       *localca.Authority
+	lock     *os.File
+
+	login, custodian, operator *party
+
+	directory  *identity.Directory
+	issuer     *identity.Issuer
+	vaults     *vault.Vaults
+	workspaces *workspace.Workspaces
+	ring       *encryption.Keyring
+	scopes     *encryption.Scopes
+	lake       *lake.Lake
+
+	managed managedIdentity
+	http    []*http.Server
+	workers sync.WaitGroup
+	halt    context.CancelFunc
+	ready   readiness
+}
+
+// drainTime bounds how long a stop waits for requests under way.
+const drainTime = 20 * time.Second
+
+// start opens what the configuration names, and serves it when it returns.
+func start(ctx context.Context, c Config) (_ *server, err error) {
+	s := &server{config: c}
+	defer func() {
+		if err != nil {
+			s.stop()
+		}
+	}()
+	if err := s.openData(ctx); err != nil {
+		return s, err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return s, err
+	}
+	_, s.port, _ = net.SplitHostPort(listener.Addr().String())
+	workers, halt := context.WithCancel(context.WithoutCancel(ctx))
+	s.halt = halt
+
+	rt := &router{domain: c.Domain, health: s.ready.handler()}
+	tokens, err := s.wireLogin(ctx, rt)
+	if err != nil {
+		return s, err
+	}
+	if c.has(roleVault) {
+		s.wireVault(rt, tokens)
+	}
+	if c.has(rolePlatform) {
+		if err := s.wirePlatform(rt, tokens); err != nil {
+			return s, err
+		}
+	}
+	if err := s.listen(listener, rt); err != nil {
+		return s, err
+	}
+	if err := s.introduce(ctx); err != nil {
+		return s, err
+	}
+	s.work(workers)
+	s.ready.set(nil)
+	return s, nil
+}
+
+// wireLogin sets up the directory, its issuer, and the validation of tokens.
+func (s *server) wireLogin(ctx context.Context, rt *router) (api.Tokens, error) {
+	s.directory = identity.NewDirectory(s.login.db.Identity(), s.login.log, partyRoles{s}, nil)
+	root := s.login.root.Derive("kluis/v1/issuer")
+	var err error
+	s.issuer, err = identity.NewIssuer(ctx, s.directory, identity.IssuerConfig{
+		Base: s.authority("login"), Instance: s.identity.Instance, Root: root, Audiences: s.audiences(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := identity.NewVerifier(nil, s.issuer.Trust(s.identity.Tenant))
+	if err != nil {
+		return nil, err
+	}
+	rt.token = token.New(s.issuer, s.identity.Tenant)
+	rt.graph = graph.New(s.directory, tokens, "https://graph.microsoft.com", s.authority("graph"))
+	return tokens, nil
+}
+
+// wireVault sets up the custodian's side.
+func (s *server) wireVault(rt *router, tokens api.Tokens) {
+	root := s.custodian.root.Derive("kluis/v1/private-keys")
+	s.vaults = vault.New(vault.Config{
+		Store: s.custodian.db.Vault(), Audit: s.custodian.log, Keys: softkey.New(s.custodian.root.Instance(), root),
+		Roles: rbac.VaultRoles,
+	})
+	rt.vault = keyvault.New(s.vaults, tokens, keyvault.Config{
+		Suffix: s.host("vault"), Authority: s.authority("login"), Default: defaultVault, Region: "local",
+		Audiences: []string{"https://vault.azure.net"},
+	})
+	rt.arm = arm.New(s.vaults, tokens, s.armConfig())
+}
+
+// wirePlatform sets up the operator's side. It reaches the vaults, its own
+// neighbour included, over HTTPS alone.
+func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
+	objects, err := local.Open(filepath.Join(s.operator.dir, extentsDir))
+	if err != nil {
+		return err
+	}
+	policy := kek.Policy{Suffixes: append(kek.AzureSuffixes(), s.config.Vaults...)}
+	policy.Suffixes = append(policy.Suffixes, "."+s.host("vault"), "."+s.host("managedhsm"))
+	s.ring = encryption.NewKeyring(encryption.Config{
+		Store: s.operator.db.Encryption(), Root: s.operator.root, Recorder: s.operator.log, Policy: policy,
+		Vault: kek.NewClient(kek.Config{
+			Policy: policy, Credential: s.platformCredential, Roots: s.roots(), AllowPrivate: s.ownHost,
+		}),
+	})
+	s.workspaces = workspace.New(workspace.Config{
+		Store: s.operator.db.Workspace(), Keys: s.ring, Audit: s.operator.log, Roles: rbac.PlatformRoles,
+	})
+	s.lake = lake.New(lake.Config{
+		Store: s.operator.db.Lake(), Objects: objects, Keys: s.ring, Catalog: catalog{s.workspaces}, Recorder: s.operator.log,
+	})
+	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, workspace.Supported, s.workspaces, s.lake)
+	rt.fabric = fabric.New(s.workspaces, s.scopes, tokens, s.fabricConfig())
+	storage := storagewire.Config{
+		Account: storageAccount, Audiences: s.storageAudiences(),
+		AuthorizationURI: s.authority("login") + "/" + string(s.identity.Tenant) + "/oauth2/authorize",
+	}
+	rt.blob = blob.New(s.lake, tokens, storage)
+	rt.dfs = dfs.New(s.lake, tokens, storage)
+	rt.storage = storagewire.Dispatch(rt.blob, rt.dfs)
+	return nil
+}
+
+// listen serves the router over HTTPS.
+func (s *server) listen(l net.Listener, rt *router) error {
+	certificate, err := s.ca.Issue()
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           api.WithRequestID(rt),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*certificate}},
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	s.http = append(s.http, srv)
+	s.workers.Go(func() {
+		if err := srv.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			slog.Error("the listener has failed", "error", err)
+		}
+	})
+	return nil
+}
+
+// work runs what happens without being asked for, until ctx ends.
+func (s *server) work(ctx context.Context) {
+	if s.ring != nil {
+		s.workers.Go(func() { s.ring.Run(ctx) })
+		s.workers.Go(func() { s.scopes.Run(ctx) })
+		s.every(ctx, time.Minute, "sweeping workspaces", s.workspaces.Sweep)
+		s.every(ctx, time.Minute, "sweeping the lake", s.lake.Sweep)
+	}
+	if s.vaults != nil {
+		s.every(ctx, time.Minute, "sweeping vaults", func(ctx context.Context) error { return s.vaults.Sweep(ctx, time.Now()) })
+	}
+}
+
+func (s *server) every(ctx context.Context, d time.Duration, what string, fn func(context.Context) error) {
+	s.workers.Go(func() {
+		t := time.NewTicker(d)
+		defer t.Stop()
+		for {
+			if err := fn(ctx); err != nil && ctx.Err() == nil {
+				slog.Error(what, "error", err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+		}
+	})
+}
+
+// stop drains the listeners, ends the workers and closes the parties.
+func (s *server) stop() error {
+	s.ready.set(errors.New("stopping"))
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if s.vaults != nil {
+		s.vaults.Close() // ends the long polls
+	}
+	var errs []error
+	for _, srv := range s.http {
+		if err := srv.Shutdown(ctx); err != nil {
+			srv.Close()
+			errs = append(errs, err)
+		}
+	}
+	if s.halt != nil {
+		s.halt() // after the last request, which may need a key
+	}
+	s.workers.Wait()
+	for _, p := range []*party{s.operator, s.custodian, s.login} {
+		if p != nil {
+			errs = append(errs, p.close())
+		}
+	}
+	if s.lock != nil {
+		s.lock.Close()
+	}
+	return errors.Join(errs...)
+}
