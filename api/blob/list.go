@@ -74,7 +74,6 @@ type details struct {
 	ContentType        string `xml:"Content-Type"`
 	ContentEncoding    string `xml:"Content-Encoding"`
 	ContentLanguage    string `xml:"Content-Language"`
-	ContentCRC64       string
 	ContentMD5         string `xml:"Content-MD5"`
 	CacheControl       string `xml:"Cache-Control"`
 	ContentDisposition string `xml:"Content-Disposition"`

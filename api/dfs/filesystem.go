@@ -37,13 +37,17 @@ func (s *server) account(c *call) error {
 	if err != nil {
 		return err
 	}
+	from, err := url.PathUnescape(c.query["continuation"])
+	if err != nil {
+		return fault.New(fault.InvalidContinuation, "")
+	}
 	body := filesystemsBody{Filesystems: []filesystemEntry{}}
 	for _, p := range containers {
-		if p.Name < c.query["continuation"] {
+		if p.Name < from {
 			continue
 		}
 		if len(body.Filesystems) == int(min(most, maxPage)) {
-			c.w.Header().Set("x-ms-continuation", url.QueryEscape(p.Name))
+			c.w.Header().Set("x-ms-continuation", url.PathEscape(p.Name))
 			break
 		}
 		body.Filesystems = append(body.Filesystems, filesystemEntry{
