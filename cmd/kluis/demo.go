@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/cmd/kluis/demo"
+	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 func demoCommand() *cobra.Command {
@@ -71,7 +71,7 @@ func runDemo(ctx context.Context, out io.Writer, input, keep string) error {
 			s.stop()
 		}
 	}()
-	target, err := readTarget(data)
+	target, err := sdk.ReadTarget(data)
 	if err != nil {
 		return err
 	}
@@ -99,27 +99,6 @@ func runDemo(ctx context.Context, out io.Writer, input, keep string) error {
 		return errNotHolding
 	}
 	return nil
-}
-
-// readTarget reads what the story needs of bootstrap.json.
-func readTarget(data string) (t demo.Target, err error) {
-	text, err := os.ReadFile(filepath.Join(data, bootstrapFile))
-	if err != nil {
-		return t, err
-	}
-	var b Bootstrap
-	if err := json.Unmarshal(text, &b); err != nil {
-		return t, err
-	}
-	principal := func(p Principal) demo.Principal {
-		return demo.Principal{ClientID: p.ClientID, ClientSecret: p.ClientSecret, ObjectID: string(p.ObjectID)}
-	}
-	return demo.Target{
-		TenantID: string(b.TenantID), SubscriptionID: b.SubscriptionID, Authority: b.Authority, CAFile: b.CAFile,
-		Domain: b.Domain, Endpoints: b.Endpoints,
-		Custodian: principal(b.Principals["custodian"]), Engineer: principal(b.Principals["engineer"]),
-		Auditor: principal(b.Principals["auditor"]), Platform: principal(b.Platform),
-	}, nil
 }
 
 // tellAudit tells the last step: the logs are verified offline, and a tampered

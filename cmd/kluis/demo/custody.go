@@ -12,6 +12,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 // encryptionUser is Azure's role Key Vault Crypto Service Encryption User: get,
@@ -26,7 +28,7 @@ func (s *Story) makeKey(ctx context.Context) error {
 	s.Step("1", "The security officer makes a vault and a key, and grants the platform its use")
 	o := s.officer
 	name := "bank-" + randomHex(4)
-	poller, err := o.vaults.BeginCreateOrUpdate(ctx, resourceGroup, name, armkeyvault.VaultCreateOrUpdateParameters{
+	poller, err := o.Vaults.BeginCreateOrUpdate(ctx, resourceGroup, name, armkeyvault.VaultCreateOrUpdateParameters{
 		Location: to.Ptr("local"),
 		Properties: &armkeyvault.VaultProperties{
 			TenantID:                  &s.Target.TenantID,
@@ -47,11 +49,11 @@ func (s *Story) makeKey(ctx context.Context) error {
 	s.key.vault = *vault.ID
 	s.Claim(*vault.Properties.EnableSoftDelete && *vault.Properties.EnablePurgeProtection,
 		"vault %s: soft delete and purge protection are on", *vault.Properties.VaultURI)
-	if err := o.open(*vault.Properties.VaultURI); err != nil {
+	if s.keys, err = o.Keys(*vault.Properties.VaultURI); err != nil {
 		return err
 	}
 	s.key.name = "lakehouse-kek"
-	key, err := o.keys.CreateKey(ctx, s.key.name, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA), KeySize: to.Ptr[int32](3072)}, nil)
+	key, err := s.keys.CreateKey(ctx, s.key.name, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA), KeySize: to.Ptr[int32](3072)}, nil)
 	if err != nil {
 		return fmt.Errorf("creating the key: %w", err)
 	}
@@ -69,7 +71,7 @@ func (s *Story) keyScope() string { return s.key.vault + "/keys/" + s.key.name }
 
 func (s *Story) grant(ctx context.Context) error {
 	id := uuid()
-	_, err := s.officer.roles.Create(ctx, s.keyScope(), id, armauthorization.RoleAssignmentCreateParameters{
+	_, err := s.officer.Roles.Create(ctx, s.keyScope(), id, armauthorization.RoleAssignmentCreateParameters{
 		Properties: &armauthorization.RoleAssignmentProperties{
 			RoleDefinitionID: to.Ptr("/subscriptions/" + s.Target.SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + encryptionUser),
 			PrincipalID:      &s.Target.Platform.ObjectID,
@@ -92,7 +94,7 @@ type way struct {
 
 // ways are the ways to revoke that the story shows.
 func (s *Story) ways() []way {
-	keys := s.officer.keys
+	keys := s.keys
 	enable := func(on bool) func(context.Context) error {
 		return func(ctx context.Context) error {
 			_, err := keys.UpdateKey(ctx, s.key.name, s.key.version, azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &on}}, nil)
@@ -101,7 +103,7 @@ func (s *Story) ways() []way {
 	}
 	return []way{
 		{"the platform's role is removed", func(ctx context.Context) error {
-			_, err := s.officer.roles.Delete(ctx, s.keyScope(), s.key.assignment, nil)
+			_, err := s.officer.Roles.Delete(ctx, s.keyScope(), s.key.assignment, nil)
 			return err
 		}, s.grant},
 		{"the key is disabled", enable(false), enable(true)},
@@ -126,12 +128,12 @@ func (s *Story) rotate(ctx context.Context) error {
 	}
 	old := s.key.version
 	asked := time.Now()
-	key, err := s.officer.keys.RotateKey(ctx, s.key.name, nil)
+	key, err := s.keys.RotateKey(ctx, s.key.name, nil)
 	if err != nil {
 		return fmt.Errorf("rotating the key: %w", err)
 	}
 	s.key.version = key.Key.KID.Version()
-	var st encryptionStatus
+	var st sdk.EncryptionStatus
 	err = eventually(ctx, time.Minute, func() (bool, error) {
 		var err error
 		st, err = s.status(ctx)
@@ -152,7 +154,7 @@ func (s *Story) rotate(ctx context.Context) error {
 	s.Claim(before == after, "no data was rewritten: the extents are the same files, byte for byte (%s)", mebibytes(after.size))
 	s.Claim(safe, "the platform says that the old version is safe to disable")
 	off := false
-	if _, err := s.officer.keys.UpdateKey(ctx, s.key.name, old, azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &off}}, nil); err != nil {
+	if _, err := s.keys.UpdateKey(ctx, s.key.name, old, azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &off}}, nil); err != nil {
 		return fmt.Errorf("disabling the old version: %w", err)
 	}
 	err = s.readBack(ctx)

@@ -17,12 +17,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azdatalake/filesystem"
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 // fillLakehouse is the engineer's work: a workspace, two items and data.
 func (s *Story) fillLakehouse(ctx context.Context) error {
 	s.Step("2", "A data engineer makes a workspace with a Lakehouse and a Notebook, and uploads files")
-	f := s.engineer.fabric
+	f := s.engineer.Fabric
 	s.lake = lakehouse{
 		name:        "risk-" + randomHex(4),
 		displayName: "counterparties_" + randomHex(4),
@@ -40,11 +42,11 @@ func (s *Story) fillLakehouse(ctx context.Context) error {
 	var made struct {
 		ID string `json:"id"`
 	}
-	if err := f.call(ctx, "POST", "/workspaces", map[string]string{"displayName": s.lake.name}, &made); err != nil {
+	if err := f.Call(ctx, "POST", "/workspaces", map[string]string{"displayName": s.lake.name}, &made); err != nil {
 		return fmt.Errorf("creating the workspace: %w", err)
 	}
 	s.lake.workspace = made.ID
-	if err := f.call(ctx, "POST", "/workspaces/"+s.lake.workspace+"/items", map[string]string{"displayName": s.lake.displayName, "type": "Lakehouse"}, &made); err != nil {
+	if err := f.Call(ctx, "POST", "/workspaces/"+s.lake.workspace+"/items", map[string]string{"displayName": s.lake.displayName, "type": "Lakehouse"}, &made); err != nil {
 		return fmt.Errorf("creating the Lakehouse: %w", err)
 	}
 	s.lake.id = made.ID
@@ -55,7 +57,7 @@ func (s *Story) fillLakehouse(ctx context.Context) error {
 			"payload": base64.StdEncoding.EncodeToString([]byte(notebookText)),
 		}}},
 	}
-	if err := f.call(ctx, "POST", "/workspaces/"+s.lake.workspace+"/items", notebook, &made); err != nil {
+	if err := f.Call(ctx, "POST", "/workspaces/"+s.lake.workspace+"/items", notebook, &made); err != nil {
 		return fmt.Errorf("creating the Notebook: %w", err)
 	}
 	s.lake.notebook = made.ID
@@ -77,14 +79,14 @@ func (s *Story) fillLakehouse(ctx context.Context) error {
 const notebookText = "# exposure at default, by counterparty\ndf = spark.read.parquet('Files/payments')\n"
 
 func (s *Story) put(ctx context.Context, f file) error {
-	_, err := s.engineer.blobs.UploadBuffer(ctx, s.lake.name, s.lake.prefix()+f.path, f.data, &blockblob.UploadBufferOptions{Metadata: s.lake.metadata})
+	_, err := s.engineer.Blobs.UploadBuffer(ctx, s.lake.name, s.lake.prefix()+f.path, f.data, &blockblob.UploadBufferOptions{Metadata: s.lake.metadata})
 	return err
 }
 
 // readBack reads every file and compares it with what was uploaded.
 func (s *Story) readBack(ctx context.Context) error {
 	for _, f := range s.files {
-		r, err := s.engineer.blobs.DownloadStream(ctx, s.lake.name, s.lake.prefix()+f.path, nil)
+		r, err := s.engineer.Blobs.DownloadStream(ctx, s.lake.name, s.lake.prefix()+f.path, nil)
 		if err != nil {
 			return err
 		}
@@ -105,7 +107,7 @@ func (s *Story) readBack(ctx context.Context) error {
 
 // listed counts the files below the lakehouse's Files folder.
 func (s *Story) listed(ctx context.Context) (n int, err error) {
-	fsys, err := s.engineer.filesystem(s.lake.name)
+	fsys, err := s.engineer.FileSystem(s.lake.name)
 	if err != nil {
 		return 0, err
 	}
@@ -124,56 +126,18 @@ func (s *Story) listed(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// An encryptionStatus is Fabric's answer, with kluis's additions.
-type encryptionStatus struct {
-	Detail struct {
-		KeyIdentifier string `json:"keyIdentifier"`
-		Status        string `json:"encryptionStatus"`
-	} `json:"encryptionDetail"`
-	Items []struct {
-		Status string `json:"encryptionStatus"`
-		Items  []struct {
-			ID string `json:"id"`
-		} `json:"items"`
-	} `json:"workspaceEncryptionItemsDetails"`
-	Serving struct {
-		State string `json:"state"`
-	} `json:"serving"`
-	KeyVersion  string `json:"keyVersion"`
-	KeyVersions []struct {
-		KID           string `json:"kid"`
-		LiveWraps     int    `json:"liveWraps"`
-		SafeToDisable bool   `json:"safeToDisable"`
-	} `json:"keyVersions"`
-	Progress *struct {
-		Bytes      int64 `json:"bytes"`
-		TotalBytes int64 `json:"totalBytes"`
-	} `json:"progress"`
-	Bound int64 `json:"killSwitchBoundSeconds"`
-}
-
-func (e encryptionStatus) items(status string) (n int) {
-	for _, g := range e.Items {
-		if g.Status == status {
-			n += len(g.Items)
-		}
-	}
-	return n
-}
-
-func (s *Story) status(ctx context.Context) (st encryptionStatus, err error) {
-	err = s.engineer.fabric.call(ctx, "GET", "/workspaces/"+s.lake.workspace+"/encryption", nil, &st)
-	return st, err
+func (s *Story) status(ctx context.Context) (sdk.EncryptionStatus, error) {
+	return s.engineer.Fabric.Encryption(ctx, s.lake.workspace)
 }
 
 // assign puts the workspace under the customer's key.
 func (s *Story) assign(ctx context.Context) error {
 	s.Step("3", "The workspace's admin assigns the key")
 	path := "/workspaces/" + s.lake.workspace + "/encryption/assign"
-	err := s.engineer.fabric.call(ctx, "POST", path, map[string]string{"keyIdentifier": s.key.identifier + "/" + s.key.version}, nil)
+	err := s.engineer.Fabric.Call(ctx, "POST", path, map[string]string{"keyIdentifier": s.key.identifier + "/" + s.key.version}, nil)
 	s.Claim(err != nil, "a key identifier with a version is refused: %v", err)
 	begun := time.Now()
-	if err := s.engineer.fabric.call(ctx, "POST", path, map[string]string{"keyIdentifier": s.key.identifier}, nil); err != nil {
+	if err := s.engineer.Fabric.Call(ctx, "POST", path, map[string]string{"keyIdentifier": s.key.identifier}, nil); err != nil {
 		return fmt.Errorf("assigning the key: %w", err)
 	}
 	st, err := s.status(ctx)
@@ -183,8 +147,8 @@ func (s *Story) assign(ctx context.Context) error {
 	s.Claim(st.Detail.Status == "EnableInProgress" || st.Detail.Status == "Active", "status right after: %s", st.Detail.Status)
 	err = s.wait(ctx, "Active")
 	st, _ = s.status(ctx)
-	s.Claim(err == nil && st.Detail.KeyIdentifier == s.key.identifier && st.items("Active") == 2,
-		"Active, with %d of 2 items Active, after %s: every byte and name was encrypted anew%s", st.items("Active"),
+	s.Claim(err == nil && st.Detail.KeyIdentifier == s.key.identifier && st.Count("Active") == 2,
+		"Active, with %d of 2 items Active, after %s: every byte and name was encrypted anew%s", st.Count("Active"),
 		time.Since(begun).Round(time.Millisecond), because(err))
 	err = s.readBack(ctx)
 	s.Claim(err == nil, "every file reads back byte for byte%s", because(err))
@@ -266,17 +230,17 @@ func (s *Story) lakeBytes() (inv inventory, err error) {
 func (s *Story) reset(ctx context.Context) error {
 	s.Step("8", "The workspace goes back to platform-managed keys; then the Lakehouse is shredded")
 	base := "/workspaces/" + s.lake.workspace
-	if err := s.engineer.fabric.call(ctx, "POST", base+"/encryption/reset", nil, nil); err != nil {
+	if err := s.engineer.Fabric.Call(ctx, "POST", base+"/encryption/reset", nil, nil); err != nil {
 		return fmt.Errorf("resetting: %w", err)
 	}
 	err := s.wait(ctx, "Disabled")
 	s.Claim(err == nil, "status Disabled%s", because(err))
-	if _, err := s.officer.roles.Delete(ctx, s.keyScope(), s.key.assignment, nil); err != nil {
+	if _, err := s.officer.Roles.Delete(ctx, s.keyScope(), s.key.assignment, nil); err != nil {
 		return err
 	}
 	err = s.readBack(ctx)
 	s.Claim(err == nil, "the grant is gone, and every file still reads back: the customer's key is no longer needed%s", because(err))
-	if err := s.engineer.fabric.call(ctx, "DELETE", base+"/items/"+s.lake.id+"?hardDelete=true", nil, nil); err != nil {
+	if err := s.engineer.Fabric.Call(ctx, "DELETE", base+"/items/"+s.lake.id+"?hardDelete=true", nil, nil); err != nil {
 		return fmt.Errorf("deleting the Lakehouse: %w", err)
 	}
 	err = s.readBack(ctx)

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 // code returns a service's own word for what went wrong.
 func code(err error) string {
 	var re *azcore.ResponseError
-	var fe *fabricError
+	var fe *sdk.FabricError
 	switch {
 	case errors.As(err, &re):
 		return fmt.Sprintf("%d %s", re.StatusCode, re.ErrorCode)
@@ -103,7 +105,7 @@ func brief(err error) string {
 }
 
 func (s *Story) read(ctx context.Context, p string) error {
-	r, err := s.engineer.blobs.DownloadStream(ctx, s.lake.name, s.lake.prefix()+p, nil)
+	r, err := s.engineer.Blobs.DownloadStream(ctx, s.lake.name, s.lake.prefix()+p, nil)
 	if err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ type ending struct {
 // startDownload starts to download the largest file.
 func (s *Story) startDownload(ctx context.Context) (*download, error) {
 	f := largest(s.files)
-	r, err := s.engineer.blobs.DownloadStream(ctx, s.lake.name, s.lake.prefix()+f.path, nil)
+	r, err := s.engineer.Blobs.DownloadStream(ctx, s.lake.name, s.lake.prefix()+f.path, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -13,11 +13,15 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 // Options are what a [Story] is told with.
 type Options struct {
-	Target     Target
+	Target     sdk.Target
 	DataDir    string    // all that the server keeps, its log included: it is searched
 	ExtentsDir string    // where in it the extents lie
 	Input      string    // a folder of the user's files; "" for ones that the program makes
@@ -31,8 +35,9 @@ type Story struct {
 	begun    time.Time
 	failures int
 
-	officer  *officer
-	engineer *engineer
+	officer  *sdk.Officer
+	engineer *sdk.Engineer
+	keys     *azkeys.Client
 	files    []file
 	lake     lakehouse
 	key      customerKey
@@ -68,14 +73,14 @@ func (s *Story) Failures() int { return s.failures }
 // kept the story from being told; claims that did not hold are counted.
 func (s *Story) Online(ctx context.Context) error {
 	s.begun = time.Now()
-	c, err := newClients(s.Target)
+	c, err := sdk.New(s.Target)
 	if err != nil {
 		return err
 	}
-	if s.officer, err = c.officer(); err != nil {
+	if s.officer, err = c.Officer(); err != nil {
 		return err
 	}
-	if s.engineer, err = c.engineer(); err != nil {
+	if s.engineer, err = c.Engineer(); err != nil {
 		return err
 	}
 	if s.Input != "" {
