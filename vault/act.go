@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
@@ -116,8 +117,8 @@ func (v *Vaults) changed(tx Tx, a *act, c Change) error {
 	if err != nil {
 		return err
 	}
-	if newest > feedLength {
-		if err := tx.TrimVaultChanges(c.Vault, newest-feedLength, c.Time.Add(-feedAge)); err != nil {
+	if newest > feedLength && newest%feedScan == 0 { // what is too old is [Vaults.Sweep]'s
+		if err := tx.TrimVaultChanges(c.Vault, newest-feedLength, time.Time{}); err != nil {
 			return err
 		}
 	}

@@ -127,6 +127,9 @@ func (v *Vaults) Changes(ctx context.Context, c identity.Caller, name Name, sinc
 		if fault.ReasonOf(err) == fault.VaultNotFound { // purged meanwhile
 			return Feed{Cursor: since, Reset: true}, nil
 		}
+		if ctx.Err() != nil { // nobody is there to be told
+			return Feed{}, ctx.Err()
+		}
 		if err != nil {
 			return Feed{}, v.refused(ctx, a, err)
 		}

@@ -106,7 +106,7 @@ func TestFeedVisibility(t *testing.T) {
 	str.want(t)
 
 	// The vault itself goes and comes back; the feed goes on.
-	grant = f.Grant(t, service, rbac.KeyVaultCryptoServiceEncryption, v.KeyScope("k"))
+	f.Grant(t, service, rbac.KeyVaultCryptoServiceEncryption, v.KeyScope("k"))
 	svc.want(t, "k keyRecovered", "k roleAssigned") // what it can read now, it may hear of
 	if _, err := f.Vaults.DeleteVault(t.Context(), f.Officer, vaulttest.Path("kv1")); err != nil {
 		t.Fatal(err)

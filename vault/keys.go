@@ -114,6 +114,9 @@ func (v *Vaults) generate(ctx context.Context, a *act, vaultName Name, name KeyN
 		if vault, err = v.enter(tx, a, vaultName, name, action); err != nil {
 			return err
 		}
+		if _, err := ParseKeyName(string(name)); err != nil {
+			return err
+		}
 		existing = nil
 		k, err := tx.VaultKey(vault.ID, name)
 		switch {

@@ -36,6 +36,9 @@ func (v *Vaults) PutRoleAssignment(ctx context.Context, c identity.Caller, g Gra
 		if err := v.governs(tx, a, rbac.RoleAssignmentsWrite, g.Role, scope); err != nil {
 			return err
 		}
+		if err := scopeExists(tx, scope); err != nil {
+			return err
+		}
 		as = rbac.Assignment{
 			ID: strings.ToLower(g.ID), Tenant: c.Tenant, Principal: identity.PrincipalID(strings.ToLower(string(g.Principal))),
 			PrincipalType: g.PrincipalType, Role: rbac.RoleID(strings.ToLower(string(g.Role))), Scope: scope,
@@ -156,17 +159,22 @@ func (v *Vaults) RoleAssignments(ctx context.Context, c identity.Caller, scope r
 	return all, err
 }
 
-// governs checks that the scope is one of the caller's tenant, that it exists as
-// far as Resource Manager knows, and that the caller may do action there: to the
-// role, or to any if role is "".
+// governs checks that the scope is one of the caller's tenant and that the caller
+// may do action there: to the role, or to any if role is "". What the scope names
+// need not exist any more: roles at a soft-deleted vault can still be taken away.
 func (v *Vaults) governs(tx Tx, a *act, action rbac.Action, role rbac.RoleID, scope rbac.Scope) error {
-	sub, err := v.scopeExists(tx, a.caller, scope)
-	if err != nil && sub.ID == "" { // not even the subscription is the caller's
-		return err
+	if scope != "/" {
+		seg := strings.Split(scope.Key()[1:], "/")
+		if len(seg) < 2 || seg[0] != "subscriptions" {
+			return fault.New(fault.InvalidArgument, "The scope is not one of a subscription.")
+		}
+		if _, err := subscription(tx, a.caller, seg[1]); err != nil {
+			return err
+		}
 	}
-	held, herr := rbac.Held(tx, a.caller, scope)
-	if herr != nil {
-		return herr
+	held, err := rbac.Held(tx, a.caller, scope)
+	if err != nil {
+		return err
 	}
 	by, ok := rbac.Allowed(v.roles, held, action, false, scope)
 	for _, d := range v.roles.All() {
@@ -178,39 +186,32 @@ func (v *Vaults) governs(tx Tx, a *act, action rbac.Action, role rbac.RoleID, sc
 		return denied(a.caller, a.caller.Tenant, action, scope)
 	}
 	a.note("assignment", by.ID)
-	return err
+	return nil
 }
 
-// scopeExists finds what a scope names. A key need not exist yet: roles may be
-// given before it does.
-func (v *Vaults) scopeExists(tx Tx, c identity.Caller, scope rbac.Scope) (Subscription, error) {
-	if scope == "/" {
-		return Subscription{ID: "/", Tenant: c.Tenant}, nil
-	}
+// scopeExists checks that a scope that governs has let pass names something. A key
+// need not exist yet: roles may be given before it does.
+func scopeExists(tx Tx, scope rbac.Scope) error {
 	seg := strings.Split(scope.Key()[1:], "/")
-	if seg[0] != "subscriptions" || len(seg) < 2 {
-		return Subscription{}, fault.New(fault.InvalidArgument, "The scope is not one of a subscription.")
-	}
-	sub, err := subscription(tx, c, seg[1])
-	if err != nil || len(seg) == 2 {
-		return sub, err
+	if len(seg) <= 2 { // everything, or a subscription
+		return nil
 	}
 	if seg[2] != "resourcegroups" || len(seg) < 4 {
-		return sub, fault.New(fault.InvalidArgument, "The scope is not one of a resource group.")
+		return fault.New(fault.InvalidArgument, "The scope is not one of a resource group.")
 	}
-	if _, err := tx.VaultGroup(sub.ID, seg[3]); err != nil || len(seg) == 4 {
-		return sub, err
+	if _, err := tx.VaultGroup(seg[1], seg[3]); err != nil || len(seg) == 4 {
+		return err
 	}
 	isVault := len(seg) >= 8 && seg[4] == "providers" && seg[5] == "microsoft.keyvault" && seg[6] == "vaults"
 	isKey := isVault && len(seg) == 10 && seg[8] == "keys" && keyNamePattern.MatchString(seg[9])
 	if !isVault || len(seg) > 8 && !isKey {
-		return sub, fault.New(fault.InvalidArgument, "The scope names no vault and no key in one.")
+		return fault.New(fault.InvalidArgument, "The scope names no vault and no key in one.")
 	}
 	vault, err := liveVault(tx, Name(seg[7]))
 	if err == nil && !vault.Scope().Contains(scope) || fault.ReasonOf(err) == fault.VaultNotFound {
-		return sub, fault.New(fault.ResourceNotFound, "The scope's vault was not found.")
+		return fault.New(fault.ResourceNotFound, "The scope's vault was not found.")
 	}
-	return sub, err
+	return err
 }
 
 // rightsChanged tells every vault that an assignment reaches, or lies in, whose
@@ -226,6 +227,9 @@ func (v *Vaults) rightsChanged(tx Tx, a *act, as rbac.Assignment, kind Kind) err
 		case as.Scope.Contains(vault.Scope()):
 		case vault.Scope().Contains(as.Scope):
 			c.Key = KeyName(strings.TrimPrefix(as.Scope.Key(), vault.Scope().Key()+"/keys/"))
+			if k, err := tx.VaultKey(vault.ID, c.Key); err == nil {
+				c.Key = k.Name // as it is shown elsewhere
+			}
 		default:
 			continue
 		}

@@ -82,8 +82,8 @@ type Tx interface {
 	VaultRevision(ID) (newest, dropped int64, err error)
 	// VaultChanges returns at most limit kept changes after a number, in order.
 	VaultChanges(vault ID, after int64, limit int) ([]Change, error)
-	// TrimVaultChanges drops a vault's changes up to a number and those older
-	// than a time.
+	// TrimVaultChanges drops a vault's changes up to a number, and those older
+	// than a time unless that is zero.
 	TrimVaultChanges(vault ID, upTo int64, before time.Time) error
 
 	// DueVaultKeys returns at most limit soft-deleted keys whose retention has

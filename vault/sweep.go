@@ -101,20 +101,26 @@ func (v *Vaults) sweepVaults(ctx context.Context, now time.Time) error {
 }
 
 func (v *Vaults) sweepFeeds(ctx context.Context, now time.Time) error {
-	var ids []ID
-	err := v.store.View(ctx, func(tx Tx) (err error) {
-		ids, err = tx.VaultIDs()
-		return err
-	})
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	return v.store.Update(ctx, func(tx Tx) error {
+	var old []ID // vaults whose oldest change is too old
+	before := now.Add(-feedAge)
+	err := v.store.View(ctx, func(tx Tx) error {
+		ids, err := tx.VaultIDs()
+		if err != nil {
+			return err
+		}
 		for _, id := range ids {
-			if err := tx.TrimVaultChanges(id, 0, now.Add(-feedAge)); err != nil {
+			first, err := tx.VaultChanges(id, 0, 1)
+			if err != nil {
 				return err
+			}
+			if len(first) > 0 && first[0].Time.Before(before) {
+				old = append(old, id)
 			}
 		}
 		return nil
 	})
+	for _, id := range old {
+		err = errors.Join(err, v.store.Update(ctx, func(tx Tx) error { return tx.TrimVaultChanges(id, 0, before) }))
+	}
+	return err
 }

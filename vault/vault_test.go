@@ -204,4 +204,19 @@ func TestRoleAssignments(t *testing.T) {
 	}
 	_, err = f.Vaults.DeleteRoleAssignment(t.Context(), access, grant.Scope, grant.ID)
 	wantReason(t, err, fault.RoleAssignmentNotFound)
+
+	// Of a soft-deleted vault roles can be taken, so that it comes back without
+	// them, and none given.
+	last := f.Grant(t, service, rbac.KeyVaultCryptoServiceEncryption, v.KeyScope("k"))
+	if _, err := f.Vaults.DeleteVault(t.Context(), f.Officer, vaulttest.Path("kv1")); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = f.Vaults.PutRoleAssignment(t.Context(), f.Officer, twice)
+	wantReason(t, err, fault.ResourceNotFound)
+	f.Ungrant(t, last)
+	err = f.Store.View(t.Context(), func(tx vault.Tx) error {
+		_, err := tx.RoleAssignment(last.ID)
+		return err
+	})
+	wantReason(t, err, fault.RoleAssignmentNotFound)
 }

@@ -158,6 +158,9 @@ func (v *Vaults) PutVault(ctx context.Context, c identity.Caller, p Path, s Spec
 		case fault.ReasonOf(err) == fault.VaultNotFound && s.Recover:
 			return fault.New(fault.VaultNotFound, fmt.Sprintf("There is no soft-deleted vault named %s.", p.Name))
 		case fault.ReasonOf(err) == fault.VaultNotFound:
+			if _, err := ParseName(string(p.Name)); err != nil {
+				return err
+			}
 			created = true
 			vault = Vault{
 				ID: ID(newUUID()), Name: p.Name, Tenant: sub.Tenant, Subscription: sub.ID, ResourceGroup: group.Name,

@@ -1,6 +1,19 @@
 package arm
 
-import "github.com/kluis-io/kluis/fault"
+import (
+	"encoding/json"
+
+	"github.com/kluis-io/kluis/fault"
+)
+
+// ReadBody reads a vault's body as PUT and PATCH do.
+func ReadBody(b []byte) {
+	var v vaultBody
+	if json.Unmarshal(b, &v) == nil {
+		v.spec(true)
+		v.spec(false)
+	}
+}
 
 // Row returns what a reason becomes.
 func Row(r fault.Reason) (status int, code string) { return rows[r].status, rows[r].code }

@@ -127,3 +127,13 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+func FuzzBody(f *testing.F) {
+	for _, s := range []string{
+		`{"location":"l","properties":{"tenantId":"t","sku":{"family":"A","name":"standard"},"accessPolicies":[{"permissions":{"keys":["all"]}}]}}`,
+		`{"tags":null,"properties":null}`, `{"properties":{"networkAcls":{"ipRules":[1]},"createMode":"recover"}}`, `[]`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(_ *testing.T, b []byte) { arm.ReadBody(b) })
+}

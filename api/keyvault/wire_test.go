@@ -243,3 +243,37 @@ func TestErrorTable(t *testing.T) {
 		t.Errorf("%d rows for %d reasons", n, len(fault.Reasons()))
 	}
 }
+
+// A poll over the wire ends when a key is disabled, and not before.
+func TestChangesOverTheWire(t *testing.T) {
+	f := vaulttest.New(t)
+	f.Vault(t, "kv1")
+	f.Key(t, "kv1", "k")
+	s := serve(t, f)
+	w := wire{t, s, f.Officer}
+	type feed struct {
+		Cursor  string
+		Reset   bool
+		Changes []struct{ Key, Kind string }
+	}
+	poll := func(since string) (f feed) {
+		res, body := w.send("GET", kv1, "/changes?wait=300&since="+since, "")
+		if res.StatusCode != 200 || json.Unmarshal([]byte(body), &f) != nil {
+			t.Errorf("%d %s", res.StatusCode, body)
+		}
+		return f
+	}
+	start := poll("")
+	if !start.Reset || start.Cursor == "" {
+		t.Fatalf("first poll: %+v", start)
+	}
+	told := make(chan feed, 1)
+	go func() { told <- poll(start.Cursor) }()
+	if r, body := w.send("PATCH", kv1, "/keys/k?api-version=7.4", `{"attributes":{"enabled":false}}`); r.StatusCode != 200 {
+		t.Fatal(body)
+	}
+	got := <-told
+	if len(got.Changes) != 1 || got.Changes[0].Key != "k" || got.Changes[0].Kind != "keyDisabled" || got.Reset {
+		t.Errorf("told %+v", got)
+	}
+}

@@ -229,17 +229,19 @@ func (t *tx) VaultChanges(id vault.ID, after int64, limit int) (all []vault.Chan
 }
 
 func (t *tx) TrimVaultChanges(id vault.ID, upTo int64, before time.Time) error {
-	var old int64
-	err := t.row(`SELECT COALESCE(MAX(seq), 0) FROM vault_change WHERE vault = $1 AND time < $2`,
-		[]any{string(id), micros(before)}, &old)
-	if err != nil {
-		return err
+	if !before.IsZero() {
+		var old int64
+		err := t.row(`SELECT COALESCE(MAX(seq), 0) FROM vault_change WHERE vault = $1 AND time < $2`,
+			[]any{string(id), micros(before)}, &old)
+		if err != nil {
+			return err
+		}
+		upTo = max(upTo, old)
 	}
-	upTo = max(upTo, old)
 	if _, err := t.exec(`DELETE FROM vault_change WHERE vault = $1 AND seq <= $2`, string(id), upTo); err != nil {
 		return err
 	}
-	_, err = t.exec(`UPDATE vault SET dropped_change = $2 WHERE id = $1 AND dropped_change < $2`, string(id), upTo)
+	_, err := t.exec(`UPDATE vault SET dropped_change = $2 WHERE id = $1 AND dropped_change < $2`, string(id), upTo)
 	return err
 }
 
