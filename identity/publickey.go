@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"math/big"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json"
@@ -98,9 +99,30 @@ func (p PublicKey) serves(alg jose.SignatureAlgorithm) bool {
 	switch k := p.Key.(type) {
 	case *rsa.PublicKey:
 		bits := k.N.BitLen()
-		return (alg == jose.RS256 || alg == jose.PS256) && 2048 <= bits && bits <= 8192 && k.E >= 3
+		return (alg == jose.RS256 || alg == jose.PS256) && 2048 <= bits && bits <= 8192 && k.E >= 3 && !roca(k.N)
 	case *ecdsa.PublicKey:
 		return alg == jose.ES256 && k.Curve == elliptic.P256()
 	}
 	return false
+}
+
+// roca reports whether an RSA modulus has the fingerprint of CVE-2017-15361: keys
+// of a widespread smart card chip, whose primes are powers of 65537 modulo small
+// primes, and which can be factored. Another key has it by chance once in 2^27.
+func roca(n *big.Int) bool {
+	for p := int64(3); p <= 167; p += 2 {
+		if !big.NewInt(p).ProbablyPrime(0) {
+			continue
+		}
+		residue := new(big.Int).Mod(n, big.NewInt(p)).Int64()
+		power, found := int64(1), false
+		for range p - 1 {
+			found = found || power == residue
+			power = power * 65537 % p
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
 }

@@ -121,8 +121,10 @@ func (r *keyring) has(kid string) bool {
 }
 
 func (r *keyring) load(ctx context.Context) error {
+	ctx, cancel := detach(ctx)
+	defer cancel()
 	var sealed []SealedSigningKey
-	err := r.store.View(context.WithoutCancel(ctx), func(tx Tx) (err error) {
+	err := r.store.View(ctx, func(tx Tx) (err error) {
 		sealed, err = tx.SigningKeys()
 		return err
 	})

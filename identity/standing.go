@@ -49,8 +49,9 @@ func (d *Directory) Stands(ctx context.Context, t IssuedToken) error {
 
 // refresh is called with s locked, so that one query serves all who wait.
 func (d *Directory) refresh(ctx context.Context, s *standing) error {
-	// One client that hangs up must not fail the others.
-	return d.store.View(context.WithoutCancel(ctx), func(tx Tx) error {
+	ctx, cancel := detach(ctx)
+	defer cancel()
+	return d.store.View(ctx, func(tx Tx) error {
 		changes, err := tx.PrincipalChanges()
 		if err != nil {
 			return err
@@ -65,4 +66,11 @@ func (d *Directory) refresh(ctx context.Context, s *standing) error {
 		s.changes, s.generations = changes, generations
 		return nil
 	})
+}
+
+// detach returns a context for a read that serves all who wait: one client that
+// hangs up must not fail the others, and a database that hangs must not hold them
+// for ever.
+func detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 }

@@ -45,13 +45,17 @@ func parseToken(token string) (*jose.JSONWebSignature, error) {
 
 // verifySignature returns the payload of a token that one of the keys has
 // signed. A token that names a key is held to it; one that names none holds only
-// where there is no choice.
+// where the issuer has a single key.
 func verifySignature(jws *jose.JSONWebSignature, keys []PublicKey) ([]byte, error) {
 	header := jws.Signatures[0].Protected
 	alg := jose.SignatureAlgorithm(header.Algorithm)
 	var candidates []PublicKey
 	for _, k := range keys {
-		if (header.KeyID == "" || header.KeyID == k.ID) && k.serves(alg) {
+		named := header.KeyID == k.ID
+		if header.KeyID == "" {
+			named = len(keys) == 1
+		}
+		if named && k.serves(alg) {
 			candidates = append(candidates, k)
 		}
 	}

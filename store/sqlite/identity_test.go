@@ -1,0 +1,13 @@
+package sqlite_test
+
+import (
+	"testing"
+
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/storetest"
+)
+
+func TestIdentity(t *testing.T) {
+	storetest.Identity(t, func(t *testing.T) identity.Store { return open(t, sqlite.DirectorySchema).Identity() })
+}
