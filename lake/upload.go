@@ -136,7 +136,7 @@ func (s *session) receive(ctx context.Context, body io.Reader, size int64, h Has
 		err = u.receiveSmall(first)
 	}
 	if err != nil {
-		return nil, bodyError(err)
+		return u, bodyError(err)
 	}
 	u.size = src.size
 	switch {
@@ -147,10 +147,7 @@ func (s *session) receive(ctx context.Context, body io.Reader, size int64, h Has
 	case h.CRC64 != nil && *h.CRC64 != u.crc64:
 		err = fault.New(fault.HashMismatch, "The body's CRC64 is not the one that the request says.")
 	}
-	if err != nil {
-		return nil, err
-	}
-	return u, nil
+	return u, err
 }
 
 // bodyError gives a failure to read the client's body a reason of its own; ours
