@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,13 +127,13 @@ func meta(m map[string]*string, name string) string {
 	return ""
 }
 
-const root = "L.Lakehouse/Files/"
+const files = "L.Lakehouse/Files/"
 
 func TestAzblob(t *testing.T) {
 	for _, e := range endpoints(t) {
 		t.Run(e.name, func(t *testing.T) {
 			ctx := t.Context()
-			dir := root + e.name + "/"
+			dir := files + e.name + "/"
 			c := must(azblob.NewClient(e.blob, credential("good"), &azblob.ClientOptions{ClientOptions: e.client}))(t)
 
 			// Small, whole, with everything that goes along.
@@ -259,7 +260,7 @@ func TestAzdatalake(t *testing.T) {
 	for _, e := range endpoints(t) {
 		t.Run(e.name, func(t *testing.T) {
 			ctx := t.Context()
-			dir := root + e.name
+			dir := files + e.name
 			fs := must(filesystem.NewClient(e.dfs+"/ws", credential("good"), &filesystem.ClientOptions{ClientOptions: e.client}))(t)
 			must(fs.GetProperties(ctx, nil))(t)
 
@@ -350,9 +351,9 @@ func TestAzdatalake(t *testing.T) {
 func TestClientsUnauthenticated(t *testing.T) {
 	for _, e := range endpoints(t) {
 		c := must(azblob.NewClient(e.blob, credential("bad"), &azblob.ClientOptions{ClientOptions: e.client}))(t)
-		_, err := c.DownloadStream(t.Context(), "ws", root+"x", nil)
+		_, err := c.DownloadStream(t.Context(), "ws", files+"x", nil)
 		wantCode(t, err, 401, "InvalidAuthenticationInfo")
-		f := must(file.NewClient(e.dfs+"/ws/"+root+"x", credential("bad"), &file.ClientOptions{ClientOptions: e.client}))(t)
+		f := must(file.NewClient(e.dfs+"/ws/"+files+"x", credential("bad"), &file.ClientOptions{ClientOptions: e.client}))(t)
 		_, err = f.Create(t.Context(), nil)
 		wantCode(t, err, 401, "InvalidAuthenticationInfo")
 	}
@@ -368,4 +369,46 @@ func wantCode(t *testing.T, err error, status int, codes ...string) {
 	if re.StatusCode != status || !slices.Contains(codes, re.ErrorCode) {
 		t.Errorf("got %d %s, want %d %s", re.StatusCode, re.ErrorCode, status, codes)
 	}
+}
+
+// A client that asks before it sends a body is refused without sending it, and
+// otherwise told to go on.
+func TestExpectContinue(t *testing.T) {
+	e := endpoints(t)[1]
+	put := func(token string) (status int, sent bool) {
+		body := &watched{Reader: strings.NewReader("hello")}
+		r, err := http.NewRequestWithContext(t.Context(), "PUT", e.blob+"/ws/"+files+"asked", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = 5
+		r.Header.Set("Expect", "100-continue")
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("x-ms-blob-type", "BlockBlob")
+		transport := e.client.Transport.(*http.Client).Transport.(*http.Transport).Clone()
+		transport.ExpectContinueTimeout = time.Minute
+		defer transport.CloseIdleConnections()
+		resp, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode, body.read.Load()
+	}
+	if status, sent := put("bad"); status != 401 || sent {
+		t.Errorf("refused with %d, and the body was sent: %v", status, sent)
+	}
+	if status, sent := put("good"); status != 201 || !sent {
+		t.Errorf("answered with %d, and the body was sent: %v", status, sent)
+	}
+}
+
+type watched struct {
+	io.Reader
+	read atomic.Bool
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	w.read.Store(true)
+	return w.Reader.Read(b)
 }
