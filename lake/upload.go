@@ -116,8 +116,8 @@ type upload struct {
 
 // receive takes a body in. size is what the client said, or -1. Unless it fails,
 // the caller ends the upload by adopt or keep, or by abandon.
-func (s *session) receive(ctx context.Context, body io.Reader, size int64, h Hashes) (u *upload, err error) {
-	u = &upload{s: s, id: StagedID(newID())}
+func (s *session) receive(ctx context.Context, body io.Reader, size int64, h Hashes) (_ *upload, err error) {
+	u := &upload{s: s, id: StagedID(newID())}
 	src := &source{ctx: ctx, use: s.use, body: body}
 	if h.MD5 != nil {
 		src.md5 = md5.New()

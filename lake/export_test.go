@@ -1,0 +1,44 @@
+package lake
+
+import "time"
+
+// Knobs for tests.
+
+// SetMaxExtent makes extents smaller, until the returned function is called.
+func SetMaxExtent(n int64) (restore func()) {
+	old := maxExtent
+	maxExtent = n
+	return func() { maxExtent = old }
+}
+
+// SetMaxSeals makes salts wear out sooner.
+func SetMaxSeals(n int64) (restore func()) {
+	old := maxSeals
+	maxSeals = n
+	return func() { maxSeals = old }
+}
+
+// SetInFlightGrace makes re-encryption less patient.
+func SetInFlightGrace(d time.Duration) (restore func()) {
+	old := inFlightGrace
+	inFlightGrace = d
+	return func() { inFlightGrace = old }
+}
+
+// MaxInline is the most content that is kept in a row.
+const MaxInline = maxInline
+
+// CombineCRC64 is combineCRC64.
+func CombineCRC64(a, b uint64, lengthB int64) uint64 { return combineCRC64(a, b, lengthB) }
+
+// CheckManifest decodes a manifest, encodes and decodes it again, and reports
+// whether that changed nothing.
+func CheckManifest(b []byte) (ok, same bool) {
+	m, err := decodeManifest(b)
+	if err != nil {
+		return false, false
+	}
+	n, err := decodeManifest(m.encode())
+	return true, err == nil && len(n.extents) == len(m.extents) && len(n.blocks) == len(m.blocks) &&
+		len(n.metadata) == len(m.metadata) && n.size == m.size && n.etag == m.etag
+}
