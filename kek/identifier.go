@@ -127,13 +127,14 @@ func (k KID) split() (host, name, version string) {
 }
 
 // ParseKeyIdentifier reads a versionless key identifier from a caller and checks
-// it against the policy. Any failure is [fault.InvalidKeyID] with a mend.
+// it against the policy. It may end in one slash, as the examples of Fabric's REST
+// specification do. Any failure is [fault.InvalidKeyID] with a mend.
 func ParseKeyIdentifier(s string, p Policy) (KeyIdentifier, error) {
-	host, parts, err := parse(s, p)
+	host, parts, err := parse(strings.TrimSuffix(s, "/"), p)
 	if err != nil {
 		return KeyIdentifier{}, err
 	}
-	if len(parts) == 3 && parts[2] != "" {
+	if len(parts) == 3 {
 		return KeyIdentifier{}, invalid(s, "The key identifier names one version of the key.",
 			"Give the versionless form, https://"+host+"/keys/"+parts[1]+", so that the key can be rotated.")
 	}

@@ -23,6 +23,7 @@ var allowed = kek.Policy{
 func TestParseKeyIdentifier(t *testing.T) {
 	for _, tc := range []struct{ given, vault, name, url string }{
 		{"https://contoso.vault.azure.net/keys/orders", "contoso.vault.azure.net", "orders", "https://contoso.vault.azure.net/keys/orders"},
+		{"https://contoso.vault.azure.net/keys/orders/", "contoso.vault.azure.net", "orders", "https://contoso.vault.azure.net/keys/orders"},
 		{"HTTPS://Contoso.Vault.Azure.NET/keys/Orders", "contoso.vault.azure.net", "Orders", "https://contoso.vault.azure.net/keys/Orders"},
 		{"https://contoso.vault.azure.net:443/keys/orders", "contoso.vault.azure.net", "orders", "https://contoso.vault.azure.net/keys/orders"},
 		{"https://hsm-1.managedhsm.azure.net/keys/a-b-9", "hsm-1.managedhsm.azure.net", "a-b-9", "https://hsm-1.managedhsm.azure.net/keys/a-b-9"},
