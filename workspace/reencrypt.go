@@ -125,7 +125,7 @@ func (w *Workspaces) moveList(ctx context.Context, job *encryption.Job, old, nex
 func (w *Workspaces) resealBatch(ctx context.Context, job *encryption.Job, n names) (int, error) {
 	var rows []Entry
 	err := w.store.View(ctx, func(tx Tx) (err error) {
-		rows, err = tx.ItemEntriesUnder(n.list.Workspace, n.list.Key, reencryptBatch)
+		rows, err = tx.ItemEntriesUnder(n.list.Workspace, n.list.Key, w.batch)
 		return err
 	})
 	if err != nil || len(rows) == 0 {

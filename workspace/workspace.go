@@ -118,6 +118,7 @@ type Workspaces struct {
 	roles     rbac.Definitions
 	retention time.Duration
 	now       func() time.Time
+	batch     int // entries that one transaction re-seals
 
 	folders folders
 	lists   sync.Map // encryption.ScopeID → List, as last read; verified in each transaction
@@ -133,7 +134,7 @@ const defaultRetention = 7 * 24 * time.Hour
 func New(c Config) *Workspaces {
 	w := &Workspaces{
 		store: c.Store, keys: c.Keys, audit: c.Audit,
-		roles: c.Roles, retention: c.Retention, now: c.Now,
+		roles: c.Roles, retention: c.Retention, now: c.Now, batch: reencryptBatch,
 	}
 	if len(w.roles.All()) == 0 {
 		w.roles = rbac.PlatformRoles

@@ -128,10 +128,11 @@ func (c *call) getEncryption() error {
 		return err
 	}
 	s, err := c.enc.Status(c.r.Context(), c.caller, ws)
-	if err != nil {
-		return err
+	// A workspace that was deleted is not there, even if its keys' rows still are.
+	names, missing := c.ws.ItemNames(c.r.Context(), c.caller, ws)
+	if missing != nil {
+		return missing
 	}
-	names, err := c.ws.ItemNames(c.r.Context(), c.caller, ws)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,15 @@
+package sqlite_test
+
+import (
+	"testing"
+
+	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/storetest"
+	"github.com/kluis-io/kluis/workspace"
+)
+
+func TestWorkspace(t *testing.T) {
+	storetest.Workspace(t, func(t *testing.T) workspace.Store {
+		return open(t, sqlite.Schema{"audit", "rbac", "encryption", "workspace"}).Workspace()
+	})
+}
