@@ -217,11 +217,11 @@ func keepsAdministrator(tx Tx, leaving Principal) error {
 
 // Grant makes a principal a holder of a directory role.
 func (d *Directory) Grant(ctx context.Context, caller Caller, id PrincipalID, role DirectoryRole) error {
-	if role != DirectoryAdministrator {
-		return fault.New(fault.RoleDefinitionNotFound, "There is no such directory role.")
-	}
 	entry := caller.Entry("identity/roles/grant", d.path(caller, id))
 	return d.act(ctx, caller, entry, func(tx Tx) error {
+		if role != DirectoryAdministrator {
+			return fault.New(fault.RoleDefinitionNotFound, "There is no such directory role.")
+		}
 		if _, err := tx.Principal(caller.Tenant, id); err != nil {
 			return err
 		}

@@ -19,10 +19,11 @@ import (
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
+const tenant identity.TenantID = "11111111-1111-4111-8111-111111111111"
+
 const (
-	tenant  identity.TenantID = "11111111-1111-4111-8111-111111111111"
-	nobody                    = "99999999-9999-4999-8999-999999999999"
-	address                   = "https://graph.example"
+	nobody  = "99999999-9999-4999-8999-999999999999"
+	address = "https://graph.example"
 )
 
 type discard struct{}

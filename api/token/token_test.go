@@ -26,10 +26,11 @@ import (
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
+const tenant identity.TenantID = "11111111-1111-4111-8111-111111111111"
+
 const (
-	tenant   identity.TenantID = "11111111-1111-4111-8111-111111111111"
-	stranger                   = "99999999-9999-4999-8999-999999999999"
-	audience                   = "https://vault.azure.net"
+	stranger = "99999999-9999-4999-8999-999999999999"
+	audience = "https://vault.azure.net"
 )
 
 type discard struct{}
