@@ -3,7 +3,7 @@
 // (learn.microsoft.com/rest/api/keyvault/keys).
 //
 // A vault is picked by the host, {vault}.vault.{domain}; on any other host it is
-// the configured default one. A request without a token that holds is answered
+// the configured default one, whose kids then name that host. A request without a token that holds is answered
 // with the challenge before anything else of it is looked at, as the SDKs expect.
 //
 // # The change feed
@@ -65,22 +65,20 @@ func hostName(hostport string) string {
 	return strings.ToLower(h)
 }
 
-// pick returns the name of the vault that a host stands for.
-func (h *handler) pick(host string) (vault.Name, error) {
+// pick returns the name of the vault that a host stands for, and the URI under which
+// that vault shows itself there, without a slash at the end. On a bare host that is
+// the host as asked: the default vault's own name may not resolve for such a client.
+func (h *handler) pick(host string) (name vault.Name, base string, err error) {
 	label, ok := strings.CutSuffix(hostName(host), h.suffix)
 	if !ok {
 		if h.config.Default == "" {
-			return "", fault.New(fault.VaultNotFound, "There is no vault at this host.").
+			return "", "", fault.New(fault.VaultNotFound, "There is no vault at this host.").
 				WithMend("Vaults are at https://NAME." + h.config.Suffix + "/.")
 		}
-		return h.config.Default, nil
+		return h.config.Default, "https://" + strings.ToLower(host), nil
 	}
-	return vault.ParseName(label)
-}
-
-// base returns the vault's URI, without a slash at the end.
-func (h *handler) base(name vault.Name) string {
-	return "https://" + string(name) + "." + h.config.Suffix
+	name, err = vault.ParseName(label)
+	return name, "https://" + string(name) + "." + h.config.Suffix, err
 }
 
 // A call is one authenticated request.
@@ -91,12 +89,13 @@ type call struct {
 	ctx    context.Context
 	caller identity.Caller
 	vault  vault.Name
+	base   string // the vault's URI, without a slash at the end
 	route  route
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.headers(w, r)
-	name, err := h.pick(r.Host)
+	name, base, err := h.pick(r.Host)
 	var tenant identity.TenantID
 	if err == nil {
 		_, tenant, err = h.vaults.Find(r.Context(), name)
@@ -116,7 +115,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
-	c := &call{handler: h, w: w, r: r, ctx: r.Context(), caller: caller, vault: name}
+	c := &call{handler: h, w: w, r: r, ctx: r.Context(), caller: caller, vault: name, base: base}
 	if err := c.serve(); err != nil && !errors.Is(err, context.Canceled) {
 		writeError(w, r, err)
 	}

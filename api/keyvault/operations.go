@@ -96,7 +96,7 @@ func (c *call) use(name vault.KeyName, version vault.Version) error {
 	}
 	defer clear(result)
 	api.WriteJSON(c.w, http.StatusOK, useResult{
-		KID: c.base(b.Vault.Name) + path(b), Value: base64.RawURLEncoding.EncodeToString(result),
+		KID: c.base + path(b), Value: base64.RawURLEncoding.EncodeToString(result),
 	})
 	return nil
 }
@@ -179,7 +179,7 @@ func (c *call) items(at string, all []vault.Bundle, versioned bool, next string,
 	}
 	if next != "" {
 		q := c.r.URL.Query()
-		link := c.base(c.vault) + at + "?api-version=" + url.QueryEscape(q.Get("api-version")) +
+		link := c.base + at + "?api-version=" + url.QueryEscape(q.Get("api-version")) +
 			"&$skiptoken=" + base64.RawURLEncoding.EncodeToString([]byte(next))
 		if m := q.Get("maxresults"); m != "" {
 			link += "&maxresults=" + url.QueryEscape(m)

@@ -152,7 +152,7 @@ func (c *call) deletion(b vault.Bundle) deletion {
 		return deletion{}
 	}
 	return deletion{
-		RecoveryID:  c.base(b.Vault.Name) + "/deletedkeys/" + string(b.Key.Name),
+		RecoveryID:  c.base + "/deletedkeys/" + string(b.Key.Name),
 		DeletedDate: seconds(b.Key.Deleted), ScheduledPurgeDate: seconds(b.Key.PurgeAt),
 	}
 }
@@ -162,7 +162,7 @@ func (c *call) item(b vault.Bundle, versioned bool) item {
 	if versioned {
 		kid = path(b)
 	}
-	return item{deletion: c.deletion(b), KID: c.base(b.Vault.Name) + kid, Attributes: attributesOf(b), Tags: b.Version.Tags}
+	return item{deletion: c.deletion(b), KID: c.base + kid, Attributes: attributesOf(b), Tags: b.Version.Tags}
 }
 
 // bundle writes a key version, unless err is set.
@@ -181,7 +181,7 @@ func (c *call) bundle(b vault.Bundle, err error) error {
 	api.WriteJSON(c.w, http.StatusOK, bundle{
 		deletion: c.deletion(b),
 		Key: webKey{
-			KID: c.base(b.Vault.Name) + path(b), Type: b.Version.Type, Operations: b.Version.Operations,
+			KID: c.base + path(b), Type: b.Version.Type, Operations: b.Version.Operations,
 			N: base64.RawURLEncoding.EncodeToString(pub.N.Bytes()),
 			E: base64.RawURLEncoding.EncodeToString(big.NewInt(int64(pub.E)).Bytes()),
 		},

@@ -215,6 +215,11 @@ func TestForgiving(t *testing.T) {
 			t.Errorf("%s %s%s: %d, want %d: %s", c.method, c.host, c.path, r.StatusCode, c.status, got)
 		}
 	}
+	for _, host := range []string{kv1, "localhost"} {
+		if _, got := w.send("GET", host, "/keys/k?api-version=7.4", ""); !strings.Contains(got, `"kid":"https://`+host+":"+s.Port+`/keys/k/`+version) {
+			t.Errorf("kid on %s: %s", host, got)
+		}
+	}
 	r, _ := w.send("HEAD", kv1, "/keys?api-version=7.4", "")
 	if r.StatusCode != 405 || r.Header.Get("Allow") != "GET" {
 		t.Errorf("HEAD: %d, %q", r.StatusCode, r.Header.Get("Allow"))
