@@ -2,6 +2,7 @@ package encryption
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,11 +70,11 @@ func (e *entry) refusal() error {
 	return fault.New(fault.EncryptionChanged, "The key has been dropped from memory.").WithMend("Try again.")
 }
 
-// end makes every use of the entry fail for the reason, and forgets its keys. It
-// reports whether it was the first to end it.
-func (e *entry) end(why *fault.Error) bool {
+// end makes every use of the entry fail for the reason, and forgets its keys. Who
+// ends it first is given the customer share, if there was one, and must clear it.
+func (e *entry) end(why *fault.Error) (share *envelope.Key) {
 	if !e.ended.CompareAndSwap(nil, why) {
-		return false
+		return nil
 	}
 	e.lease.Load().End()
 	e.mu.Lock()
@@ -84,17 +85,55 @@ func (e *entry) end(why *fault.Error) bool {
 	for _, k := range e.scopeKeys {
 		k.Clear()
 	}
-	e.keys, e.scopeKeys, e.currents = nil, nil, nil
-	return true
+	share = e.share
+	e.share, e.keys, e.scopeKeys, e.currents = nil, nil, nil, nil
+	return share
 }
 
-// takeShare hands out the customer share, which the entry then no longer holds.
-func (e *entry) takeShare() *envelope.Key {
+// drop ends the entry, and its share with it.
+func (e *entry) drop(why *fault.Error) {
+	if share := e.end(why); share != nil {
+		share.Clear()
+	}
+}
+
+// newEntry returns an entry that holds opened keys.
+func newEntry(k *Keyring, m *material) *entry {
+	e := &entry{
+		ring: k, scope: m.scope.ID, row: m.scope, sealing: m.sealing, share: m.share, scopeKeys: m.scopeKeys,
+		keys: map[KeyID]*Key{}, currents: map[currentKey]KeyID{},
+	}
+	e.lease.Store(&m.lease)
+	e.next.Store(m.lease.HalfTime().UnixNano())
+	e.touch(k.now())
+	return e
+}
+
+// adopt takes opened keys over, in place of those it had. It reports false, and
+// leaves them alone, if the entry is over.
+func (e *entry) adopt(m *material) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := e.share
-	e.share = nil
-	return s
+	old := e.lease.Load()
+	if e.ended.Load() != nil || !old.Valid(e.ring.now()) {
+		return false
+	}
+	for _, key := range e.scopeKeys {
+		key.Clear()
+	}
+	if e.share != nil {
+		e.share.Clear()
+	}
+	if e.sealing.Number != m.sealing.Number {
+		e.currents = map[currentKey]KeyID{}
+		old = nil // given for another key
+	}
+	e.row, e.sealing, e.share, e.scopeKeys = m.scope, m.sealing, m.share, m.scopeKeys
+	if old == nil || m.lease.Expires().After(old.Expires()) { // a slow answer does not shorten what a quicker one gave
+		e.lease.Store(&m.lease)
+	}
+	e.next.Store(e.lease.Load().HalfTime().UnixNano())
+	return true
 }
 
 // base returns the context's fields that all keys of an item share.
@@ -175,8 +214,10 @@ func noKey(item ItemID) error {
 func (e *entry) outdated(row KeyRow) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return row.Generation < e.sealing.Number && !e.sealing.ReSealOnly
+	return e.sealing.outdates(row)
 }
+
+func (g Generation) outdates(row KeyRow) bool { return row.Generation < g.Number && !g.ReSealOnly }
 
 func (e *entry) load(ctx context.Context, item ItemID) (rows []KeyRow, err error) {
 	err = e.ring.store.View(ctx, func(tx Tx) error {
@@ -200,7 +241,7 @@ func (e *entry) opened(row KeyRow, current bool) (*Key, error) {
 	if k == nil {
 		scopeKey := e.scopeKeys[row.Generation]
 		if scopeKey == nil {
-			return nil, fault.New(fault.EncryptionChanged, "The workspace's keys have changed meanwhile.").WithMend("Try again.")
+			return nil, e.behind()
 		}
 		raw, err := openItemKey(e.ring.root.Instance(), e.row.Tenant, row, scopeKey)
 		if err != nil {
@@ -212,17 +253,25 @@ func (e *entry) opened(row KeyRow, current bool) (*Key, error) {
 		k = &Key{id: row.ID, item: row.Item, base: e.base(row), entry: e, key: raw}
 		e.keys[row.ID] = k
 	}
-	if current {
+	if current && !e.sealing.outdates(row) { // it may have become so since it was read
 		e.currents[currentKey{row.Item, row.Purpose}] = row.ID
 	}
 	return k, nil
 }
 
-// evict forgets some keys to make room. They are not dropped: somebody may be
-// using them, and they end with the entry's check all the same.
+// behind makes the ring look again soon, since the database has moved on.
+func (e *entry) behind() error {
+	e.next.Store(0)
+	return keysChanged()
+}
+
+// evict forgets some keys to make room. They are not dropped, since somebody may
+// be using them: their bytes are overwritten once nobody does, and they end with
+// the entry's check all the same.
 func (e *entry) evict() {
 	n := 0
-	for id := range e.keys {
+	for id, k := range e.keys {
+		runtime.AddCleanup(k, func(key *envelope.Key) { key.Clear() }, k.key)
 		delete(e.keys, id)
 		if n++; n >= maxKeys/10 {
 			break
@@ -256,6 +305,13 @@ func (e *entry) refresh(ctx context.Context, item ItemID) (rows []KeyRow, err er
 		scopeKey := e.scopeKeys[sealing]
 		if scopeKey == nil {
 			return e.refusal()
+		}
+		sc, err := tx.Scope(e.scope)
+		if err != nil {
+			return err
+		}
+		if sc.Sealing != sealing {
+			return e.behind()
 		}
 		if rows, err = tx.ItemKeys(item); err != nil {
 			return err

@@ -34,6 +34,7 @@ type feed struct {
 
 const (
 	feedWait  = 25 * time.Second // how long the vault may hold a poll
+	feedPause = 100 * time.Millisecond
 	feedRetry = time.Second      // after a poll that failed
 	noFeed    = 10 * time.Minute // after which a vault without a feed is tried again
 )
@@ -92,7 +93,7 @@ func (one *feed) listen(ctx context.Context, k *Keyring, key feedKey, id kek.Key
 			wait = 0
 		}
 		changes, err := k.vault.Changes(ctx, string(key.tenant), id, cursor, wait)
-		pause := time.Duration(0)
+		pause := feedPause
 		switch {
 		case errors.Is(err, kek.ErrNoFeed):
 			pause = noFeed
@@ -103,20 +104,18 @@ func (one *feed) listen(ctx context.Context, k *Keyring, key feedKey, id kek.Key
 		was := one.standing
 		one.standing = err == nil
 		one.mu.Unlock()
+		if was != (err == nil) || changes.Reset {
+			k.hint(key, "") // what was missed is not known
+		}
 		if err == nil {
-			if !was || changes.Reset {
-				k.hint(key, "") // what was missed is not known
-			}
 			for _, c := range changes.Changes {
 				k.hint(key, c.Key)
 			}
 			cursor = changes.Cursor
 		}
-		if pause > 0 {
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 	}
 }
@@ -124,14 +123,8 @@ func (one *feed) listen(ctx context.Context, k *Keyring, key feedKey, id kek.Key
 // hint makes the ring ask again for the scopes under a key, or under any key of
 // the vault if name is "".
 func (k *Keyring) hint(key feedKey, name string) {
-	k.mu.RLock()
-	slots := make([]*slot, 0, len(k.slots))
-	for _, s := range k.slots {
-		slots = append(slots, s)
-	}
-	k.mu.RUnlock()
 	now := k.now()
-	for _, s := range slots {
+	for _, s := range k.all() {
 		s.mu.Lock()
 		concerns := s.tenant == key.tenant && s.key.Vault() == key.vault && (name == "" || strings.EqualFold(s.key.Name(), name))
 		s.mu.Unlock()

@@ -35,7 +35,10 @@ func (k *Key) context(purpose string, object ...string) envelope.Context {
 func (k *Key) with(fn func(*envelope.Key) error) error {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if k.key == nil || k.entry.ended.Load() != nil {
+	if err := k.entry.check(); err != nil {
+		return err
+	}
+	if k.key == nil {
 		return k.entry.refusal()
 	}
 	return fn(k.key)

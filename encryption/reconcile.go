@@ -2,30 +2,20 @@ package encryption
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"sync"
 	"time"
 
-	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/failpoint"
 )
 
 var (
-	itemAfterTake    = failpoint.New("encryption/item/after-take")
-	itemAfterRefresh = failpoint.New("encryption/item/after-refresh")
-	itemAfterContent = failpoint.New("encryption/item/after-content")
-	itemAfterDone    = failpoint.New("encryption/item/after-done")
-	scopeBeforeDone  = failpoint.New("encryption/scope/before-done")
-	scopeAfterDone   = failpoint.New("encryption/scope/after-done")
+	scopeBeforeDone = failpoint.New("encryption/scope/before-done")
+	scopeAfterDone  = failpoint.New("encryption/scope/after-done")
 )
 
-const (
-	reconcileEvery = time.Second
-	workLease      = 30 * time.Second // of one worker on one item, extended with each report
-	waitForWriter  = time.Second      // before an item is tried again that somebody writes to under an old key
-	waitForKey     = 2 * time.Second  // before an item is tried again whose scope has no access
-	maxBackoff     = 10 * time.Minute
-)
+const reconcileEvery = time.Second
 
 // Wake makes the state machine look at once for what is to be done.
 func (s *Scopes) Wake() {
@@ -35,19 +25,47 @@ func (s *Scopes) Wake() {
 	}
 }
 
+// workers is how many scopes are worked on at once.
+const workers = 4
+
+// working are the scopes that this process works on.
+type working struct {
+	sync.WaitGroup
+	mu     sync.Mutex
+	scopes map[ScopeID]bool
+}
+
+// start reports whether the caller is to work on the scope: nobody else does.
+func (w *working) start(id ScopeID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.scopes[id] {
+		return false
+	}
+	if w.scopes == nil {
+		w.scopes = map[ScopeID]bool{}
+	}
+	w.scopes[id] = true
+	return true
+}
+
+func (w *working) end(id ScopeID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.scopes, id)
+}
+
 // Run brings items under their scopes' keys, until ctx ends. It looks at the
 // rows, not at who changed them: whatever a crash left half done is found and
 // finished.
 func (s *Scopes) Run(ctx context.Context) {
+	defer s.working.Wait()
+	free := make(chan struct{}, workers)
 	t := time.NewTicker(reconcileEvery)
 	defer t.Stop()
 	for ctx.Err() == nil {
-		more, err := s.reconcile(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err := s.reconcile(ctx, free); err != nil && ctx.Err() == nil {
 			s.ring.log.ErrorContext(ctx, "bringing items under their keys", "error", err)
-		}
-		if more && err == nil {
-			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -57,41 +75,69 @@ func (s *Scopes) Run(ctx context.Context) {
 	}
 }
 
-// reconcile does what is due, and reports whether it did anything.
-func (s *Scopes) reconcile(ctx context.Context) (did bool, err error) {
+// reconcile starts what is due, a scope at a time, on as many workers as are free.
+func (s *Scopes) reconcile(ctx context.Context, free chan struct{}) error {
 	var scopes []Scope
-	if err := s.ring.store.View(ctx, func(tx Tx) error {
+	if err := s.ring.store.View(ctx, func(tx Tx) (err error) {
 		scopes, err = tx.Scopes()
 		return err
 	}); err != nil {
-		return false, err
+		return err
 	}
 	for _, sc := range scopes {
-		one, err := s.reconcileScope(ctx, sc)
-		did = did || one
-		if err != nil && !errors.Is(err, fault.EncryptionChanged) {
-			if ctx.Err() != nil {
-				return did, ctx.Err()
-			}
-			s.ring.log.ErrorContext(ctx, "bringing a workspace's items under its keys", "workspace", string(sc.ID), "error", err)
+		if sc.Serving == Revoked || !s.working.start(sc.ID) {
+			continue
 		}
+		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			s.working.end(sc.ID)
+			return ctx.Err()
+		}
+		s.working.Go(func() {
+			defer func() { <-free }()
+			defer s.working.end(sc.ID)
+			for did := true; did && ctx.Err() == nil; {
+				var err error
+				if did, err = s.reconcileScope(ctx, sc.ID); err != nil {
+					s.report(ctx, sc.ID, err)
+					return
+				}
+			}
+		})
 	}
-	return did, nil
+	return nil
 }
 
-func (s *Scopes) reconcileScope(ctx context.Context, sc Scope) (did bool, err error) {
+// report logs why a scope could not be worked on, unless that is no fault.
+func (s *Scopes) report(ctx context.Context, id ScopeID, err error) {
+	r := fault.ReasonOf(err)
+	if ctx.Err() != nil || r == fault.EncryptionChanged || r == fault.WorkspaceNotFound || waitsForKey(r) {
+		return
+	}
+	s.ring.log.ErrorContext(ctx, "bringing a workspace's items under its keys", "workspace", string(id), "error", err)
+}
+
+// waitsForKey reports whether a reason means that the scope has no access just now.
+func waitsForKey(r fault.Reason) bool {
+	return r.RefusedByVault() || r == fault.KEKUnreachable || r == fault.KEKIntegrity || r == fault.Unavailable
+}
+
+// reconcileScope does what is due in one scope, and reports whether it did
+// anything.
+func (s *Scopes) reconcileScope(ctx context.Context, id ScopeID) (did bool, err error) {
 	var behind int
 	var next []Item
 	var g Generation
 	err = s.ring.store.View(ctx, func(tx Tx) error {
-		v, err := readView(tx, sc.ID)
+		v, err := readView(tx, id)
 		if err != nil {
 			return err
 		}
 		if g, err = v.sealing(); err != nil {
 			return err
 		}
-		behind, _, next, err = tx.ItemsBehind(sc.ID, g.Number, s.ring.now())
+		behind, _, next, err = tx.ItemsBehind(id, g.Number, s.ring.now())
 		return err
 	})
 	if err != nil {
@@ -99,7 +145,7 @@ func (s *Scopes) reconcileScope(ctx context.Context, sc Scope) (did bool, err er
 	}
 	if behind == 0 {
 		if g.State == Enabling || g.State == Disabling {
-			return true, s.finish(ctx, sc.ID)
+			return false, s.finish(ctx, id)
 		}
 		return false, nil
 	}
@@ -107,221 +153,16 @@ func (s *Scopes) reconcileScope(ctx context.Context, sc Scope) (did bool, err er
 		if ctx.Err() != nil {
 			return did, ctx.Err()
 		}
-		if err := s.work(ctx, i, g); err != nil {
-			if !errors.Is(err, fault.EncryptionChanged) {
-				return did, err
-			}
-			continue
+		u, err := s.ring.Use(ctx, id)
+		if err != nil {
+			return false, err // no item has failed: the scope waits
+		}
+		if err := s.work(ctx, u, i, g); err != nil {
+			return false, err
 		}
 		did = true
 	}
 	return did, nil
-}
-
-// work brings one item under the sealing generation's keys, under a fencing
-// token. What goes wrong is noted in the item's row.
-func (s *Scopes) work(ctx context.Context, i Item, g Generation) error {
-	u, err := s.ring.Use(ctx, i.Scope)
-	if err != nil {
-		return s.postpone(ctx, i, err)
-	}
-	before := i.Fence
-	i.Fence++
-	i.Owner, i.Until = s.owner, s.ring.now().Add(workLease)
-	if err := s.update(ctx, i, before); err != nil {
-		return err
-	}
-	if err := itemAfterTake.Hit(); err != nil {
-		return err
-	}
-	if g.ReSealOnly {
-		err = s.reseal(ctx, u, i, g)
-	} else {
-		err = s.reencrypt(ctx, u, &i, g)
-	}
-	if err != nil {
-		return s.postpone(ctx, i, err)
-	}
-	return itemAfterDone.Hit()
-}
-
-func (s *Scopes) update(ctx context.Context, i Item, fence int64) error {
-	return s.ring.store.Update(ctx, func(tx Tx) error { return tx.UpdateItem(i, fence) })
-}
-
-// reencrypt moves all of an item's data under fresh keys, and shreds the old.
-func (s *Scopes) reencrypt(ctx context.Context, u *Use, i *Item, g Generation) error {
-	if _, err := u.Current(ctx, i.ID, ContentKey); err != nil { // makes fresh keys if need be
-		return err
-	}
-	if err := itemAfterRefresh.Hit(); err != nil {
-		return err
-	}
-	total := Progress{} // of the domains that are done
-	for _, c := range s.contents {
-		job := &Job{Use: u, Item: i.ID, fence: i.Fence}
-		job.report = func(p Progress) error {
-			i.Progress = total.plus(p)
-			i.Until = s.ring.now().Add(workLease)
-			return s.update(ctx, *i, i.Fence)
-		}
-		i.Progress = total
-		if err := c.Reencrypt(ctx, job); err != nil {
-			return err
-		}
-		total = i.Progress
-	}
-	if err := itemAfterContent.Hit(); err != nil {
-		return err
-	}
-	return s.retire(ctx, u, *i, g)
-}
-
-func (p Progress) plus(q Progress) Progress {
-	return Progress{
-		Files: p.Files + q.Files, TotalFiles: p.TotalFiles + q.TotalFiles,
-		Bytes: p.Bytes + q.Bytes, TotalBytes: p.TotalBytes + q.TotalBytes,
-	}
-}
-
-// retire removes an item's old keys, which nothing names any more, and turns the
-// item Active. It fails with [fault.Conflict] if something does: a write that
-// began under an old key and is still under way, or was published meanwhile.
-func (s *Scopes) retire(ctx context.Context, u *Use, i Item, g Generation) error {
-	var retired []KeyID
-	err := s.ring.store.Update(ctx, func(tx Tx) error {
-		keys, err := tx.ItemKeys(i.ID)
-		if err != nil {
-			return err
-		}
-		for _, key := range keys {
-			if key.Generation >= g.Number {
-				continue
-			}
-			if err := tx.DeleteKey(key.ID); err != nil {
-				return err
-			}
-			retired = append(retired, key.ID)
-		}
-		return s.done(tx, i, g, "ReencryptItem")
-	})
-	if err == nil {
-		u.entry.forget(i.ID, retired...)
-	}
-	return err
-}
-
-// reseal seals an item's keys under the sealing generation. Its data stays as it
-// is.
-func (s *Scopes) reseal(ctx context.Context, u *Use, i Item, g Generation) error {
-	e := u.entry
-	err := s.ring.store.Update(ctx, func(tx Tx) error {
-		keys, err := tx.ItemKeys(i.ID)
-		if err != nil {
-			return err
-		}
-		e.mu.RLock()
-		defer e.mu.RUnlock()
-		for _, row := range keys {
-			if row.Generation >= g.Number || row.State == Shredded {
-				continue
-			}
-			from, to := e.scopeKeys[row.Generation], e.scopeKeys[g.Number]
-			if from == nil || to == nil {
-				return fault.New(fault.EncryptionChanged, "The workspace's keys have changed meanwhile.")
-			}
-			key, err := openItemKey(s.ring.root.Instance(), e.row.Tenant, row, from)
-			if err != nil {
-				return err
-			}
-			row.Generation = g.Number
-			sealItemKey(s.ring.root.Instance(), e.row.Tenant, &row, to, key)
-			key.Clear()
-			if err := tx.UpdateKey(row); err != nil {
-				return err
-			}
-		}
-		return s.done(tx, i, g, "ResealItem")
-	})
-	if err == nil {
-		e.forget(i.ID)
-	}
-	return err
-}
-
-func (s *Scopes) done(tx Tx, i Item, g Generation, operation string) error {
-	i.Generation, i.Failed, i.Reason, i.Detail = g.Number, false, "", ""
-	i.Attempt, i.NextRun, i.Until, i.Owner = 0, time.Time{}, time.Time{}, ""
-	if err := tx.UpdateItem(i, i.Fence); err != nil {
-		return err
-	}
-	sc, err := tx.Scope(i.Scope)
-	if err != nil {
-		return err
-	}
-	e := s.ring.entry(operation, sc)
-	e.Resource += "/items/" + string(i.ID)
-	e.Detail = map[string]string{"generation": number(g.Number)}
-	return tx.AppendAudit(e)
-}
-
-// postpone notes why an item could not be done, and when it is tried again. A
-// scope without access only waits; its items have not failed.
-func (s *Scopes) postpone(ctx context.Context, i Item, cause error) error {
-	reason := fault.ReasonOf(cause)
-	if reason == fault.ItemNotFound || reason == fault.WorkspaceNotFound {
-		return s.drop(ctx, i)
-	}
-	if ctx.Err() != nil || reason == fault.EncryptionChanged {
-		return cause
-	}
-	ctx = context.WithoutCancel(ctx)
-	i.Owner, i.Until = "", time.Time{}
-	switch {
-	case reason == fault.Conflict:
-		i.NextRun = s.ring.now().Add(waitForWriter)
-	case reason.RefusedByVault() || reason == fault.KEKUnreachable || reason == fault.KEKIntegrity || reason == fault.Unavailable:
-		i.NextRun = s.ring.now().Add(waitForKey)
-	default:
-		i.Attempt++
-		i.Failed, i.Reason = true, reason
-		i.Detail = fault.As(cause).Public()
-		i.NextRun = s.ring.now().Add(min(10*time.Second<<min(i.Attempt, 10), maxBackoff))
-		s.ring.log.ErrorContext(ctx, "an item could not be brought under its workspace's key",
-			"workspace", string(i.Scope), "item", string(i.ID), "error", cause)
-		e := audit.Entry{
-			Operation: "ReencryptItem", Outcome: audit.Failed, Reason: reason, Principal: systemPrincipal,
-			Resource: "/workspaces/" + string(i.Scope) + "/items/" + string(i.ID),
-		}
-		return s.ring.store.Update(ctx, func(tx Tx) error {
-			if err := tx.AppendAudit(e); err != nil {
-				return err
-			}
-			return tx.UpdateItem(i, i.Fence)
-		})
-	}
-	return s.update(ctx, i, i.Fence)
-}
-
-// drop deals with an item that was deleted while its scope's key was changed: its
-// keys are shredded, and only their rows wait to be swept. It is behind no more.
-func (s *Scopes) drop(ctx context.Context, i Item) error {
-	return s.ring.store.Update(context.WithoutCancel(ctx), func(tx Tx) error {
-		now, err := tx.Item(i.ID)
-		if errors.Is(err, fault.ItemNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		sc, err := tx.Scope(i.Scope)
-		if err != nil {
-			return err
-		}
-		fence := now.Fence
-		now.Generation, now.Failed, now.Fence = sc.Sealing, false, fence+1
-		return tx.UpdateItem(now, fence)
-	})
 }
 
 // finish ends a change of key once every item is done: the older scope keys are
@@ -344,6 +185,14 @@ func (s *Scopes) finish(ctx context.Context, id ScopeID) error {
 		behind, _, _, err := tx.ItemsBehind(id, g.Number, time.Time{})
 		if err != nil || behind > 0 || g.State != Enabling && g.State != Disabling {
 			return err
+		}
+		left, err := tx.KeysBehind(id, g.Number)
+		if err != nil {
+			return err
+		}
+		if left > 0 {
+			return fault.New(fault.Integrity, fmt.Sprintf("%d keys lie under an older key of the workspace, though every item is done.", left)).
+				About(string(id))
 		}
 		sh, err := openGeneration(k.root, v.scope.Tenant, g)
 		if err != nil {
@@ -380,14 +229,16 @@ func (s *Scopes) finish(ctx context.Context, id ScopeID) error {
 
 // settle tells the entry in use that only the sealing generation is left.
 func (k *Keyring) settle(v view) {
-	e := k.slot(v.scope.ID).entry.Load()
+	s := k.slot(v.scope.ID)
+	s.saw(v.scope)
+	e := s.entry.Load()
 	if e == nil {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	g := v.generations[0]
-	if e.sealing.Number != g.Number {
+	if e.sealing.Number != g.Number || e.row.Epoch > v.scope.Epoch {
 		return
 	}
 	e.row, e.sealing = v.scope, g

@@ -48,9 +48,13 @@ func (s *shares) clear() {
 // moved to another row, without the seal failing.
 func generationContext(instance string, tenant identity.TenantID, g Generation) envelope.Context {
 	wrapped := sha256.Sum256(g.Wrapped)
-	return envelope.NewContext(purposeGeneration, instance, string(tenant), string(g.Scope), number(g.Number), g.RootID,
-		string(g.Mode), string(g.Algorithm), g.KeyIdentifier, string(g.KID), string(g.State), strconv.FormatBool(g.ReSealOnly),
-		number(g.Epoch)).WithBytes(wrapped[:])
+	reSealOnly := uint64(0)
+	if g.ReSealOnly {
+		reSealOnly = 1
+	}
+	return scopeContext(purposeGeneration, instance, tenant, g.Scope, g.Number).
+		With(g.RootID, string(g.Mode), string(g.Algorithm), g.KeyIdentifier, string(g.KID), string(g.State)).
+		WithUint64(reSealOnly).WithUint64(uint64(g.Epoch)).WithBytes(wrapped[:])
 }
 
 // sealGeneration seals the shares into the row, under the root.
@@ -100,7 +104,12 @@ func openGeneration(root Root, tenant identity.TenantID, g Generation) (*shares,
 }
 
 func scopeKeyContext(instance string, tenant identity.TenantID, scope ScopeID, generation int64) envelope.Context {
-	return envelope.NewContext(purposeScopeKey, instance, string(tenant), string(scope), number(generation))
+	return scopeContext(purposeScopeKey, instance, tenant, scope, generation)
+}
+
+// scopeContext begins the contexts of what belongs to one generation of a scope.
+func scopeContext(purpose, instance string, tenant identity.TenantID, scope ScopeID, generation int64) envelope.Context {
+	return envelope.NewContext(purpose, instance, string(tenant), string(scope)).WithUint64(uint64(generation))
 }
 
 // sealLink seals an older generation's scope key under a newer one's.
@@ -113,7 +122,7 @@ func openLink(instance string, tenant identity.TenantID, l Link, newer *envelope
 }
 
 func linkContext(instance string, tenant identity.TenantID, l Link) envelope.Context {
-	return envelope.NewContext(purposeLink, instance, string(tenant), string(l.Scope), number(l.Under), number(l.Generation))
+	return scopeContext(purposeLink, instance, tenant, l.Scope, l.Under).WithUint64(uint64(l.Generation))
 }
 
 func sealItemKey(instance string, tenant identity.TenantID, row *KeyRow, scopeKey, key *envelope.Key) {
@@ -125,8 +134,8 @@ func openItemKey(instance string, tenant identity.TenantID, row KeyRow, scopeKey
 }
 
 func itemKeyContext(instance string, tenant identity.TenantID, row KeyRow) envelope.Context {
-	return envelope.NewContext(purposeItemKey, instance, string(tenant), string(row.Scope), number(row.Generation),
-		string(row.Item), string(row.ID), string(row.Purpose))
+	return scopeContext(purposeItemKey, instance, tenant, row.Scope, row.Generation).
+		With(string(row.Item), string(row.ID), string(row.Purpose))
 }
 
 func openKey(under *envelope.Key, ctx envelope.Context, sealed []byte) (*envelope.Key, error) {

@@ -35,6 +35,7 @@ type Scopes struct {
 	contents  []Content
 	owner     string
 	wake      chan struct{}
+	working   working
 }
 
 // NewScopes returns the state machine over a keyring. supported says which item
@@ -83,24 +84,26 @@ func (s *Scopes) decide(ctx context.Context, caller identity.Caller, operation s
 }
 
 func (s *Scopes) authorise(ctx context.Context, caller identity.Caller, id ScopeID, action rbac.Action) error {
-	return s.ring.store.View(ctx, func(tx Tx) error {
-		sc, err := tx.Scope(id)
-		if err != nil {
-			return err
-		}
-		if sc.Tenant != caller.Tenant {
-			return fault.New(fault.WorkspaceNotFound, "There is no such workspace.").About(string(id))
-		}
-		_, ok, err := rbac.Check(tx, s.roles, caller, action, false, rbac.Scope("/workspaces/"+string(id)))
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return fault.New(fault.Denied, "You do not have the right "+string(action)+" on this workspace.").
-				About(string(id)).WithMend("Ask one of its administrators.")
-		}
-		return nil
-	})
+	return s.ring.store.View(ctx, func(tx Tx) error { return s.permit(tx, caller, id, action) })
+}
+
+func (s *Scopes) permit(tx Tx, caller identity.Caller, id ScopeID, action rbac.Action) error {
+	sc, err := tx.Scope(id)
+	if err != nil {
+		return err
+	}
+	if sc.Tenant != caller.Tenant {
+		return fault.New(fault.WorkspaceNotFound, "There is no such workspace.").About(string(id))
+	}
+	_, ok, err := rbac.Check(tx, s.roles, caller, action, false, rbac.Scope("/workspaces/"+string(id)))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fault.New(fault.Denied, "You do not have the right "+string(action)+" on this workspace.").
+			About(string(id)).WithMend("Ask one of its administrators.")
+	}
+	return nil
 }
 
 func (s *Scopes) assign(ctx context.Context, caller identity.Caller, id ScopeID, keyIdentifier string) error {
@@ -117,7 +120,7 @@ func (s *Scopes) assign(ctx context.Context, caller identity.Caller, id ScopeID,
 	if err != nil {
 		return err
 	}
-	if old.Mode == CustomerManaged && old.KeyIdentifier == keyIdentifier {
+	if under, err := kek.ParseKeyIdentifier(old.KeyIdentifier, k.policy); err == nil && under.Equal(key) {
 		return s.retry(ctx, caller, id)
 	}
 	if err := s.supportedItems(ctx, id); err != nil {
@@ -164,7 +167,7 @@ func (s *Scopes) reset(ctx context.Context, caller identity.Caller, id ScopeID) 
 		return err
 	}
 	if old.Mode == PlatformManaged {
-		return nil // nothing to put back
+		return s.ring.recorder.Record(ctx, caller.Entry("DisableWorkspaceEncryption", "/workspaces/"+string(id))) // nothing to put back
 	}
 	g := Generation{
 		Scope: id, Number: v.scope.Sealing + 1, Mode: PlatformManaged, State: Disabling, ReSealOnly: true,
@@ -255,7 +258,7 @@ func suitable(key kek.KeyInfo, now time.Time) error {
 // caller's mistake: his workspace is not revoked by it.
 func blocked(err error) error {
 	f := fault.As(err)
-	if !f.Reason.RefusedByVault() {
+	if !f.Reason.RefusedByVault() && !errors.Is(err, kek.ErrForeignTenant) {
 		return err
 	}
 	mend := f.Mend
@@ -271,144 +274,19 @@ type withoutReason struct{ err error }
 
 func (w withoutReason) Error() string { return w.err.Error() }
 
-// change publishes a new generation: in one transaction it becomes the sealing
-// one, the old scope key is sealed under it, and the old generation's root-sealed
-// row is gone. From then on everything of the scope depends on the new one.
-func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation string, v view, old, g Generation, sh *shares, lease kek.Lease) error {
-	k := s.ring
-	defer sh.platform.Clear()
-	// A change of key needs a yes of the old key's vault now, and not a lease.
-	m, err := k.unlock(ctx, v)
-	if err != nil {
-		if fault.ReasonOf(err).RefusedByVault() {
-			return k.notOpened(ctx, k.slot(v.scope.ID), v, err)
-		}
-		return err
-	}
-	key, commitment := envelope.DeriveScopeKey(sh.customer, sh.platform,
-		scopeKeyContext(k.root.Instance(), v.scope.Tenant, v.scope.ID, g.Number))
-	sh.commitment = commitment
-	g.Created = k.now()
-	g.Epoch = v.scope.Epoch + 1
-	sealGeneration(k.root, v.scope.Tenant, &g, sh)
-	link := Link{Scope: v.scope.ID, Generation: old.Number, Under: g.Number, KeyIdentifier: old.KeyIdentifier}
-	sealLink(k.root.Instance(), v.scope.Tenant, &link, m.scopeKeys[old.Number], key)
-
-	next := v.scope
-	next.Sealing, next.Epoch = g.Number, g.Epoch
-	next.Serving, next.Reason, next.Detail, next.ServingSince = Serves, "", "", time.Time{}
-	err = k.store.Update(ctx, func(tx Tx) error {
-		now, err := readView(tx, v.scope.ID)
-		if err != nil {
-			return err
-		}
-		if now.scope.Epoch != v.scope.Epoch || now.scope.Serial != v.scope.Serial {
-			return fault.New(fault.EncryptionChanged, "The workspace's keys have changed meanwhile.").WithMend("Try again.")
-		}
-		if err := s.mayChange(tx, now); err != nil {
-			return err
-		}
-		if g.Mode == CustomerManaged {
-			if err := s.checkItems(tx, v.scope.ID); err != nil {
-				return err
-			}
-		}
-		return publish(tx, caller, operation, now, old, g, link, next, k.now())
-	})
-	if err != nil {
-		m.clear()
-		key.Clear()
-		return err
-	}
-	slot := k.slot(v.scope.ID)
-	k.remember(slot, view{scope: next, generations: []Generation{g}})
-	m.scope, m.sealing, m.lease = next, g, lease
-	m.scopeKeys[g.Number] = key
-	if m.share != nil {
-		m.share.Clear()
-		m.share = nil
-	}
-	if g.Mode == CustomerManaged {
-		m.share = new(envelope.Key)
-		*m.share = *sh.customer
-	}
-	k.install(slot, m)
-	s.Wake()
-	return nil
-}
-
-// publish writes a change of generation.
-func publish(tx Tx, caller identity.Caller, operation string, v view, old, g Generation, link Link, next Scope, now time.Time) error {
-	if err := tx.PutGeneration(g); err != nil {
-		return err
-	}
-	if err := tx.PutLink(link); err != nil {
-		return err
-	}
-	if err := tx.DeleteGeneration(old.Scope, old.Number); err != nil {
-		return err
-	}
-	if old.KID != "" {
-		if err := tx.UseVersion(old.Scope, VersionUse{KID: string(old.KID), First: now, Last: now}); err != nil {
-			return err
-		}
-	}
-	if g.KID != "" {
-		if err := tx.UseVersion(g.Scope, VersionUse{KID: string(g.KID), First: now}); err != nil {
-			return err
-		}
-	}
-	if err := tx.UpdateScope(next, v.scope.Epoch); err != nil {
-		return err
-	}
-	e := caller.Entry(operation, "/workspaces/"+string(g.Scope))
-	e.Detail = map[string]string{"generation": number(g.Number)}
-	if g.KID != "" {
-		e.Detail["kid"] = string(g.KID)
-	}
-	if old.KID != "" {
-		e.Detail["previousKid"] = string(old.KID)
-	}
-	return tx.AppendAudit(e)
-}
-
-// install puts opened keys in use: into the entry that serves the scope, or a new
-// one.
-func (k *Keyring) install(s *slot, m *material) {
-	if e := s.entry.Load(); e != nil && e.check() == nil {
-		e.replace(m)
-		return
-	}
-	e := &entry{ring: k, scope: s.id, keys: map[KeyID]*Key{}}
-	e.adopt(m)
-	e.touch(k.now())
-	s.entry.Store(e)
-}
-
-// replace is adopt for a changed key: its lease counts, however long the old
-// key's would still run.
-func (e *entry) replace(m *material) {
-	e.lease.Store(&m.lease)
-	e.adopt(m)
-}
-
 // retry makes a scope's failed items due at once.
 func (s *Scopes) retry(ctx context.Context, caller identity.Caller, id ScopeID) error {
 	err := s.ring.store.Update(ctx, func(tx Tx) error {
-		items, err := tx.ItemStates(id)
+		if err := s.permit(tx, caller, id, rbac.EncryptionWrite); err != nil {
+			return err
+		}
+		sc, err := tx.Scope(id)
 		if err != nil {
 			return err
 		}
-		n := 0
-		for _, i := range items {
-			if !i.Failed {
-				continue
-			}
-			n++
-			i.Failed, i.Attempt, i.NextRun = false, 0, time.Time{}
-			if err := tx.UpdateItem(i, i.Fence); err != nil && !errors.Is(err, fault.EncryptionChanged) {
-				return err
-			}
+		n, err := dueNow(tx, sc)
+		if err != nil {
+			return err
 		}
 		e := caller.Entry("ApplyWorkspaceEncryption", "/workspaces/"+string(id))
 		e.Detail = map[string]string{"retried": number(int64(n))}
@@ -416,4 +294,30 @@ func (s *Scopes) retry(ctx context.Context, caller identity.Caller, id ScopeID) 
 	})
 	s.Wake()
 	return err
+}
+
+// dueNow makes a scope's failed items due at once, and whoever still works on one
+// of them lose it. It returns how many there were.
+func dueNow(tx Tx, sc Scope) (n int, err error) {
+	items, err := tx.ItemStates(sc.ID)
+	if err != nil {
+		return 0, err
+	}
+	names, err := tx.Item(ScopeItem(sc.ID))
+	if err != nil {
+		return 0, err
+	}
+	for _, i := range append(items, names) {
+		if !i.Failed {
+			continue
+		}
+		n++
+		fence := i.Fence
+		i.Fence++
+		i.Failed, i.Attempt, i.NextRun, i.Owner, i.Until = false, 0, time.Time{}, "", time.Time{}
+		if err := tx.UpdateItem(i, fence); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }

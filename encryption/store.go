@@ -20,9 +20,9 @@ type Tx interface {
 	rbac.Tx
 	KeyTx
 
-	// Scopes returns the scopes that have a customer-managed generation, or any
-	// item that is not under its scope's sealing generation, or a serving state
-	// other than [Serves].
+	// Scopes returns the scopes that something is to be done about: those with a
+	// serving state other than [Serves], with an item that is not under the scope's
+	// sealing generation, or with that generation Enabling or Disabling.
 	Scopes() ([]Scope, error)
 	// UpdateScope replaces a scope's row, if its epoch is still the one given;
 	// else it fails with [fault.EncryptionChanged].
@@ -40,7 +40,11 @@ type Tx interface {
 	// generation, how many of those have failed, and the next of those that may
 	// be worked on now: whose lease is over and whose next run is due.
 	ItemsBehind(s ScopeID, generation int64, now time.Time) (behind, failed int, next []Item, err error)
-	// ItemStates returns all items of the scope but the scope's own.
+	// KeysBehind returns how many of the scope's keys that are not shredded lie
+	// under an older generation.
+	KeysBehind(s ScopeID, generation int64) (int, error)
+	// ItemStates returns all items of the scope but the scope's own and those whose
+	// keys are all shredded.
 	ItemStates(s ScopeID) ([]Item, error)
 	// UpdateItem replaces an item's row, if its fence is still the one given;
 	// else it fails with [fault.EncryptionChanged].

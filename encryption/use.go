@@ -74,8 +74,16 @@ type ItemKeys struct {
 	Keys []KeyRow
 }
 
-// Insert adds the rows.
+// Insert adds the rows. It fails with [fault.EncryptionChanged] if the scope's key
+// was changed since they were made: nobody would bring them under the new one.
 func (k *ItemKeys) Insert(tx KeyTx) error {
+	sc, err := tx.Scope(k.Row.Scope)
+	if err != nil {
+		return err
+	}
+	if sc.Sealing != k.Row.Generation {
+		return keysChanged()
+	}
 	if err := tx.InsertItem(k.Row); err != nil {
 		return err
 	}

@@ -44,8 +44,8 @@ func (t *tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
 
 func (t *tx) Scopes() (out []encryption.Scope, err error) {
 	err = t.rows(`SELECT `+scopeColumns+` FROM scope s WHERE serving <> ''
-		OR EXISTS (SELECT 1 FROM scope_generation g WHERE g.scope = s.id AND g.mode = 'customer-managed')
-		OR EXISTS (SELECT 1 FROM scope_link l WHERE l.scope = s.id)
+		OR EXISTS (SELECT 1 FROM scope_generation g WHERE g.scope = s.id AND g.number = s.sealing
+			AND g.state IN ('Enabling', 'Disabling'))
 		OR EXISTS (SELECT 1 FROM item_state i WHERE i.scope = s.id AND i.generation < s.sealing)
 		ORDER BY id`, nil, func(scan func(...any) error) error {
 		s, err := scanScope(scan)
@@ -217,13 +217,20 @@ func (t *tx) UpdateItem(i encryption.Item, fence int64) error {
 }
 
 func (t *tx) ItemStates(id encryption.ScopeID) (out []encryption.Item, err error) {
-	err = t.rows(`SELECT `+itemColumns+` FROM item_state WHERE scope = $1 AND item <> $1 ORDER BY item`,
+	err = t.rows(`SELECT `+itemColumns+` FROM item_state i WHERE scope = $1 AND item <> $1
+		AND EXISTS (SELECT 1 FROM item_key k WHERE k.item = i.item AND k.state <> 'shredded') ORDER BY item`,
 		[]any{string(id)}, func(scan func(...any) error) error {
 			i, err := scanItem(scan)
 			out = append(out, i)
 			return err
 		})
 	return out, err
+}
+
+func (t *tx) KeysBehind(id encryption.ScopeID, generation int64) (n int, err error) {
+	err = t.row(`SELECT count(*) FROM item_key WHERE scope = $1 AND generation < $2 AND state <> 'shredded'`,
+		[]any{string(id), generation}, &n)
+	return n, err
 }
 
 // behindLimit bounds how many items ItemsBehind hands out at once.
