@@ -26,7 +26,7 @@ func wantReason(t *testing.T, err error, want fault.Reason) {
 	}
 }
 
-// wrap and unwrap use key k of vault kv.
+// wrap and unwrap use key k of vault kv1.
 func wrap(t *testing.T, f *vaulttest.Fixture, c identity.Caller, version vault.Version) (vault.Bundle, []byte, error) {
 	t.Helper()
 	return f.Vaults.Use(t.Context(), c, "kv1", "k", version, vault.WrapKey, vault.RSAOAEP256, share)
@@ -37,7 +37,7 @@ func unwrap(ctx context.Context, f *vaulttest.Fixture, c identity.Caller, versio
 	return plain, err
 }
 
-// owner gives the officer Crypto User too: officers' keys/* does hold the uses.
+// A key is made, rotated, disabled, deleted, recovered and purged.
 func TestKeyLifecycle(t *testing.T) {
 	f := vaulttest.New(t)
 	v := f.Vault(t, "kv1")

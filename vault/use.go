@@ -91,6 +91,7 @@ func (v *Vaults) Use(ctx context.Context, c identity.Caller, vaultName Name, nam
 	})
 	if err != nil {
 		clear(result)
+		v.keys.Forget(ref.Key) // it may have been opened after it was deleted
 		return Bundle{}, nil, err
 	}
 	return used, result, nil
