@@ -214,6 +214,9 @@ func (k *Keyring) unwrap(ctx context.Context, s Scope, g Generation) (*envelope.
 	}
 	share := new(envelope.Key)
 	copy(share[:], raw)
+	if *share == (envelope.Key{}) { // which package envelope takes for a dropped key, and panics
+		return nil, fault.New(fault.KEKIntegrity, "The vault answered with a share of nothing but zeros.").About(string(g.KID))
+	}
 	return share, nil
 }
 
