@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,14 +23,17 @@ import (
 // that crashes between two of its steps.
 type gate struct {
 	workspace.Store
-	tokens int
+	tokens atomic.Int64
+	before func() // each update
 }
 
 func (g *gate) Update(ctx context.Context, fn func(workspace.Tx) error) error {
-	if g.tokens == 0 {
+	if g.tokens.Add(-1) < 0 {
 		return fault.New(fault.Unavailable, "the worker is gone")
 	}
-	g.tokens--
+	if g.before != nil {
+		g.before()
+	}
 	return g.Store.Update(ctx, fn)
 }
 
@@ -39,7 +43,7 @@ func (w *world) crashing(batch int) *gate {
 	g := &gate{Store: w.db.Workspace()}
 	other := workspace.New(workspace.Config{Store: g, Keys: w.ring, Audit: w.recorder})
 	other.SetBatch(batch)
-	w.content.Content = other
+	w.content.set(other)
 	return g
 }
 
@@ -114,7 +118,7 @@ func TestReencrypt(t *testing.T) {
 		g := w.crashing(3)
 		w.assign(ws, "k1")
 		for n := 0; ; n++ {
-			g.tokens = 1
+			g.tokens.Store(1)
 			time.Sleep(5 * time.Second)
 			st, err := w.scopes.Status(ctx, creator, ws)
 			w.must(err)
@@ -148,7 +152,7 @@ func TestReencrypt(t *testing.T) {
 		})
 
 		// Another key, then reset: both end with everything in its place.
-		w.content.Content = w.ws
+		w.content.set(w.ws)
 		w.assign(ws, "k2")
 		check("while changing the key")
 		w.settle(ws, encryption.Active)
@@ -163,12 +167,52 @@ func TestReencrypt(t *testing.T) {
 	})
 }
 
+// What happens between a batch's reading and its writing is not undone by it.
+func TestChangedWhileResealed(t *testing.T) {
+	run(t, func(w *world) {
+		ctx := w.Context()
+		ws := w.create("Sales").ID
+		item := func(name string) workspace.Item { // without a definition, which would be updated too
+			i, err := w.ws.CreateItem(ctx, member, ws, workspace.NewItem{DisplayName: name, Type: workspace.Notebook})
+			w.must(err)
+			return i
+		}
+		renamed, soft, hard := item("R"), item("S"), item("H")
+		g := w.crashing(100)
+		g.tokens.Store(1 << 30)
+		var updates atomic.Int64
+		g.before = func() {
+			if updates.Add(1) != 2 { // the first names the key to come
+				return
+			}
+			name := "R2"
+			_, err := w.ws.UpdateItem(ctx, member, ws, renamed.ID, workspace.Change{DisplayName: &name})
+			w.must(err)
+			w.must(w.ws.DeleteItem(ctx, creator, ws, soft.ID, "", false))
+			w.must(w.ws.DeleteItem(ctx, creator, ws, hard.ID, "", true))
+		}
+		w.assign(ws, "k")
+		w.settle(ws, encryption.Active)
+		all, err := w.ws.ItemsOf(ctx, w.use(ws), ws)
+		w.must(err)
+		if updates.Load() < 3 || len(all) != 1 || all[0].ID != renamed.ID || all[0].DisplayName != "R2" {
+			w.Errorf("after %d updates: %v", updates.Load(), all)
+		}
+		for name, found := range map[string]bool{"R2": true, "R": false, "S": false, "H": false} {
+			if _, err := w.find(ws, name+".Notebook"); (err == nil) != found {
+				w.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
 // An item that was half created when the process died holds its name no longer
 // than it takes to be sure, and nothing of it stays.
 func TestCrashedCreation(t *testing.T) {
 	run(t, func(w *world) {
 		ws := w.create("Sales").ID
-		g := &gate{Store: w.db.Workspace(), tokens: 1}
+		g := &gate{Store: w.db.Workspace()}
+		g.tokens.Store(1)
 		dying := workspace.New(workspace.Config{Store: g, Keys: w.ring, Audit: w.recorder, Now: w.now})
 		n := workspace.NewItem{DisplayName: "Book", Type: workspace.Notebook, Definition: &definition}
 		_, err := dying.CreateItem(w.Context(), member, ws, n)
@@ -205,11 +249,11 @@ func TestListHistories(t *testing.T) {
 	}
 	run(t, func(w *world) {
 		n := 0
+		keys := []string{w.vault.Create("k1").String(), w.vault.Create("k2").String()}
 		rapid.Check(t, func(r *rapid.T) {
 			n++
 			ws := w.create(fmt.Sprint("W", n)).ID
 			g := w.crashing(2)
-			keys := 0
 			type key struct {
 				name string
 				t    workspace.ItemType
@@ -268,9 +312,7 @@ func TestListHistories(t *testing.T) {
 					delete(model, k)
 				},
 				"assign": func(r *rapid.T) {
-					keys++
-					name := fmt.Sprintf("w%dk%d", n, keys)
-					err := w.scopes.Assign(w.Context(), creator, ws, w.vault.Create(name).String())
+					err := w.scopes.Assign(w.Context(), creator, ws, rapid.SampledFrom(keys).Draw(r, "key"))
 					if err != nil && !busy(err) {
 						r.Fatal(err)
 					}
@@ -282,7 +324,7 @@ func TestListHistories(t *testing.T) {
 					}
 				},
 				"reseal": func(r *rapid.T) {
-					g.tokens = rapid.IntRange(1, 4).Draw(r, "steps")
+					g.tokens.Store(rapid.Int64Range(1, 4).Draw(r, "steps"))
 					time.Sleep(3 * time.Second)
 				},
 				"": func(r *rapid.T) {
@@ -306,7 +348,7 @@ func TestListHistories(t *testing.T) {
 					}
 				},
 			})
-			g.tokens = 1 << 30
+			g.tokens.Store(1 << 30)
 			if err := w.ws.Delete(w.Context(), creator, ws); err != nil {
 				r.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,10 +78,14 @@ type world struct {
 
 // content is what the state machine asks to re-encrypt; tests put themselves
 // between.
-type content struct{ encryption.Content }
+type content struct {
+	to atomic.Pointer[workspace.Workspaces]
+}
+
+func (c *content) set(w *workspace.Workspaces) { c.to.Store(w) }
 
 func (c *content) Reencrypt(ctx context.Context, job *encryption.Job) error {
-	return c.Content.Reencrypt(ctx, job)
+	return c.to.Load().Reencrypt(ctx, job)
 }
 
 // run runs fn in a new world.
@@ -100,7 +105,7 @@ func run(t *testing.T, fn func(w *world)) {
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		})
 		w.ws = workspace.New(workspace.Config{Store: db.Workspace(), Keys: w.ring, Audit: w.recorder, Now: w.now})
-		w.content.Content = w.ws
+		w.content.set(w.ws)
 		w.scopes = encryption.NewScopes(w.ring, rbac.PlatformRoles, workspace.Supported, &w.content)
 		for _, r := range []struct {
 			who  identity.Caller
