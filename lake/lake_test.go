@@ -140,6 +140,7 @@ type platform struct {
 	vault    *testVault
 	recorder *recorder
 	now      atomic.Int64 // hours that the lake's clock is ahead
+	lease    time.Duration
 	caller   identity.Caller
 }
 
@@ -154,7 +155,12 @@ type logging interface {
 
 func start(t logging, dir string) *platform {
 	t.Helper()
-	p := &platform{dir: dir, vault: &testVault{key: envelope.NewKey()}}
+	return startLeased(t, dir, time.Minute)
+}
+
+func startLeased(t logging, dir string, lease time.Duration) *platform {
+	t.Helper()
+	p := &platform{dir: dir, vault: &testVault{key: envelope.NewKey()}, lease: lease}
 	p.caller = identity.Caller{Tenant: tenant, Principal: "55555555-5555-4555-8555-555555555555", Type: identity.User}
 	p.open(t)
 	must(t, p.db.Lake().Update(t.Context(), func(tx lake.Tx) error {
@@ -193,7 +199,7 @@ func (p *platform) open(t logging) {
 	p.recorder = &recorder{store: p.db.Lake()}
 	p.ring = encryption.NewKeyring(encryption.Config{
 		Store: p.db.Encryption(), Root: testRoot{}, Vault: p.vault, Recorder: p.recorder,
-		Policy: kek.Policy{Suffixes: []string{".vault.example"}}, Lease: 60 * time.Second,
+		Policy: kek.Policy{Suffixes: []string{".vault.example"}}, Lease: p.lease,
 	})
 	p.Lake = lake.New(lake.Config{
 		Store: p.db.Lake(), Objects: p.objects, Keys: p.ring, Recorder: p.recorder,
