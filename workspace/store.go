@@ -21,6 +21,7 @@ type Tx interface {
 	audit.Appender
 	rbac.Tx
 	encryption.KeyTx
+	CheckTx
 
 	// TenantSettings returns the settings that the tenant has changed.
 	TenantSettings(identity.TenantID) ([]SettingRow, error)
