@@ -19,6 +19,7 @@ type Tx interface {
 	audit.Appender
 	rbac.Tx
 	KeyTx
+	CheckTx
 
 	// Scopes returns the scopes that something is to be done about: those with a
 	// serving state other than [Serves], with an item that is not under the scope's

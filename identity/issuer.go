@@ -41,9 +41,7 @@ type Issuer struct {
 // NewIssuer opens the issuer of a directory, and makes its first signing key if
 // it has none.
 func NewIssuer(ctx context.Context, d *Directory, c IssuerConfig) (*Issuer, error) {
-	i := &Issuer{directory: d, config: c, ring: &keyring{
-		store: d.store, root: c.Root, bind: envelope.NewContext("kluis/v1/issuer-signing-key", c.Instance),
-	}}
+	i := &Issuer{directory: d, config: c, ring: newKeyring(d.store, c.Instance, c.Root)}
 	keys, err := i.ring.current(ctx, d.now(), "")
 	if err != nil || len(keys) > 0 {
 		return i, err

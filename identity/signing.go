@@ -49,6 +49,10 @@ type signingKey struct {
 	signer jose.Signer
 }
 
+func newKeyring(store Store, instance string, root *envelope.Key) *keyring {
+	return &keyring{store: store, root: root, bind: envelope.NewContext("kluis/v1/issuer-signing-key", instance)}
+}
+
 func (r *keyring) context(id string) envelope.Context { return r.bind.With(id) }
 
 // generate makes a key. It takes a tenth of a second, and so is never done in a

@@ -130,6 +130,7 @@ type Tx interface {
 	audit.Appender
 	rbac.Tx
 	encryption.KeyTx
+	CheckTx
 
 	// LakeFolder returns a folder. In an update it also locks it until the end.
 	LakeFolder(NodeID) (FolderRow, bool, error)
