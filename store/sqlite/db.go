@@ -82,6 +82,7 @@ type DB struct {
 	closed  bool
 	broken  atomic.Pointer[error] // a commit's outcome is unknown; nothing is written after that
 	commits atomic.Int64
+	unclean bool // a shredded row may still be in the write-ahead log; only the writing goroutine touches it
 }
 
 type job struct {
@@ -315,7 +316,11 @@ func notBegun(ctx context.Context) error {
 // each caller.
 func (db *DB) write() {
 	defer close(db.done)
-	for first := range db.queue {
+	for {
+		first, ok := db.next()
+		if !ok {
+			return
+		}
 		group := []*job{first}
 	gather:
 		for len(group) < groupLimit {
@@ -336,6 +341,7 @@ func (db *DB) write() {
 				}
 			}
 		}
+		db.scrub()
 		for _, j := range group {
 			close(j.finish)
 		}
@@ -407,7 +413,10 @@ func (db *DB) run(j *job) (err error) {
 			err = fault.Wrap(fault.Internal, fmt.Errorf("panic in a transaction: %v\n%s", p, debug.Stack()), "")
 		}
 	}()
-	return j.fn(&tx{ctx: context.WithoutCancel(j.ctx), writable: true, prepare: db.writer.prepare})
+	t := &tx{ctx: context.WithoutCancel(j.ctx), writable: true, prepare: db.writer.prepare}
+	err = j.fn(t)
+	db.unclean = db.unclean || t.shreds
+	return err
 }
 
 // full reports whether err says that the disk has no room: nothing was written,

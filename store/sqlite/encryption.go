@@ -74,6 +74,7 @@ func (t *tx) UpdateScope(s encryption.Scope, epoch int64) error {
 }
 
 func (t *tx) DeleteScope(id encryption.ScopeID) error {
+	t.shreds = true
 	for _, q := range []string{
 		`DELETE FROM scope_link WHERE scope = $1`, `DELETE FROM scope_version WHERE scope = $1`,
 		`DELETE FROM scope_generation WHERE scope = $1`, `DELETE FROM scope WHERE id = $1`,
@@ -126,6 +127,7 @@ func generationValues(g encryption.Generation) []any {
 }
 
 func (t *tx) DeleteGeneration(id encryption.ScopeID, number int64) error {
+	t.shreds = true
 	_, err := t.exec(`DELETE FROM scope_generation WHERE scope = $1 AND number = $2`, string(id), number)
 	return err
 }
@@ -150,6 +152,7 @@ func (t *tx) PutLink(l encryption.Link) error {
 }
 
 func (t *tx) DeleteLink(id encryption.ScopeID, generation int64) error {
+	t.shreds = true
 	_, err := t.exec(`DELETE FROM scope_link WHERE scope = $1 AND generation = $2`, string(id), generation)
 	return err
 }
@@ -293,11 +296,13 @@ func (t *tx) UpdateKey(k encryption.KeyRow) error {
 }
 
 func (t *tx) DeleteKey(id encryption.KeyID) error {
+	t.shreds = true
 	_, err := t.exec(`DELETE FROM item_key WHERE id = $1`, string(id))
 	return conflict(err, "Something still lies under this key.")
 }
 
 func (t *tx) ShredItem(item encryption.ItemID) error {
+	t.shreds = true
 	_, err := t.exec(`UPDATE item_key SET state = 'shredded', sealed = NULL WHERE item = $1`, string(item))
 	return err
 }

@@ -10,6 +10,7 @@ import (
 type tx struct {
 	ctx      context.Context
 	writable bool
+	shreds   bool // what the transaction overwrites must leave the disk soon
 	prepare  func(query string) (*sql.Stmt, error)
 }
 

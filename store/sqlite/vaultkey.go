@@ -53,6 +53,7 @@ func (t *tx) PutVaultKey(k vault.Key) error {
 }
 
 func (t *tx) DropVaultKey(id vault.KeyID) error {
+	t.shreds = true
 	_, err := t.exec(`DELETE FROM vault_key WHERE id = $1`, string(id))
 	return err
 }
