@@ -10,10 +10,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/kluis-io/kluis/encryption"
 )
 
 // The roles that a process can play.
@@ -33,6 +36,10 @@ type Config struct {
 	Roles  []string `yaml:"roles"`  // of vault, platform, governance
 	Dev    bool     `yaml:"dev"`    // make everything that a first try needs
 	Log    string   `yaml:"log"`    // debug, info, warn or error
+
+	PublicPort string        `yaml:"publicPort"` // the port that clients use, if it is not the one listened on
+	Lease      time.Duration `yaml:"lease"`      // of a scope's key, before its vault is asked again; 0 means 30 s
+	Bound      time.Duration `yaml:"bound"`      // the kill-switch bound: the most that a lease may be; 0 means 60 s
 
 	// Vaults are host suffixes, beyond this installation's own and Azure's, under
 	// which customers' keys may lie: ".vault.example.com".
@@ -55,6 +62,9 @@ func addFlags(f *pflag.FlagSet) {
 	f.StringSlice("roles", d.Roles, "what this process is: vault, platform, governance")
 	f.Bool("dev", false, "make keys, principals and a default vault on the first start")
 	f.String("log", d.Log, "debug, info, warn or error")
+	f.String("public-port", "", "the `PORT` that clients use, if it is not the one listened on")
+	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
+	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
 	f.StringSlice("vaults", nil, "further host suffixes under which customers' keys may lie")
 	f.String("config", "", "read the configuration from `FILE` (YAML)")
 }
@@ -79,7 +89,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 		}
 	}
 	set := func(name string, into any) error {
-		text, given := os.LookupEnv("KLUIS_" + strings.ToUpper(name))
+		text, given := os.LookupEnv("KLUIS_" + strings.ReplaceAll(strings.ToUpper(name), "-", "_"))
 		if f.Changed(name) {
 			text, given = f.Lookup(name).Value.String(), true
 			text = strings.Trim(text, "[]") // as a list prints itself
@@ -92,6 +102,12 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 			*v = text
 		case *[]string:
 			*v = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+		case *time.Duration:
+			d, err := time.ParseDuration(text)
+			if err != nil || d < 0 {
+				return usageError{fmt.Errorf("%s is a length of time, such as 30s, not %q", name, text)}
+			}
+			*v = d
 		case *bool:
 			switch text {
 			case "true", "1":
@@ -105,7 +121,8 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 		return nil
 	}
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
-		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults))
+		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults),
+		set("public-port", &c.PublicPort), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
 		return c, err
 	}
@@ -127,6 +144,9 @@ func (c Config) check() error {
 	}
 	if !c.Dev && c.Domain == "" {
 		return usageError{errors.New("--domain is empty")}
+	}
+	if c.Lease > encryption.MaxBound || c.Bound > encryption.MaxBound {
+		return usageError{fmt.Errorf("a lease and the kill-switch bound are at most %s", encryption.MaxBound)}
 	}
 	if _, err := c.level(); err != nil {
 		return usageError{err}

@@ -115,7 +115,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err != nil {
 		return s, err
 	}
-	_, s.port, _ = net.SplitHostPort(listener.Addr().String())
+	if _, s.port, _ = net.SplitHostPort(listener.Addr().String()); c.PublicPort != "" {
+		s.port = c.PublicPort
+	}
 	workers, halt := context.WithCancel(context.WithoutCancel(ctx))
 	s.halt = halt
 
@@ -188,6 +190,7 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 	policy.Suffixes = append(policy.Suffixes, "."+s.host("vault"), "."+s.host("managedhsm"))
 	s.ring = encryption.NewKeyring(encryption.Config{
 		Store: s.operator.db.Encryption(), Root: s.operator.root, Recorder: s.operator.log, Policy: policy,
+		Lease: s.config.Lease, Bound: s.config.Bound,
 		Vault: kek.NewClient(kek.Config{
 			Policy: policy, Credential: s.platformCredential, Roots: s.roots(), AllowPrivate: s.ownHost,
 		}),

@@ -1,0 +1,400 @@
+// Package system tests kluis as a whole: the real binary as a process of its own,
+// the official SDKs as its clients, kill -9 as its enemy.
+package system_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/kluis-io/kluis/internal/sdk"
+)
+
+// slow says whether the slow cases run: in CI, where time allows.
+var slow = os.Getenv("CI") == "true"
+
+var (
+	buildOnce sync.Once
+	binary    string
+	buildErr  error
+)
+
+// build builds the binary with its failpoints, once for all tests.
+func build(t *testing.T) string {
+	t.Helper()
+	buildOnce.Do(func() {
+		dir, err := os.MkdirTemp("", "kluis-system-")
+		if err != nil {
+			buildErr = err
+			return
+		}
+		binary = filepath.Join(dir, "kluis")
+		cmd := exec.Command("go", "build", "-tags", "failpoints", "-o", binary, "github.com/kluis-io/kluis/cmd/kluis")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			buildErr = fmt.Errorf("building kluis: %w\n%s", err, out)
+		}
+	})
+	if buildErr != nil {
+		t.Fatal(buildErr)
+	}
+	return binary
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binary != "" {
+		os.RemoveAll(filepath.Dir(binary))
+	}
+	os.Exit(code)
+}
+
+// freePort returns a port that nobody listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// A process is a kluis server.
+type process struct {
+	cmd    *exec.Cmd
+	log    *bytes.Buffer
+	exited chan struct{}
+	err    error
+}
+
+// start starts a server over a data directory, and waits until it is ready or
+// has exited. Environment variables are NAME=value.
+func start(t *testing.T, data, port string, env ...string) *process {
+	t.Helper()
+	p := &process{log: new(bytes.Buffer), exited: make(chan struct{})}
+	p.cmd = exec.Command(build(t), "serve", "--dev", "--data", data, "--listen", "127.0.0.1:"+port)
+	p.cmd.Env = append(os.Environ(), env...)
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	go func() {
+		var once sync.Once
+		s := bufio.NewScanner(stderr)
+		s.Buffer(nil, 1<<20)
+		for s.Scan() {
+			p.log.Write(append(s.Bytes(), '\n'))
+			if strings.Contains(s.Text(), `"msg":"serving"`) {
+				once.Do(func() { close(ready) })
+			}
+		}
+		p.err = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(p.kill)
+	select {
+	case <-ready:
+	case <-p.exited:
+	case <-time.After(30 * time.Second):
+		p.kill()
+		t.Fatalf("the server did not get ready:\n%s", p.log)
+	}
+	return p
+}
+
+// kill ends the process as a power cut of the process would: kill -9.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// stop ends it as an operator would, and checks that it goes cleanly.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	p.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-p.exited:
+	case <-time.After(30 * time.Second):
+		p.kill()
+		t.Fatalf("the server did not stop:\n%s", p.log)
+	}
+	if p.err != nil {
+		t.Fatalf("stopping: %v\n%s", p.err, p.log)
+	}
+}
+
+// alive reports whether the process still runs.
+func (p *process) alive() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// A site is a server's data directory, with what the test has put there.
+type site struct {
+	data string
+	port string
+
+	clients  *sdk.Clients
+	officer  *sdk.Officer
+	engineer *sdk.Engineer
+	keys     *azkeys.Client
+
+	vaultID    string
+	identifier string // of the key, versionless
+	workspace  string // id
+	container  string // the workspace's name
+	lakehouse  string // id
+	files      map[string][]byte
+}
+
+const keyName = "kek"
+
+// connect makes the clients of a running server.
+func (s *site) connect(t *testing.T) {
+	t.Helper()
+	target, err := sdk.ReadTarget(s.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.clients, err = sdk.New(target); err != nil {
+		t.Fatal(err)
+	}
+	if s.officer, err = s.clients.Officer(); err != nil {
+		t.Fatal(err)
+	}
+	if s.engineer, err = s.clients.Engineer(); err != nil {
+		t.Fatal(err)
+	}
+	if s.keys, err = s.officer.Keys(target.VaultURI("custody")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// furnish makes a vault with a key that the platform may use, a workspace, and
+// files in it, small and large.
+func (s *site) furnish(ctx context.Context, t *testing.T) {
+	t.Helper()
+	target := s.clients.Target
+	poller, err := s.officer.Vaults.BeginCreateOrUpdate(ctx, "kluis", "custody", armkeyvault.VaultCreateOrUpdateParameters{
+		Location: to.Ptr("local"),
+		Properties: &armkeyvault.VaultProperties{
+			TenantID:                &target.TenantID,
+			SKU:                     &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
+			EnableRbacAuthorization: to.Ptr(true),
+			EnablePurgeProtection:   to.Ptr(true),
+		},
+	}, nil)
+	must(t, err)
+	vault, err := poller.PollUntilDone(ctx, nil)
+	must(t, err)
+	s.vaultID = *vault.ID
+	key, err := s.keys.CreateKey(ctx, keyName, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA), KeySize: to.Ptr[int32](2048)}, nil)
+	must(t, err)
+	s.identifier = strings.TrimSuffix(string(*key.Key.KID), "/"+key.Key.KID.Version())
+	s.grant(ctx, t)
+
+	s.container = "crash-lab"
+	var made struct {
+		ID string `json:"id"`
+	}
+	must(t, s.engineer.Fabric.Call(ctx, "POST", "/workspaces", map[string]string{"displayName": s.container, "description": "a test"}, &made))
+	s.workspace = made.ID
+	must(t, s.engineer.Fabric.Call(ctx, "POST", "/workspaces/"+s.workspace+"/items", map[string]any{
+		"displayName": "notes", "type": "Notebook",
+		"definition": map[string]any{"parts": []map[string]string{{"path": "a.py", "payload": "cHJpbnQoKQ==", "payloadType": "InlineBase64"}}},
+	}, &made))
+	must(t, s.engineer.Fabric.Call(ctx, "POST", "/workspaces/"+s.workspace+"/items", map[string]string{"displayName": "lake", "type": "Lakehouse"}, &made))
+	s.lakehouse = made.ID
+	s.files = map[string][]byte{}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i, size := range []int{0, 1, 100, 5_000, 16_384, 40_000, 300_000, 2_500_000} {
+		b := make([]byte, size)
+		for j := range b {
+			b[j] = byte(r.Uint32())
+		}
+		s.put(ctx, t, fmt.Sprintf("lake.Lakehouse/Files/folder %d/sub/file-%d.bin", i%3, i), b)
+	}
+}
+
+// encryptionUser is Azure's role Key Vault Crypto Service Encryption User.
+const encryptionUser = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
+
+// grantID is the id of the platform's role assignment on the key.
+const grantID = "11111111-2222-4333-8444-555555555555"
+
+func (s *site) keyScope() string { return s.vaultID + "/keys/" + keyName }
+
+func (s *site) grant(ctx context.Context, t *testing.T) {
+	t.Helper()
+	target := s.clients.Target
+	_, err := s.officer.Roles.Create(ctx, s.keyScope(), grantID, armauthorization.RoleAssignmentCreateParameters{
+		Properties: &armauthorization.RoleAssignmentProperties{
+			RoleDefinitionID: to.Ptr("/subscriptions/" + target.SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + encryptionUser),
+			PrincipalID:      &target.Platform.ObjectID,
+			PrincipalType:    to.Ptr(armauthorization.PrincipalTypeServicePrincipal),
+		},
+	}, nil)
+	must(t, err)
+}
+
+func (s *site) put(ctx context.Context, t *testing.T, path string, data []byte) {
+	t.Helper()
+	_, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, path, data, nil)
+	must(t, err)
+	s.files[path] = data
+}
+
+func (s *site) get(ctx context.Context, path string) ([]byte, error) {
+	r, err := s.engineer.Blobs.DownloadStream(ctx, s.container, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Body.Close()
+	return io.ReadAll(r.Body)
+}
+
+// readBack compares every file with what was put there.
+func (s *site) readBack(ctx context.Context) error {
+	for path, want := range s.files {
+		got, err := s.get(ctx, path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if !bytes.Equal(got, want) {
+			return fmt.Errorf("%s came back different: %d bytes, want %d", path, len(got), len(want))
+		}
+	}
+	fsys, err := s.engineer.FileSystem(s.container)
+	if err != nil {
+		return err
+	}
+	n := 0
+	pager := fsys.NewListPathsPager(true, nil)
+	for pager.More() {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range page.Paths {
+			if p.IsDirectory == nil || !*p.IsDirectory {
+				n++
+			}
+		}
+	}
+	if n != len(s.files) {
+		return fmt.Errorf("%d files are listed, want %d", n, len(s.files))
+	}
+	return nil
+}
+
+func (s *site) assign(ctx context.Context) error {
+	return s.engineer.Fabric.Call(ctx, "POST", "/workspaces/"+s.workspace+"/encryption/assign", map[string]string{"keyIdentifier": s.identifier}, nil)
+}
+
+func (s *site) reset(ctx context.Context) error {
+	return s.engineer.Fabric.Call(ctx, "POST", "/workspaces/"+s.workspace+"/encryption/reset", nil, nil)
+}
+
+// await waits until the workspace's status is one of those given.
+func (s *site) await(ctx context.Context, t *testing.T, statuses ...string) sdk.EncryptionStatus {
+	t.Helper()
+	var st sdk.EncryptionStatus
+	eventually(ctx, t, 30*time.Second, func() error {
+		var err error
+		st, err = s.engineer.Fabric.Encryption(ctx, s.workspace)
+		if err == nil && !slices.Contains(statuses, st.Detail.Status) {
+			err = fmt.Errorf("status %s, want one of %v", st.Detail.Status, statuses)
+		}
+		return err
+	})
+	return st
+}
+
+// fsck checks the site's data directory, which nobody serves.
+func (s *site) fsck(t *testing.T) {
+	t.Helper()
+	out, err := exec.Command(build(t), "fsck", "--data", s.data).CombinedOutput()
+	if err != nil {
+		t.Fatalf("fsck: %v\n%s", err, out)
+	}
+}
+
+// copy copies the data directory to a new place, as it is.
+func (s *site) copy(t *testing.T) *site {
+	t.Helper()
+	c := *s
+	c.data = filepath.Join(t.TempDir(), "data")
+	must(t, os.CopyFS(c.data, os.DirFS(s.data)))
+	must(t, filepath.WalkDir(c.data, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(filepath.Join(s.data, strings.TrimPrefix(p, c.data)))
+		if err != nil {
+			return err
+		}
+		return os.Chmod(p, info.Mode().Perm())
+	}))
+	return &c
+}
+
+// eventually tries until it succeeds or time is up.
+func eventually(ctx context.Context, t *testing.T, limit time.Duration, try func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			t.Fatalf("it did not happen within %s: %v", limit, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refusedByKey reports whether err is what storage clients get once the customer's
+// key is refused.
+func refusedByKey(err error) bool {
+	var re *azcore.ResponseError
+	return errors.As(err, &re) && re.StatusCode == http.StatusForbidden && strings.HasPrefix(re.ErrorCode, "KeyVault")
+}
