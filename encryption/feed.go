@@ -27,6 +27,7 @@ type feedKey struct {
 
 type feed struct {
 	cancel context.CancelFunc
+	wake   chan struct{} // ends a pause
 
 	mu       sync.Mutex
 	standing bool // the last poll was answered
@@ -63,7 +64,7 @@ func (f *feeds) follow(ctx context.Context, k *Keyring, slots []*slot) {
 	for key, id := range needed {
 		if f.open[key] == nil {
 			ctx, cancel := context.WithCancel(ctx)
-			one := &feed{cancel: cancel}
+			one := &feed{cancel: cancel, wake: make(chan struct{}, 1)}
 			f.open[key] = one
 			f.busy.Go(func() { one.listen(ctx, k, key, id) })
 		}
@@ -72,7 +73,8 @@ func (f *feeds) follow(ctx context.Context, k *Keyring, slots []*slot) {
 
 func (f *feeds) wait() { f.busy.Wait() }
 
-// standing reports whether the vault has a feed that answers.
+// standing reports whether the vault has a feed that answers. One that does not
+// is tried again at once: the vault has just answered something else.
 func (f *feeds) standing(tenant identity.TenantID, vault string) bool {
 	f.mu.Lock()
 	one := f.open[feedKey{tenant, vault}]
@@ -82,11 +84,17 @@ func (f *feeds) standing(tenant identity.TenantID, vault string) bool {
 	}
 	one.mu.Lock()
 	defer one.mu.Unlock()
+	if !one.standing {
+		select {
+		case one.wake <- struct{}{}:
+		default:
+		}
+	}
 	return one.standing
 }
 
 func (one *feed) listen(ctx context.Context, k *Keyring, key feedKey, id kek.KeyIdentifier) {
-	cursor := ""
+	cursor, stood := "", false
 	for ctx.Err() == nil {
 		wait := feedWait
 		if cursor == "" {
@@ -95,7 +103,7 @@ func (one *feed) listen(ctx context.Context, k *Keyring, key feedKey, id kek.Key
 		changes, err := k.vault.Changes(ctx, string(key.tenant), id, cursor, wait)
 		pause := feedPause
 		switch {
-		case errors.Is(err, kek.ErrNoFeed):
+		case errors.Is(err, kek.ErrNoFeed) && !stood: // where it stood, a no may end
 			pause = noFeed
 		case err != nil:
 			pause = feedRetry
@@ -111,9 +119,10 @@ func (one *feed) listen(ctx context.Context, k *Keyring, key feedKey, id kek.Key
 			for _, c := range changes.Changes {
 				k.hint(key, c.Key)
 			}
-			cursor = changes.Cursor
+			cursor, stood = changes.Cursor, true
 		}
 		select {
+		case <-one.wake:
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}

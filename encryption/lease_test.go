@@ -228,7 +228,9 @@ func TestRotateToABadVersion(t *testing.T) {
 		mend  func(w *world, next kek.KID)
 	}{
 		"wraps wrongly": {
-			func(w *world, _, _ kek.KID) { w.vault.Tamper(kek.OpWrap, func(b []byte) []byte { b[5] ^= 1; return b }) },
+			func(w *world, _, _ kek.KID) {
+				w.vault.Tamper(kek.OpWrap, func(b []byte) []byte { b[5] ^= 1; return b })
+			},
 			func(w *world, _ kek.KID) { w.vault.Tamper(kek.OpWrap, nil) },
 		},
 		"not yet valid": {

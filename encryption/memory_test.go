@@ -78,7 +78,7 @@ func (t *memoryTx) clone() *memoryTx {
 	c := *t
 	c.scopes, c.generations, c.links = maps.Clone(t.scopes), maps.Clone(t.generations), maps.Clone(t.links)
 	c.versions, c.items, c.keys = maps.Clone(t.versions), maps.Clone(t.items), maps.Clone(t.keys)
-	c.objects, c.grants, c.audit = maps.Clone(t.objects), maps.Clone(t.grants), slices.Clip(t.audit)
+	c.objects, c.grants = maps.Clone(t.objects), maps.Clone(t.grants)
 	return &c
 }
 
@@ -86,7 +86,9 @@ func (t *memoryTx) clone() *memoryTx {
 func (m *memory) copy() *memory {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return &memory{data: m.data.clone()}
+	data := m.data.clone()
+	data.audit = slices.Clip(data.audit) // transactions append in place
+	return &memory{data: data}
 }
 
 // crashAfter cuts the store off after n more transactions that change it.
@@ -423,5 +425,25 @@ func (*memoryTx) RoleAssignmentsAt(rbac.Scope, bool) ([]rbac.Assignment, error) 
 func (*memoryTx) RoleAssignment(string) (rbac.Assignment, error) {
 	return rbac.Assignment{}, errUnused
 }
-func (*memoryTx) DeleteRoleAssignment(string) error            { return errUnused }
+func (*memoryTx) DeleteRoleAssignment(string) error           { return errUnused }
 func (*memoryTx) DeleteRoleAssignmentsBelow(rbac.Scope) error { return errUnused }
+
+func (t *memoryTx) ScopesAfter(after encryption.ScopeID, limit int) (out []encryption.Scope, err error) {
+	for _, s := range t.scopes {
+		if s.ID > after {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(out, func(a, b encryption.Scope) int { return cmp.Compare(a.ID, b.ID) })
+	return out[:min(limit, len(out))], nil
+}
+
+func (t *memoryTx) ItemsAfter(s encryption.ScopeID, after encryption.ItemID, limit int) (out []encryption.Item, err error) {
+	for _, i := range t.items {
+		if i.Scope == s && i.ID > after {
+			out = append(out, i)
+		}
+	}
+	slices.SortFunc(out, func(a, b encryption.Item) int { return cmp.Compare(a.ID, b.ID) })
+	return out[:min(limit, len(out))], nil
+}
