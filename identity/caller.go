@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"maps"
 	"net/netip"
 	"time"
 
@@ -38,6 +39,10 @@ type Caller struct {
 	Request     string     // our id of the request
 	Correlation string     // the client's own id of the request, if it sent one
 	Address     netip.Addr // the client's
+
+	// Context holds further ids that the request's protocol carries, such as an EKM
+	// proxy's pool. They are recorded, and decide nothing.
+	Context map[string]string
 }
 
 // Subjects returns the ids under which the caller may hold role assignments: its
@@ -57,6 +62,9 @@ func (c Caller) Entry(operation, resource string) audit.Entry {
 		Resource:    resource,
 		Request:     c.Request,
 		Correlation: c.Correlation,
+	}
+	if len(c.Context) > 0 {
+		e.Detail = maps.Clone(c.Context) // the act's own notes go into the copy
 	}
 	if c.Address.IsValid() {
 		e.Address = c.Address.String()

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/kluis-io/kluis/audit"
@@ -36,13 +37,14 @@ var use = map[Operation]struct {
 // An act is one call of one caller: what its audit entry will say, and which
 // vaults' feeds it has put something on.
 type act struct {
+	began   time.Time
 	caller  identity.Caller
 	entry   audit.Entry
 	touched []ID
 }
 
 func begin(c identity.Caller, operation string, scope rbac.Scope) *act {
-	return &act{caller: c, entry: c.Entry(operation, string(scope))}
+	return &act{began: time.Now(), caller: c, entry: c.Entry(operation, string(scope))}
 }
 
 func (a *act) note(key, value string) {
@@ -52,12 +54,19 @@ func (a *act) note(key, value string) {
 	a.entry.Detail[key] = value
 }
 
+// done returns the entry with the time that the act has taken until it is recorded,
+// in microseconds.
+func (a *act) done() audit.Entry {
+	a.note("micros", strconv.FormatInt(time.Since(a.began).Microseconds(), 10))
+	return a.entry
+}
+
 // read runs fn on a snapshot and records the act before it returns.
 func (v *Vaults) read(ctx context.Context, a *act, fn func(Tx) error) error {
 	if err := v.store.View(ctx, fn); err != nil {
 		return v.refused(ctx, a, err)
 	}
-	return v.record(ctx, a.entry)
+	return v.record(ctx, a.done())
 }
 
 // write runs fn in a transaction that also records the act, and wakes whoever
@@ -68,7 +77,7 @@ func (v *Vaults) write(ctx context.Context, a *act, fn func(Tx) error) error {
 		if err := fn(tx); err != nil {
 			return err
 		}
-		return appendEntry(tx, a.entry)
+		return appendEntry(tx, a.done())
 	})
 	if err != nil {
 		return v.refused(ctx, a, err)
@@ -83,7 +92,7 @@ func (v *Vaults) refused(ctx context.Context, a *act, err error) error {
 	if fault.ReasonOf(err) == fault.AuditFailed {
 		return err
 	}
-	if rerr := v.record(ctx, identity.Failed(a.entry, err)); rerr != nil {
+	if rerr := v.record(ctx, identity.Failed(a.done(), err)); rerr != nil {
 		return rerr
 	}
 	return err

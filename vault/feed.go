@@ -34,6 +34,9 @@ const (
 	VaultDeleted   Kind = "vaultDeleted"
 	VaultRecovered Kind = "vaultRecovered"
 
+	AccessPolicyChanged Kind = "accessPolicyChanged" // or the vault's permission model; beside VaultUpdated
+	NetworkRulesChanged Kind = "networkRulesChanged" // beside VaultUpdated
+
 	RoleAssigned Kind = "roleAssigned"
 	RoleRemoved  Kind = "roleRemoved"
 )
@@ -43,6 +46,7 @@ type Change struct {
 	Seq       int64 // per vault, from 1
 	Vault     ID
 	Key       KeyName              // "" if the whole vault is meant
+	Version   Version              // the one that changed; "" if all did, or it is not about a key
 	Principal identity.PrincipalID // whose rights changed; "" if it is not about rights
 	Kind      Kind
 	Time      time.Time
@@ -135,7 +139,7 @@ func (v *Vaults) Changes(ctx context.Context, c identity.Caller, name Name, sinc
 		}
 		f.Cursor = v.feed.seal(at, bind)
 		if len(f.Changes) > 0 {
-			return f, v.record(ctx, a.entry)
+			return f, v.record(ctx, a.done())
 		}
 		if f.Reset {
 			return f, nil

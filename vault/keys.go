@@ -179,7 +179,7 @@ func (v *Vaults) generate(ctx context.Context, a *act, vaultName Name, name KeyN
 			return err
 		}
 		b = Bundle{Vault: vault, Key: k, Version: kv}
-		return v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Kind: kind})
+		return v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Version: kv.Version, Kind: kind})
 	})
 	return b, err
 }
@@ -226,7 +226,7 @@ func (v *Vaults) UpdateKey(ctx context.Context, c identity.Caller, vault Name, n
 			kind = KeyEnabled
 		}
 		a.note("enabled", strconv.FormatBool(b.Version.Enabled))
-		return v.changed(tx, a, Change{Vault: b.Vault.ID, Key: b.Key.Name, Kind: kind})
+		return v.changed(tx, a, Change{Vault: b.Vault.ID, Key: b.Key.Name, Version: b.Version.Version, Kind: kind})
 	})
 	return b, err
 }

@@ -78,7 +78,7 @@ func (v *Vaults) Provision(ctx context.Context, s Subscription, first ...rbac.As
 			}
 			e := a.entry
 			e.Operation, e.Resource = "RoleAssignmentPut", string(r.Scope)
-			e.Detail = map[string]string{"assignment": r.ID, "principal": string(r.Principal), "role": string(r.Role)}
+			e.Detail = map[string]string{"assigned": r.ID, "principal": string(r.Principal), "role": string(r.Role)}
 			if err := appendEntry(tx, e); err != nil {
 				return err
 			}

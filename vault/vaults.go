@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -204,10 +205,21 @@ func (v *Vaults) PatchVault(ctx context.Context, c identity.Caller, p Path, s Sp
 
 func (v *Vaults) putVault(tx Tx, a *act, vault *Vault, now time.Time, kind Kind) error {
 	vault.Updated = now
+	old, err := tx.VaultByID(vault.ID)
+	if err != nil && fault.ReasonOf(err) != fault.VaultNotFound {
+		return err
+	}
+	known := err == nil
 	if err := tx.PutVault(*vault); err != nil {
 		return err
 	}
-	return v.changed(tx, a, Change{Vault: vault.ID, Kind: kind})
+	if err := v.changed(tx, a, Change{Vault: vault.ID, Kind: kind}); err != nil {
+		return err
+	}
+	if known && (old.RBAC != vault.RBAC || !reflect.DeepEqual(old.AccessPolicies, vault.AccessPolicies)) {
+		return v.changed(tx, a, Change{Vault: vault.ID, Kind: AccessPolicyChanged})
+	}
+	return nil
 }
 
 // at reports whether the vault lies at the path.
@@ -343,6 +355,9 @@ func (v *Vaults) deleted(tx Tx, a *act, sub string, name Name, action rbac.Actio
 	vault, err := tx.Vault(name)
 	if err == nil && (vault.live() || vault.Tenant != s.Tenant || vault.Subscription != s.ID) || fault.ReasonOf(err) == fault.VaultNotFound {
 		return Vault{}, fault.New(fault.VaultNotFound, fmt.Sprintf("There is no soft-deleted vault named %s.", name))
+	}
+	if err == nil {
+		a.entry.Resource = string(vault.Scope())
 	}
 	a.note("vault", string(vault.ID))
 	return vault, err

@@ -204,9 +204,9 @@ func (t *tx) AppendVaultChange(c vault.Change) error {
 	if n == 0 {
 		return &fault.Error{Reason: fault.VaultNotFound}
 	}
-	_, err = t.exec(`INSERT INTO vault_change (vault, seq, key, principal, kind, time)
-		SELECT id, newest_change, $2, $3, $4, $5 FROM vault WHERE id = $1`,
-		string(c.Vault), string(c.Key), string(c.Principal), string(c.Kind), micros(c.Time))
+	_, err = t.exec(`INSERT INTO vault_change (vault, seq, key, version, principal, kind, time)
+		SELECT id, newest_change, $2, $3, $4, $5, $6 FROM vault WHERE id = $1`,
+		string(c.Vault), string(c.Key), string(c.Version), string(c.Principal), string(c.Kind), micros(c.Time))
 	return err
 }
 
@@ -216,11 +216,11 @@ func (t *tx) VaultRevision(id vault.ID) (newest, dropped int64, err error) {
 }
 
 func (t *tx) VaultChanges(id vault.ID, after int64, limit int) (all []vault.Change, err error) {
-	err = t.rows(`SELECT seq, key, principal, kind, time FROM vault_change WHERE vault = $1 AND seq > $2 ORDER BY seq LIMIT $3`,
+	err = t.rows(`SELECT seq, key, version, principal, kind, time FROM vault_change WHERE vault = $1 AND seq > $2 ORDER BY seq LIMIT $3`,
 		[]any{string(id), after, limit}, func(scan func(...any) error) error {
 			c := vault.Change{Vault: id}
 			var at int64
-			err := scan(&c.Seq, (*string)(&c.Key), (*string)(&c.Principal), (*string)(&c.Kind), &at)
+			err := scan(&c.Seq, (*string)(&c.Key), (*string)(&c.Version), (*string)(&c.Principal), (*string)(&c.Kind), &at)
 			c.Time = fromMicros(at)
 			all = append(all, c)
 			return err

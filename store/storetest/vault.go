@@ -179,7 +179,7 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		s := open(t)
 		update(t, s, func(tx vault.Tx) error { return firstError(tx.PutVault(vaultNamed(1)), tx.PutVault(vaultNamed(2))) })
 		change := func(n int) vault.Change {
-			return vault.Change{Vault: "v1", Key: "k", Principal: "p", Kind: vault.KeyRotated, Time: at.Add(time.Duration(n) * time.Minute)}
+			return vault.Change{Vault: "v1", Key: "k", Version: "v", Principal: "p", Kind: vault.KeyRotated, Time: at.Add(time.Duration(n) * time.Minute)}
 		}
 		update(t, s, func(tx vault.Tx) error {
 			var err error
