@@ -451,7 +451,7 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 // not begin.
 func TestRevokedWhileReading(t *testing.T) {
 	defer lake.SetMaxExtent(10 << 20)()
-	p := startLeased(t, t.TempDir(), 300*time.Millisecond)
+	p := startLeased(t, t.TempDir(), 2*time.Second)
 	go p.ring.Run(t.Context())
 	const size = 60 << 20
 	_, err := p.Put(t.Context(), p.caller, at("Files/x"), io.LimitReader(zeros{}, size), size, lake.PutOptions{})
