@@ -118,19 +118,10 @@ func (s *server) newPrincipal(ctx context.Context, by identity.Caller, applicati
 
 // firstRoles gives each principal its role, at the party whose business it is.
 func (s *server) firstRoles(ctx context.Context, p map[string]Principal) error {
-	give := func(name string, scope rbac.Scope, roles ...rbac.RoleID) (out []rbac.Assignment) {
-		for _, r := range roles {
-			out = append(out, rbac.Assignment{
-				Principal: p[name].ObjectID, PrincipalType: identity.ServicePrincipal, Role: r, Scope: scope,
-				CreatedBy: p["admin"].ObjectID,
-			})
-		}
-		return out
-	}
 	if s.vaults != nil {
 		sub := vault.Subscription{ID: s.identity.Subscription, Tenant: s.identity.Tenant, Name: "kluis"}
-		roles := give("custodian", sub.Scope(), rbac.Contributor, rbac.KeyVaultCryptoOfficer, rbac.RoleBasedAccessControlAdmin)
-		roles = append(roles, give("auditor", sub.Scope(), rbac.Reader, rbac.KeyVaultReader)...)
+		roles := custodianRoles(p["custodian"].ObjectID, sub.Scope())
+		roles = append(roles, assignments(p["auditor"].ObjectID, sub.Scope(), rbac.Reader, rbac.KeyVaultReader)...)
 		if err := s.vaults.Provision(ctx, sub, roles...); err != nil {
 			return err
 		}
@@ -141,10 +132,25 @@ func (s *server) firstRoles(ctx context.Context, p map[string]Principal) error {
 	if s.workspaces == nil {
 		return nil
 	}
-	roles := give("engineer", "/", rbac.WorkspaceCreator)
-	roles = append(roles, give("admin", "/", rbac.TenantAdministrator)...)
-	roles = append(roles, give("auditor", "/", rbac.Auditor)...)
+	roles := assignments(p["engineer"].ObjectID, "/", rbac.WorkspaceCreator)
+	roles = append(roles, assignments(p["admin"].ObjectID, "/", rbac.TenantAdministrator)...)
+	roles = append(roles, assignments(p["auditor"].ObjectID, "/", rbac.Auditor)...)
 	return s.workspaces.Provision(ctx, s.identity.Tenant, roles...)
+}
+
+// custodianRoles are what a custodian needs in his subscription: to make vaults,
+// to manage keys, and to give roles. None of them lets him use a key.
+func custodianRoles(p identity.PrincipalID, scope rbac.Scope) []rbac.Assignment {
+	return assignments(p, scope, rbac.Contributor, rbac.KeyVaultCryptoOfficer, rbac.RoleBasedAccessControlAdmin)
+}
+
+func assignments(p identity.PrincipalID, scope rbac.Scope, roles ...rbac.RoleID) (out []rbac.Assignment) {
+	for _, r := range roles {
+		out = append(out, rbac.Assignment{
+			Principal: p, PrincipalType: identity.ServicePrincipal, Role: r, Scope: scope, CreatedBy: p,
+		})
+	}
+	return out
 }
 
 // defaultGroup is the resource group of the default vault.

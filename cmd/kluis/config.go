@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/root"
 )
 
 // The roles that a process can play.
@@ -36,6 +37,9 @@ type Config struct {
 	Roles  []string `yaml:"roles"`  // of vault, platform, governance
 	Dev    bool     `yaml:"dev"`    // make everything that a first try needs
 	Log    string   `yaml:"log"`    // debug, info, warn or error
+
+	// PassphraseFile holds the passphrase that seals the roots; dev mode needs none.
+	PassphraseFile string `yaml:"passphraseFile"`
 
 	PublicPort string        `yaml:"publicPort"` // the port that clients use, if it is not the one listened on
 	Lease      time.Duration `yaml:"lease"`      // of a scope's key, before its vault is asked again; 0 means 30 s
@@ -62,6 +66,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.StringSlice("roles", d.Roles, "what this process is: vault, platform, governance")
 	f.Bool("dev", false, "make keys, principals and a default vault on the first start")
 	f.String("log", d.Log, "debug, info, warn or error")
+	f.String("passphrase-file", "", "read the passphrase that seals the roots from `FILE`")
 	f.String("public-port", "", "the `PORT` that clients use, if it is not the one listened on")
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
 	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
@@ -122,7 +127,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 	}
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
 		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults),
-		set("public-port", &c.PublicPort), set("lease", &c.Lease), set("bound", &c.Bound))
+		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
 		return c, err
 	}
@@ -152,6 +157,25 @@ func (c Config) check() error {
 		return usageError{err}
 	}
 	return nil
+}
+
+// seal returns what the parties' roots are sealed with.
+func (c Config) seal() (root.Seal, error) {
+	if c.Dev {
+		return root.DevUnsealed(), nil
+	}
+	if c.PassphraseFile == "" {
+		return nil, usageError{errors.New("the roots are sealed by a passphrase: name the file that holds it with --passphrase-file or KLUIS_PASSPHRASE_FILE")}
+	}
+	text, err := os.ReadFile(c.PassphraseFile)
+	if err != nil {
+		return nil, err
+	}
+	passphrase := bytes.TrimRight(text, "\r\n")
+	if len(passphrase) < root.MinPassphrase {
+		return nil, usageError{fmt.Errorf("the passphrase in %s is shorter than %d bytes", c.PassphraseFile, root.MinPassphrase)}
+	}
+	return root.Passphrase(passphrase), nil
 }
 
 func (c Config) has(role string) bool { return slices.Contains(c.Roles, role) }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -58,8 +59,10 @@ func (s *server) openData(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if s.lock, err = lockDir(data); err != nil {
-		return err
+	if s.lock == nil {
+		if s.lock, err = lockDir(data); err != nil {
+			return err
+		}
 	}
 	if err := s.readInstance(); err != nil {
 		return err
@@ -67,7 +70,10 @@ func (s *server) openData(ctx context.Context) error {
 	if s.ca, err = localca.Open(filepath.Join(data, tlsDir), s.config.Domain); err != nil {
 		return err
 	}
-	unseal := root.DevUnsealed()
+	unseal, err := s.config.seal()
+	if err != nil {
+		return err
+	}
 	if s.login, err = openParty(ctx, data, loginDir, unseal); err != nil {
 		return err
 	}
@@ -90,9 +96,12 @@ func (s *server) readInstance() error {
 	text, err := os.ReadFile(filepath.Join(data, instanceFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && s.config.Dev:
-		return s.create()
+		s.identity = newInstance()
+		s.identity.Dev, s.identity.fresh = true, true
+		_, err := s.create(root.DevUnsealed(), roleVault, rolePlatform)
+		return err
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s is not a data directory: give one with --data, or use 'kluis serve --dev' to make one and try kluis out", data)
+		return fmt.Errorf("%s is not a data directory: give one with --data, make one with 'kluis init', or use 'kluis serve --dev' to try kluis out", data)
 	case err != nil:
 		return err
 	}
@@ -108,29 +117,37 @@ func (s *server) readInstance() error {
 	return nil
 }
 
-// create makes a dev mode data directory: an instance, and a party for each role.
-func (s *server) create() error {
-	entries, err := os.ReadDir(s.config.Data)
+func newInstance() instance {
+	return instance{Instance: api.NewUUID(), Tenant: identity.TenantID(api.NewUUID()), Subscription: api.NewUUID()}
+}
+
+// create makes a data directory with a party for each role, beside the directory
+// of principals, and returns their roots' recovery shares.
+func (s *server) create(seal root.Seal, roles ...string) (map[string]root.Shares, error) {
+	data := s.config.Data
+	entries, err := os.ReadDir(data)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, e := range entries {
-		if e.Name() != lockFile && e.Name() != instanceFile {
-			return fmt.Errorf("%s holds %s and is not a data directory: give an empty one with --data", s.config.Data, e.Name())
+		if e.Name() != lockFile {
+			return nil, fmt.Errorf("%s holds %s: a new data directory must be empty", data, e.Name())
 		}
 	}
-	s.identity = instance{
-		Instance: api.NewUUID(), Tenant: identity.TenantID(api.NewUUID()), Subscription: api.NewUUID(), Dev: true, fresh: true,
+	parties := []string{loginDir}
+	if slices.Contains(roles, roleVault) {
+		parties = append(parties, vaultDir)
 	}
-	if err := writeJSON(filepath.Join(s.config.Data, instanceFile), s.identity); err != nil {
-		return err
+	if slices.Contains(roles, rolePlatform) {
+		parties = append(parties, platformDir)
 	}
-	for _, name := range []string{loginDir, vaultDir, platformDir} {
-		if _, err := createParty(s.config.Data, name, s.identity.Instance, root.DevUnsealed()); err != nil {
-			return err
+	shares := map[string]root.Shares{}
+	for _, name := range parties {
+		if shares[name], err = createParty(data, name, s.identity.Instance, seal); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return shares, writeJSON(filepath.Join(data, instanceFile), s.identity)
 }
 
 // lockDir makes sure that no other process serves the directory.

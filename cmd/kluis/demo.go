@@ -159,6 +159,6 @@ func tamper(ctx context.Context, data string) (string, error) {
 	}
 	defer db.Close()
 	_, err = db.ExecContext(ctx, `UPDATE audit_entry SET body = CAST(replace(CAST(body AS TEXT), '"outcome":"allowed"', '"outcome":"denied"') AS BLOB)
-		WHERE seq = (SELECT max(seq) / 2 FROM audit_entry)`)
+		WHERE seq = (SELECT max(seq) FROM audit_entry WHERE CAST(body AS TEXT) LIKE '%"outcome":"allowed"%')`)
 	return copied, err
 }

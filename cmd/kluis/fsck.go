@@ -1,5 +1,298 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
 
-func fsckCommand() *cobra.Command { return &cobra.Command{Use: "fsck", Hidden: true} }
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/check"
+	"github.com/kluis-io/kluis/lake"
+	"github.com/kluis-io/kluis/objstore/local"
+	"github.com/kluis-io/kluis/root"
+	"github.com/kluis-io/kluis/vault"
+	"github.com/kluis-io/kluis/vault/softkey"
+	"github.com/kluis-io/kluis/workspace"
+)
+
+func fsckCommand() *cobra.Command {
+	var f fsck
+	var output string
+	cmd := &cobra.Command{
+		Use:   "fsck",
+		Short: "Check everything in a data directory, without a running server",
+		Long: `Check everything in a data directory, without a running server.
+
+First, without any vault: the databases, the audit logs, what the roots seal, and
+whether every row has what it names. Then everything that is sealed is opened and
+compared: keys, names, manifests, and each byte of content. For that the vault in
+the directory is served on the loopback address that its keys' identifiers name,
+for the time of the check, to nobody's use but the check's. What lies under a key
+that its vault refuses is said to be not checked, and is no damage.
+
+Nothing is mended, and nothing changes but the audit logs, which record the use of
+keys. The exit code is 3 if something is found.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := f.run(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return f.print(cmd.OutOrStdout(), output)
+		},
+	}
+	cmd.Flags().StringVar(&f.data, "data", defaultConfig().Data, "the data `DIR`ectory")
+	cmd.Flags().BoolVar(&f.structureOnly, "structure-only", false, "open nothing that takes a vault: databases, logs, seals and structure alone")
+	cmd.Flags().BoolVar(&f.quick, "quick", false, "do not read the content, but for its first bytes")
+	addOutput(cmd, &output)
+	return cmd
+}
+
+// A fsck is the check of one data directory.
+type fsck struct {
+	data          string
+	structureOnly bool
+	quick         bool
+
+	instance instance
+	report   check.Report
+}
+
+// run checks the directory. What is wrong with it is in the report; the error
+// says why it could not be checked.
+func (f *fsck) run(ctx context.Context) error {
+	text, err := os.ReadFile(filepath.Join(f.data, instanceFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not a data directory: give one with --data", f.data)
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &f.instance); err != nil {
+		return fmt.Errorf("%s: %w", instanceFile, err)
+	}
+	lock, err := lockDir(f.data)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	for _, name := range []string{loginDir, vaultDir, platformDir} {
+		if !f.has(name) {
+			continue
+		}
+		f.report.Party = name
+		if err := f.went("audit entry", f.logged(ctx, name)); err != nil {
+			return err
+		}
+		if err := f.went("party", f.party(ctx, name)); err != nil {
+			return err
+		}
+	}
+	if f.structureOnly || !f.has(platformDir) {
+		return nil
+	}
+	return f.content(ctx, lock)
+}
+
+func (f *fsck) has(party string) bool {
+	_, err := os.Stat(filepath.Join(f.data, party, databaseFile))
+	return err == nil
+}
+
+// went makes a check that could not go on a finding, unless it was broken off.
+func (f *fsck) went(part string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	f.report.Found(part, "", "The check could not go on: %v", err)
+	return nil
+}
+
+// logged verifies a party's log.
+func (f *fsck) logged(ctx context.Context, name string) error {
+	dir := filepath.Join(f.data, name)
+	log, err := verifyLog(ctx, filepath.Join(dir, databaseFile), dir, name)
+	if err != nil {
+		return err
+	}
+	f.report.Add("audit entry", log.Entries)
+	for _, p := range log.Problems {
+		f.report.Found("audit entry", fmt.Sprintf("%s %d", p.Part, p.Number), "%s", p.Text)
+	}
+	if more := log.Found - len(log.Problems); more > 0 {
+		f.report.Found("audit entry", "", "There are %d more problems.", more)
+	}
+	return nil
+}
+
+// party checks what a party keeps, as far as that takes no vault.
+func (f *fsck) party(ctx context.Context, name string) error {
+	p, err := openUnlogged(ctx, f.data, name, root.DevUnsealed())
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	r := &f.report
+	r.Checked("database")
+	if err := p.db.Check(ctx, func(text string) { r.Found("database", "", "%s", text) }); err != nil {
+		return err
+	}
+	switch name {
+	case loginDir:
+		return identity.Check(ctx, p.db.Identity(), f.instance.Instance, p.root.Derive("kluis/v1/issuer"), r)
+	case vaultDir:
+		return vault.Check(ctx, p.db.Vault(), softkey.New(p.root.Instance(), p.root.Derive("kluis/v1/private-keys")), r)
+	}
+	if err := f.went("scope", encryption.Check(ctx, p.db.Encryption(), p.root, r)); err != nil {
+		return err
+	}
+	if err := f.went("workspace", workspace.Check(ctx, p.db.Workspace(), r)); err != nil {
+		return err
+	}
+	objects, err := local.Open(p.path(extentsDir))
+	if err != nil {
+		return err
+	}
+	return lake.New(lake.Config{Store: p.db.Lake(), Objects: objects}).CheckRows(ctx, r)
+}
+
+// content opens all that is sealed on the platform.
+func (f *fsck) content(ctx context.Context, lock *os.File) error {
+	f.report.Party = platformDir
+	c, err := f.config()
+	if err != nil {
+		return err
+	}
+	s := &server{config: c, lock: lock}
+	defer s.stop()
+	if err := s.openData(ctx); err != nil {
+		return f.went("party", err)
+	}
+	listener, err := s.bind()
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "The vault cannot be served where its keys are looked for.").
+			WithMend("Free the address, or leave out what takes a vault with --structure-only.")
+	}
+	rt := &router{domain: c.Domain, health: s.ready.handler()}
+	if err := s.wire(ctx, rt); err != nil {
+		listener.Close()
+		return f.went("party", err)
+	}
+	// Only what the platform itself asks for: nobody else is to change anything now.
+	if err := s.listen(listener, &router{domain: rt.domain, vault: rt.vault, token: rt.token, health: rt.health}); err != nil {
+		return err
+	}
+	objects, err := local.Open(s.operator.path(extentsDir))
+	if err != nil {
+		return err
+	}
+	keys := s.ring.Inspect()
+	defer keys.Close()
+	r := &f.report
+	bar := f.bar()
+	defer bar.Finish()
+	r.Progress = func(n int64) { bar.Add64(n) }
+	if err := f.went("scope", encryption.CheckKeys(ctx, keys, r)); err != nil {
+		return err
+	}
+	if err := f.went("workspace", workspace.CheckContent(ctx, s.operator.db.Workspace(), keys, r)); err != nil {
+		return err
+	}
+	files := lake.New(lake.Config{Store: s.operator.db.Lake(), Objects: objects, Keys: keys})
+	return f.went("file or folder", files.CheckContent(ctx, f.quick, r))
+}
+
+// config is that of a server of the directory, where it was last served: key
+// identifiers name the port.
+func (f *fsck) config() (Config, error) {
+	c := defaultConfig()
+	c.Data, c.Dev, c.Roles = f.data, f.instance.Dev, []string{rolePlatform}
+	if f.has(vaultDir) {
+		c.Roles = append(c.Roles, roleVault)
+	}
+	text, err := os.ReadFile(filepath.Join(f.data, bootstrapFile))
+	if err != nil {
+		return c, err
+	}
+	var b Bootstrap
+	if err := json.Unmarshal(text, &b); err != nil {
+		return c, fmt.Errorf("%s: %w", bootstrapFile, err)
+	}
+	u, err := url.Parse(cmp.Or(b.Endpoints["vault"], b.Authority))
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", bootstrapFile, err)
+	}
+	c.Domain, c.Listen = b.Domain, net.JoinHostPort("127.0.0.1", cmp.Or(u.Port(), "443"))
+	return c, nil
+}
+
+// bar shows how far it is, if somebody looks.
+func (f *fsck) bar() *progressbar.ProgressBar {
+	if f.quick || f.report.Bytes == 0 || !term.IsTerminal(int(os.Stderr.Fd())) {
+		return progressbar.DefaultBytesSilent(-1)
+	}
+	return progressbar.DefaultBytes(f.report.Bytes, "reading")
+}
+
+// print says what was checked and found.
+func (f *fsck) print(w io.Writer, output string) error {
+	r := &f.report
+	if output == "json" {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		err := e.Encode(struct {
+			Clean bool `json:"clean"`
+			*check.Report
+		}{r.Total == 0, r})
+		if err != nil {
+			return err
+		}
+	} else {
+		printChecks(w, r)
+	}
+	if r.Total > 0 {
+		return errNotHolding
+	}
+	return nil
+}
+
+func printChecks(w io.Writer, r *check.Report) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "PARTY\tCHECKED\tCOUNT\tNOT CHECKED\tFINDINGS")
+	for _, c := range r.Counts {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\n", c.Party, c.Part, c.Checked, c.Skipped, c.Found)
+	}
+	t.Flush()
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "note: %s\n", n)
+	}
+	for _, n := range r.Findings {
+		fmt.Fprintf(w, "%s\n", n)
+	}
+	switch {
+	case r.Total == 0:
+		fmt.Fprintln(w, "Nothing is wrong.")
+	case r.Total == 1:
+		fmt.Fprintln(w, "There is 1 finding.")
+	default:
+		fmt.Fprintf(w, "There are %d findings.\n", r.Total)
+	}
+}

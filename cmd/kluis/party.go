@@ -64,7 +64,24 @@ func createParty(data, name, instance string, seal root.Seal) (root.Shares, erro
 }
 
 // openParty opens a party that was created.
-func openParty(ctx context.Context, data, name string, unseal root.Unseal) (_ *party, err error) {
+func openParty(ctx context.Context, data, name string, unseal root.Unseal) (*party, error) {
+	p, err := openUnlogged(ctx, data, name, unseal)
+	if err != nil {
+		return p, err
+	}
+	signer, verifier, err := audit.LoadSigner(p.path(auditKeyFile))
+	if err == nil {
+		p.log, err = p.openLog(ctx, signer, verifier)
+	}
+	if err != nil {
+		p.close()
+		return p, fmt.Errorf("opening the %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// openUnlogged opens a party without its log, to look at and not to change.
+func openUnlogged(ctx context.Context, data, name string, unseal root.Unseal) (_ *party, err error) {
 	p := &party{name: name, dir: filepath.Join(data, name)}
 	defer func() {
 		if err != nil {
@@ -78,14 +95,7 @@ func openParty(ctx context.Context, data, name string, unseal root.Unseal) (_ *p
 	if p.root, err = root.Open(p.path(rootFile), unseal); err != nil {
 		return p, err
 	}
-	if p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[name]); err != nil {
-		return p, err
-	}
-	signer, verifier, err := audit.LoadSigner(p.path(auditKeyFile))
-	if err != nil {
-		return p, err
-	}
-	p.log, err = p.openLog(ctx, signer, verifier)
+	p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[name])
 	return p, err
 }
 

@@ -111,28 +111,14 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.openData(ctx); err != nil {
 		return s, err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := s.bind()
 	if err != nil {
 		return s, err
 	}
-	if _, s.port, _ = net.SplitHostPort(listener.Addr().String()); c.PublicPort != "" {
-		s.port = c.PublicPort
-	}
-	workers, halt := context.WithCancel(context.WithoutCancel(ctx))
-	s.halt = halt
-
 	rt := &router{domain: c.Domain, health: s.ready.handler()}
-	tokens, err := s.wireLogin(ctx, rt)
-	if err != nil {
+	if err := s.wire(ctx, rt); err != nil {
+		listener.Close()
 		return s, err
-	}
-	if c.has(roleVault) {
-		s.wireVault(rt, tokens)
-	}
-	if c.has(rolePlatform) {
-		if err := s.wirePlatform(rt, tokens); err != nil {
-			return s, err
-		}
 	}
 	if err := s.listen(listener, rt); err != nil {
 		return s, err
@@ -140,14 +126,43 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.introduce(ctx); err != nil {
 		return s, err
 	}
+	workers, halt := context.WithCancel(context.WithoutCancel(ctx))
+	s.halt = halt
 	s.work(workers)
 	s.ready.set(nil)
 	return s, nil
 }
 
+// bind takes the port. Nothing is served on it yet.
+func (s *server) bind() (net.Listener, error) {
+	l, err := net.Listen("tcp", s.config.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if _, s.port, _ = net.SplitHostPort(l.Addr().String()); s.config.PublicPort != "" {
+		s.port = s.config.PublicPort
+	}
+	return l, nil
+}
+
+// wire sets up the domains of the roles served, and their protocols.
+func (s *server) wire(ctx context.Context, rt *router) error {
+	tokens, err := s.wireLogin(ctx, rt)
+	if err != nil {
+		return err
+	}
+	if s.config.has(roleVault) {
+		s.wireVault(rt, tokens)
+	}
+	if s.config.has(rolePlatform) {
+		return s.wirePlatform(rt, tokens)
+	}
+	return nil
+}
+
 // wireLogin sets up the directory, its issuer, and the validation of tokens.
 func (s *server) wireLogin(ctx context.Context, rt *router) (api.Tokens, error) {
-	s.directory = identity.NewDirectory(s.login.db.Identity(), s.login.log, partyRoles{s}, nil)
+	s.directory = identity.NewDirectory(s.login.db.Identity(), s.login.log, s.roles(), nil)
 	root := s.login.root.Derive("kluis/v1/issuer")
 	var err error
 	s.issuer, err = identity.NewIssuer(ctx, s.directory, identity.IssuerConfig{

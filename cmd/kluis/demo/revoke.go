@@ -61,7 +61,6 @@ func (s *Story) cut(ctx context.Context, w way) error {
 		return fmt.Errorf("%s: %w", w.name, err)
 	}
 	revoked := time.Now()
-	stream.hurry.Store(true)
 	small := smallest(s.files)
 	var last error
 	err = eventually(ctx, 2*time.Minute, func() (bool, error) {
@@ -69,6 +68,7 @@ func (s *Story) cut(ctx context.Context, w way) error {
 		return cutOff(last), nil
 	})
 	took := time.Since(revoked)
+	stream.hurry.Store(true) // what is on its way still comes, and no more
 	s.Claim(err == nil && took < limit, "%s: reads fail after %s (%s)", w.name, took.Round(time.Millisecond), code(last))
 	err = s.put(ctx, file{path: small.path, data: []byte("overwritten while revoked")})
 	s.Claim(cutOff(err), "  writes fail (%s)", code(err))
