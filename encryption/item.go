@@ -47,7 +47,7 @@ func (s *Scopes) work(ctx context.Context, u *Use, i Item, g Generation) error {
 		err = s.reencrypt(ctx, u, &i, g)
 	}
 	if err != nil {
-		return s.postpone(ctx, i, err)
+		return s.postpone(ctx, u, i, err)
 	}
 	return itemAfterDone.Hit()
 }
@@ -186,13 +186,19 @@ func (s *Scopes) done(tx Tx, i Item, g Generation, operation string) error {
 
 // postpone notes why an item could not be done, and when it is tried again. A
 // scope without access only waits; its items have not failed.
-func (s *Scopes) postpone(ctx context.Context, i Item, cause error) error {
+func (s *Scopes) postpone(ctx context.Context, u *Use, i Item, cause error) error {
 	reason := fault.ReasonOf(cause)
 	stopped := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx)
-	if reason == fault.ItemNotFound || reason == fault.WorkspaceNotFound {
-		if gone, err := s.drop(ctx, i); gone || err != nil {
+	switch reason {
+	case fault.ItemNotFound, fault.WorkspaceNotFound, fault.EncryptionChanged: // signs that it was deleted
+		gone, err := s.drop(ctx, i)
+		if err != nil {
 			return err
+		}
+		if gone {
+			u.Forget(i.ID)
+			return nil
 		}
 	}
 	i.Owner, i.Until = "", time.Time{}
