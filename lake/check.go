@@ -290,6 +290,7 @@ func (c *rows) extent(tx Tx, e ExtentRow) error {
 		found("There is no state %d.", e.State)
 		return nil
 	}
+	c.report.Bytes += e.Size
 	size := int64(len(e.Inline))
 	if e.Inline == nil {
 		obj, err := c.lake.objects.Open(c.ctx, string(e.ID))

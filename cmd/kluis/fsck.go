@@ -24,7 +24,6 @@ import (
 	"github.com/kluis-io/kluis/internal/check"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/local"
-	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/softkey"
 	"github.com/kluis-io/kluis/workspace"
@@ -45,18 +44,21 @@ the directory is served on the loopback address that its keys' identifiers name,
 for the time of the check, to nobody's use but the check's. What lies under a key
 that its vault refuses is said to be not checked, and is no damage.
 
+A directory that was not made by --dev needs the configuration that its server has.
 Nothing is mended, and nothing changes but the audit logs, which record the use of
 keys. The exit code is 3 if something is found.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := f.run(cmd.Context())
-			if err != nil {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if f.config, err = readConfig(cmd); err != nil {
+				return err
+			}
+			if err := f.run(cmd.Context()); err != nil {
 				return err
 			}
 			return f.print(cmd.OutOrStdout(), output)
 		},
 	}
-	cmd.Flags().StringVar(&f.data, "data", defaultConfig().Data, "the data `DIR`ectory")
+	addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&f.structureOnly, "structure-only", false, "open nothing that takes a vault: databases, logs, seals and structure alone")
 	cmd.Flags().BoolVar(&f.quick, "quick", false, "do not read the content, but for its first bytes")
 	addOutput(cmd, &output)
@@ -65,7 +67,7 @@ keys. The exit code is 3 if something is found.`,
 
 // A fsck is the check of one data directory.
 type fsck struct {
-	data          string
+	config        Config // of a server of the directory
 	structureOnly bool
 	quick         bool
 
@@ -76,17 +78,17 @@ type fsck struct {
 // run checks the directory. What is wrong with it is in the report; the error
 // says why it could not be checked.
 func (f *fsck) run(ctx context.Context) error {
-	text, err := os.ReadFile(filepath.Join(f.data, instanceFile))
+	err := f.read(instanceFile, &f.instance)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is not a data directory: give one with --data", f.data)
+		return fmt.Errorf("%s is not a data directory: give one with --data", f.config.Data)
+	}
+	if err == nil {
+		err = f.configure()
 	}
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(text, &f.instance); err != nil {
-		return fmt.Errorf("%s: %w", instanceFile, err)
-	}
-	lock, err := lockDir(f.data)
+	lock, err := lockDir(f.config.Data)
 	if err != nil {
 		return err
 	}
@@ -110,8 +112,47 @@ func (f *fsck) run(ctx context.Context) error {
 }
 
 func (f *fsck) has(party string) bool {
-	_, err := os.Stat(filepath.Join(f.data, party, databaseFile))
+	_, err := os.Stat(filepath.Join(f.config.Data, party, databaseFile))
 	return err == nil
+}
+
+// read reads one of the directory's JSON files.
+func (f *fsck) read(name string, into any) error {
+	text, err := os.ReadFile(filepath.Join(f.config.Data, name))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// configure makes the configuration that of the directory's own server: all that
+// there is, and in dev mode at the address of its last start, since the key
+// identifiers name the port.
+func (f *fsck) configure() error {
+	c := &f.config
+	c.Dev, c.Roles = f.instance.Dev, nil
+	if f.has(vaultDir) {
+		c.Roles = append(c.Roles, roleVault)
+	}
+	if f.has(platformDir) {
+		c.Roles = append(c.Roles, rolePlatform)
+	}
+	if !c.Dev {
+		return nil
+	}
+	var b Bootstrap
+	if err := f.read(bootstrapFile, &b); err != nil {
+		return err
+	}
+	u, err := url.Parse(b.Authority)
+	if err != nil {
+		return fmt.Errorf("%s: %w", bootstrapFile, err)
+	}
+	c.Domain, c.Listen, c.PublicPort = b.Domain, net.JoinHostPort("127.0.0.1", cmp.Or(u.Port(), "443")), ""
+	return nil
 }
 
 // went makes a check that could not go on a finding, unless it was broken off.
@@ -119,7 +160,8 @@ func (f *fsck) went(part string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, context.Canceled) {
+	var usage usageError
+	if errors.Is(err, context.Canceled) || errors.As(err, &usage) {
 		return err
 	}
 	f.report.Found(part, "", "The check could not go on: %v", err)
@@ -128,7 +170,7 @@ func (f *fsck) went(part string, err error) error {
 
 // logged verifies a party's log.
 func (f *fsck) logged(ctx context.Context, name string) error {
-	dir := filepath.Join(f.data, name)
+	dir := filepath.Join(f.config.Data, name)
 	log, err := verifyLog(ctx, filepath.Join(dir, databaseFile), dir, name)
 	if err != nil {
 		return err
@@ -145,7 +187,11 @@ func (f *fsck) logged(ctx context.Context, name string) error {
 
 // party checks what a party keeps, as far as that takes no vault.
 func (f *fsck) party(ctx context.Context, name string) error {
-	p, err := openUnlogged(ctx, f.data, name, root.DevUnsealed())
+	unseal, err := f.config.seal()
+	if err != nil {
+		return err
+	}
+	p, err := openUnlogged(ctx, f.config.Data, name, unseal)
 	if err != nil {
 		return err
 	}
@@ -177,11 +223,7 @@ func (f *fsck) party(ctx context.Context, name string) error {
 // content opens all that is sealed on the platform.
 func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	f.report.Party = platformDir
-	c, err := f.config()
-	if err != nil {
-		return err
-	}
-	s := &server{config: c, lock: lock}
+	s := &server{config: f.config, lock: lock}
 	defer s.stop()
 	if err := s.openData(ctx); err != nil {
 		return f.went("party", err)
@@ -191,7 +233,7 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 		return fault.Wrap(fault.Unavailable, err, "The vault cannot be served where its keys are looked for.").
 			WithMend("Free the address, or leave out what takes a vault with --structure-only.")
 	}
-	rt := &router{domain: c.Domain, health: s.ready.handler()}
+	rt := &router{domain: f.config.Domain, health: s.ready.handler()}
 	if err := s.wire(ctx, rt); err != nil {
 		listener.Close()
 		return f.went("party", err)
@@ -218,30 +260,6 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	}
 	files := lake.New(lake.Config{Store: s.operator.db.Lake(), Objects: objects, Keys: keys})
 	return f.went("file or folder", files.CheckContent(ctx, f.quick, r))
-}
-
-// config is that of a server of the directory, where it was last served: key
-// identifiers name the port.
-func (f *fsck) config() (Config, error) {
-	c := defaultConfig()
-	c.Data, c.Dev, c.Roles = f.data, f.instance.Dev, []string{rolePlatform}
-	if f.has(vaultDir) {
-		c.Roles = append(c.Roles, roleVault)
-	}
-	text, err := os.ReadFile(filepath.Join(f.data, bootstrapFile))
-	if err != nil {
-		return c, err
-	}
-	var b Bootstrap
-	if err := json.Unmarshal(text, &b); err != nil {
-		return c, fmt.Errorf("%s: %w", bootstrapFile, err)
-	}
-	u, err := url.Parse(cmp.Or(b.Endpoints["vault"], b.Authority))
-	if err != nil {
-		return c, fmt.Errorf("%s: %w", bootstrapFile, err)
-	}
-	c.Domain, c.Listen = b.Domain, net.JoinHostPort("127.0.0.1", cmp.Or(u.Port(), "443"))
-	return c, nil
 }
 
 // bar shows how far it is, if somebody looks.

@@ -21,6 +21,13 @@ type Finding struct {
 	Text    string `json:"text"`
 }
 
+func (f Finding) String() string {
+	if f.Subject == "" {
+		return fmt.Sprintf("%s: %s: %s", f.Party, f.Part, f.Text)
+	}
+	return fmt.Sprintf("%s: %s %s: %s", f.Party, f.Part, f.Subject, f.Text)
+}
+
 // A Count says how much of one kind was checked.
 type Count struct {
 	Party   string `json:"party"`
@@ -39,6 +46,7 @@ type Report struct {
 	Findings []Finding `json:"findings"` // the first thousand
 	Notes    []Finding `json:"notes"`    // what is no damage: not checked, or left for a sweep; the first thousand
 	Total    int64     `json:"found"`    // how many findings there are
+	Bytes    int64     `json:"bytes"`    // of sealed content that there are
 
 	Party    string        `json:"-"` // of what is added from now on
 	Progress func(n int64) `json:"-"` // told of every n bytes of content that were read; may be nil
@@ -54,7 +62,10 @@ func (r *Report) count(part string) *Count {
 }
 
 // Checked counts one more thing of a kind.
-func (r *Report) Checked(part string) { r.count(part).Checked++ }
+func (r *Report) Checked(part string) { r.Add(part, 1) }
+
+// Add counts n more things of a kind.
+func (r *Report) Add(part string, n int64) { r.count(part).Checked += n }
 
 // Skipped counts one more thing of a kind that could not be looked at.
 func (r *Report) Skipped(part string) { r.count(part).Skipped++ }
