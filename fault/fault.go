@@ -34,6 +34,16 @@ func (r Reason) RefusedByVault() bool {
 	return false
 }
 
+// Refusal reports whether the reason is that this caller may not, from here or
+// at all: what an audit log calls denied, rather than failed.
+func (r Reason) Refusal() bool {
+	switch r {
+	case Denied, Unauthenticated, TokenRevoked, AccessPolicyDenied, FirewallDenied, ConnectionDenied:
+		return true
+	}
+	return false
+}
+
 // An Error is a failure with its reason.
 type Error struct {
 	Reason  Reason

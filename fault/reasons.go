@@ -3,6 +3,7 @@ package fault
 // The request itself.
 const (
 	Unauthenticated     Reason = "Unauthenticated"     // no token, or one that does not hold
+	TokenRevoked        Reason = "TokenRevoked"        // a token voided before its end, whose client can answer a claims challenge
 	Denied              Reason = "Denied"              // the caller lacks the right
 	InvalidArgument     Reason = "InvalidArgument"     // malformed or out of range
 	PayloadTooLarge     Reason = "PayloadTooLarge"     // body above the operation's limit
@@ -45,6 +46,9 @@ const (
 	ResourceNotFound       Reason = "ResourceNotFound"
 	ResourceGroupNotFound  Reason = "ResourceGroupNotFound"
 	SubscriptionNotFound   Reason = "SubscriptionNotFound"
+	DutiesConflict         Reason = "DutiesConflict"   // the principal would hold two roles that must lie apart
+	ApprovalRequired       Reason = "ApprovalRequired" // a second person must agree first
+	ApprovalNotFound       Reason = "ApprovalNotFound"
 )
 
 // The vault.
@@ -60,6 +64,9 @@ const (
 	KeyExpired            Reason = "KeyExpired"            // after exp
 	KeyOperationForbidden Reason = "KeyOperationForbidden" // not among the key's key_ops
 	PurgeProtected        Reason = "PurgeProtected"        // retention cannot be cut short
+	AccessPolicyDenied    Reason = "AccessPolicyDenied"    // no access policy of the vault gives the caller the permission
+	FirewallDenied        Reason = "FirewallDenied"        // the vault's network rules do not let the caller's address in
+	ConnectionDenied      Reason = "ConnectionDenied"      // the vault is closed to public networks
 )
 
 // A customer's key, as the platform meets it.
@@ -111,14 +118,14 @@ const (
 // Reasons returns the whole list, for tests that demand a row for each.
 func Reasons() []Reason {
 	return []Reason{
-		Unauthenticated, Denied, InvalidArgument, PayloadTooLarge, NotSupported, NotFound, MethodNotAllowed, Conflict,
+		Unauthenticated, TokenRevoked, Denied, InvalidArgument, PayloadTooLarge, NotSupported, NotFound, MethodNotAllowed, Conflict,
 		PreconditionFailed, NotModified, RangeNotSatisfiable, Throttled, LengthRequired, HashMismatch,
 		Internal, Unavailable, AuditFailed, Integrity,
 		InvalidClient, InvalidScope, UnsupportedGrant, TenantNotFound, PrincipalNotFound, PrincipalExists, PrincipalProtected,
 		RoleDefinitionNotFound, RoleAssignmentNotFound, RoleAssignmentExists, ResourceNotFound, ResourceGroupNotFound,
-		SubscriptionNotFound,
+		SubscriptionNotFound, DutiesConflict, ApprovalRequired, ApprovalNotFound,
 		VaultNotFound, VaultExists, VaultDeleted, KeyNotFound, DeletedKeyNotFound, KeyDeleted, KeyDisabled, KeyNotYetValid,
-		KeyExpired, KeyOperationForbidden, PurgeProtected,
+		KeyExpired, KeyOperationForbidden, PurgeProtected, AccessPolicyDenied, FirewallDenied, ConnectionDenied,
 		KEKRefused, KEKVaultGone, KEKTokenRefused, KEKUnreachable, KEKIntegrity, KEKUnsuitable, InvalidKeyID,
 		WorkspaceNotFound, WorkspaceNameTaken, ItemNotFound, ItemNameTaken, InvalidItemType, UnsupportedItemType,
 		TenantSwitchDisabled, EncryptionInProgress, EncryptionBlocked, EncryptionChanged, CapacityNotFound, OperationNotFound,

@@ -73,12 +73,12 @@ func (c Caller) Entry(operation, resource string) audit.Entry {
 }
 
 // Failed turns the entry into that of an act that did not happen, for err's
-// reason: denied if that is [fault.Denied] or [fault.Unauthenticated], failed
+// reason: denied if that is a [fault.Reason.Refusal] of the caller, failed
 // otherwise.
 func Failed(e audit.Entry, err error) audit.Entry {
 	e.Reason = fault.ReasonOf(err)
 	e.Outcome = audit.Failed
-	if e.Reason == fault.Denied || e.Reason == fault.Unauthenticated {
+	if e.Reason.Refusal() {
 		e.Outcome = audit.Denied
 	}
 	return e

@@ -24,6 +24,7 @@ var (
 // vaults does not give, are a mistake of ours if they come here.
 var rows = map[fault.Reason]row{
 	fault.Unauthenticated:     {401, "InvalidAuthenticationToken"},
+	fault.TokenRevoked:        {401, "InvalidAuthenticationToken"},
 	fault.Denied:              {403, "AuthorizationFailed"},
 	fault.InvalidArgument:     {400, "BadRequest"},
 	fault.PayloadTooLarge:     {413, "RequestEntityTooLarge"},
@@ -49,6 +50,9 @@ var rows = map[fault.Reason]row{
 	fault.ResourceNotFound:       {404, "ResourceNotFound"},
 	fault.ResourceGroupNotFound:  {404, "ResourceGroupNotFound"},
 	fault.SubscriptionNotFound:   {404, "SubscriptionNotFound"},
+	fault.DutiesConflict:         {409, "RoleAssignmentConflict"},
+	fault.ApprovalRequired:       {403, "ApprovalRequired"},
+	fault.ApprovalNotFound:       {404, "ApprovalNotFound"},
 
 	fault.VaultNotFound:  {404, "DeletedVaultNotFound"},
 	fault.VaultExists:    {409, "VaultAlreadyExists"},
@@ -57,6 +61,7 @@ var rows = map[fault.Reason]row{
 
 	fault.KeyNotFound: internal, fault.DeletedKeyNotFound: internal, fault.KeyDeleted: internal, fault.KeyDisabled: internal,
 	fault.KeyNotYetValid: internal, fault.KeyExpired: internal, fault.KeyOperationForbidden: internal,
+	fault.AccessPolicyDenied: internal, fault.FirewallDenied: internal, fault.ConnectionDenied: internal,
 	fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.TenantNotFound: internal,
 	fault.PrincipalNotFound: internal, fault.PrincipalExists: internal, fault.PrincipalProtected: internal,
 	fault.KEKRefused: internal, fault.KEKVaultGone: internal, fault.KEKTokenRefused: internal, fault.KEKUnreachable: internal,

@@ -24,6 +24,7 @@ var (
 // mistake of ours if they come here.
 var rows = map[fault.Reason]row{
 	fault.Unauthenticated:    {401, "Unauthorized", false},
+	fault.TokenRevoked:       {401, "Unauthorized", false},
 	fault.Denied:             {403, "InsufficientPrivileges", false},
 	fault.InvalidArgument:    {400, "InvalidInput", false},
 	fault.PayloadTooLarge:    {413, "PayloadTooLarge", false},
@@ -46,10 +47,14 @@ var rows = map[fault.Reason]row{
 	fault.TenantNotFound:         internal, fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal,
 	fault.PrincipalExists: internal, fault.PrincipalProtected: internal, fault.RoleDefinitionNotFound: internal,
 	fault.ResourceNotFound: internal, fault.ResourceGroupNotFound: internal, fault.SubscriptionNotFound: internal,
+	fault.DutiesConflict:   {409, "DutiesConflict", false},
+	fault.ApprovalRequired: {403, "ApprovalRequired", false},
+	fault.ApprovalNotFound: {404, "ApprovalNotFound", false},
 
 	fault.VaultNotFound: internal, fault.VaultExists: internal, fault.VaultDeleted: internal, fault.KeyNotFound: internal,
 	fault.DeletedKeyNotFound: internal, fault.KeyDeleted: internal, fault.KeyDisabled: internal, fault.KeyNotYetValid: internal,
 	fault.KeyExpired: internal, fault.KeyOperationForbidden: internal, fault.PurgeProtected: internal,
+	fault.AccessPolicyDenied: internal, fault.FirewallDenied: internal, fault.ConnectionDenied: internal,
 
 	// The vault's no is 403 and its silence 503: clients retry only the second.
 	fault.KEKRefused:      {403, "CustomerManagedKeyRefused", false},

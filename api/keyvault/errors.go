@@ -27,6 +27,7 @@ var (
 // mistake of ours if they come here.
 var rows = map[fault.Reason]row{
 	fault.Unauthenticated:     {401, "Unauthorized", ""},
+	fault.TokenRevoked:        {401, "Unauthorized", ""},
 	fault.Denied:              {403, "Forbidden", "ForbiddenByRbac"},
 	fault.InvalidArgument:     badParameter,
 	fault.PayloadTooLarge:     {413, "RequestEntityTooLarge", ""},
@@ -57,6 +58,12 @@ var rows = map[fault.Reason]row{
 	fault.KeyExpired:            {403, "Forbidden", "KeyExpired"},
 	fault.KeyOperationForbidden: {403, "Forbidden", "KeyOperationForbidden"},
 	fault.PurgeProtected:        {403, "Forbidden", ""},
+	fault.AccessPolicyDenied:    {403, "Forbidden", "AccessDenied"},
+	fault.FirewallDenied:        {403, "Forbidden", "ForbiddenByFirewall"},
+	fault.ConnectionDenied:      {403, "Forbidden", "ForbiddenByConnection"},
+	fault.ApprovalRequired:      {403, "Forbidden", "ApprovalRequired"},
+	fault.ApprovalNotFound:      notFound,
+	fault.DutiesConflict:        conflict,
 
 	fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.TenantNotFound: internal,
 	fault.PrincipalNotFound: internal, fault.PrincipalExists: internal, fault.PrincipalProtected: internal,

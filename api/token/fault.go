@@ -51,6 +51,8 @@ var shapes = map[fault.Reason]shape{
 	fault.VaultNotFound: unknown, fault.VaultExists: unknown, fault.VaultDeleted: unknown, fault.KeyNotFound: unknown,
 	fault.DeletedKeyNotFound: unknown, fault.KeyDeleted: unknown, fault.KeyDisabled: unknown, fault.KeyNotYetValid: unknown,
 	fault.KeyExpired: unknown, fault.KeyOperationForbidden: unknown, fault.PurgeProtected: unknown,
+	fault.AccessPolicyDenied: unknown, fault.FirewallDenied: unknown, fault.ConnectionDenied: unknown, fault.TokenRevoked: unknown,
+	fault.DutiesConflict: unknown, fault.ApprovalRequired: unknown, fault.ApprovalNotFound: unknown,
 	fault.KEKRefused: unknown, fault.KEKVaultGone: unknown, fault.KEKTokenRefused: unknown, fault.KEKUnreachable: unknown,
 	fault.KEKIntegrity: unknown, fault.KEKUnsuitable: unknown, fault.InvalidKeyID: unknown,
 	fault.WorkspaceNotFound: unknown, fault.WorkspaceNameTaken: unknown, fault.ItemNotFound: unknown, fault.ItemNameTaken: unknown,

@@ -86,6 +86,7 @@ func Common() Table {
 	busy := Row{503, "ServerBusy", "The server is currently unable to receive requests. Please retry your request.", 2}
 	t := Table{
 		fault.Unauthenticated:     {401, "InvalidAuthenticationInfo", "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.", 0},
+		fault.TokenRevoked:        {401, "InvalidAuthenticationInfo", "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.", 0},
 		fault.Denied:              {403, "AuthorizationPermissionMismatch", "This request is not authorized to perform this operation using this permission.", 0},
 		fault.InvalidArgument:     {400, "InvalidInput", "One of the request inputs is not valid.", 0},
 		fault.PayloadTooLarge:     {413, "RequestBodyTooLarge", "The request body is too large and exceeds the maximum permissible limit.", 0},
@@ -130,7 +131,8 @@ func Common() Table {
 		fault.RoleAssignmentExists, fault.ResourceNotFound, fault.ResourceGroupNotFound, fault.SubscriptionNotFound,
 		fault.VaultNotFound, fault.VaultExists, fault.VaultDeleted, fault.KeyNotFound, fault.DeletedKeyNotFound,
 		fault.KeyDeleted, fault.KeyDisabled, fault.KeyNotYetValid, fault.KeyExpired, fault.KeyOperationForbidden,
-		fault.PurgeProtected, fault.KEKUnsuitable, fault.InvalidKeyID, fault.WorkspaceNameTaken, fault.ItemNameTaken,
+		fault.PurgeProtected, fault.AccessPolicyDenied, fault.FirewallDenied, fault.ConnectionDenied, fault.DutiesConflict,
+		fault.ApprovalRequired, fault.ApprovalNotFound, fault.KEKUnsuitable, fault.InvalidKeyID, fault.WorkspaceNameTaken, fault.ItemNameTaken,
 		fault.InvalidItemType, fault.UnsupportedItemType, fault.CapacityNotFound, fault.OperationNotFound,
 	} {
 		t[r] = internal
