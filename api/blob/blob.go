@@ -16,9 +16,9 @@ import (
 	"strconv"
 
 	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
-	"github.com/kluis-io/kluis/internal/storagewire"
 	"github.com/kluis-io/kluis/lake"
 )
 

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
-	"github.com/kluis-io/kluis/internal/storagewire"
 	"github.com/kluis-io/kluis/lake"
 )
 

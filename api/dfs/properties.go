@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
-	"github.com/kluis-io/kluis/internal/storagewire"
 	"github.com/kluis-io/kluis/lake"
 )
 

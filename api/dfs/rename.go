@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
-	"github.com/kluis-io/kluis/internal/storagewire"
 	"github.com/kluis-io/kluis/lake"
 )
 

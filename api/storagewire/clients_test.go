@@ -35,9 +35,9 @@ import (
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/api/blob"
 	"github.com/kluis-io/kluis/api/dfs"
+	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
-	"github.com/kluis-io/kluis/internal/storagewire"
 )
 
 // tokens accepts one token, for the audiences that the SDKs ask for.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/kluis-io/kluis/api/blob"
 	"github.com/kluis-io/kluis/api/dfs"
+	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/identity"
-	"github.com/kluis-io/kluis/internal/storagewire"
 	"github.com/kluis-io/kluis/lake"
 )
 
