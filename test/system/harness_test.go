@@ -41,7 +41,7 @@ var (
 )
 
 // build builds the binary with its failpoints, once for all tests.
-func build(t *testing.T) string {
+func build(t testing.TB) string {
 	t.Helper()
 	buildOnce.Do(func() {
 		dir, err := os.MkdirTemp("", "kluis-system-")
@@ -71,7 +71,7 @@ func TestMain(m *testing.M) {
 }
 
 // freePort returns a port that nobody listens on.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -92,7 +92,7 @@ type process struct {
 
 // start starts a server over a data directory, and waits until it is ready or
 // has exited. Environment variables are NAME=value.
-func start(t *testing.T, data, port string, env ...string) *process {
+func start(t testing.TB, data, port string, env ...string) *process {
 	t.Helper()
 	p := &process{log: new(bytes.Buffer), exited: make(chan struct{})}
 	p.cmd = exec.Command(build(t), "serve", "--dev", "--data", data, "--listen", "127.0.0.1:"+port)
@@ -136,7 +136,7 @@ func (p *process) kill() {
 }
 
 // stop ends it as an operator would, and checks that it goes cleanly.
-func (p *process) stop(t *testing.T) {
+func (p *process) stop(t testing.TB) {
 	t.Helper()
 	p.cmd.Process.Signal(os.Interrupt)
 	select {
@@ -181,7 +181,7 @@ type site struct {
 const keyName = "kek"
 
 // connect makes the clients of a running server.
-func (s *site) connect(t *testing.T) {
+func (s *site) connect(t testing.TB) {
 	t.Helper()
 	target, err := sdk.ReadTarget(s.data)
 	if err != nil {
@@ -203,7 +203,7 @@ func (s *site) connect(t *testing.T) {
 
 // furnish makes a vault with a key that the platform may use, a workspace, and
 // files in it, small and large.
-func (s *site) furnish(ctx context.Context, t *testing.T) {
+func (s *site) furnish(ctx context.Context, t testing.TB) {
 	t.Helper()
 	target := s.clients.Target
 	poller, err := s.officer.Vaults.BeginCreateOrUpdate(ctx, "kluis", "custody", armkeyvault.VaultCreateOrUpdateParameters{
@@ -255,7 +255,7 @@ const grantID = "11111111-2222-4333-8444-555555555555"
 
 func (s *site) keyScope() string { return s.vaultID + "/keys/" + keyName }
 
-func (s *site) grant(ctx context.Context, t *testing.T) {
+func (s *site) grant(ctx context.Context, t testing.TB) {
 	t.Helper()
 	target := s.clients.Target
 	_, err := s.officer.Roles.Create(ctx, s.keyScope(), grantID, armauthorization.RoleAssignmentCreateParameters{
@@ -268,7 +268,7 @@ func (s *site) grant(ctx context.Context, t *testing.T) {
 	must(t, err)
 }
 
-func (s *site) put(ctx context.Context, t *testing.T, path string, data []byte) {
+func (s *site) put(ctx context.Context, t testing.TB, path string, data []byte) {
 	t.Helper()
 	_, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, path, data, nil)
 	must(t, err)
@@ -327,7 +327,7 @@ func (s *site) reset(ctx context.Context) error {
 }
 
 // await waits until the workspace's status is one of those given.
-func (s *site) await(ctx context.Context, t *testing.T, statuses ...string) sdk.EncryptionStatus {
+func (s *site) await(ctx context.Context, t testing.TB, statuses ...string) sdk.EncryptionStatus {
 	t.Helper()
 	var st sdk.EncryptionStatus
 	eventually(ctx, t, 30*time.Second, func() error {
@@ -342,7 +342,7 @@ func (s *site) await(ctx context.Context, t *testing.T, statuses ...string) sdk.
 }
 
 // fsck checks the site's data directory, which nobody serves.
-func (s *site) fsck(t *testing.T) {
+func (s *site) fsck(t testing.TB) {
 	t.Helper()
 	out, err := exec.Command(build(t), "fsck", "--data", s.data).CombinedOutput()
 	if err != nil {
@@ -351,7 +351,7 @@ func (s *site) fsck(t *testing.T) {
 }
 
 // copy copies the data directory to a new place, as it is.
-func (s *site) copy(t *testing.T) *site {
+func (s *site) copy(t testing.TB) *site {
 	t.Helper()
 	c := *s
 	c.data = filepath.Join(t.TempDir(), "data")
@@ -370,7 +370,7 @@ func (s *site) copy(t *testing.T) *site {
 }
 
 // eventually tries until it succeeds or time is up.
-func eventually(ctx context.Context, t *testing.T, limit time.Duration, try func() error) {
+func eventually(ctx context.Context, t testing.TB, limit time.Duration, try func() error) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for {
@@ -385,7 +385,7 @@ func eventually(ctx context.Context, t *testing.T, limit time.Duration, try func
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
