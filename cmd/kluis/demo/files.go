@@ -114,6 +114,19 @@ func dossiers(r *rand.Rand, n int) []byte {
 	return b
 }
 
+// longDownload is how large a file must be for a download of it to be under way
+// still when the key is taken away: sockets buffer several MiB.
+const longDownload = 12 << 20
+
+// withLarge adds a file that is long to download, if there is none.
+func withLarge(files []file) []file {
+	if len(largest(files).data) >= longDownload {
+		return files
+	}
+	r := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	return append(files, file{path: "kluis-demo/added-long-download.parquet", data: transfers(r, 500_000)})
+}
+
 // largest returns the largest of the files.
 func largest(files []file) file {
 	l := files[0]

@@ -91,6 +91,7 @@ func (s *Story) Online(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.files = withLarge(s.files)
 	for _, step := range []func(context.Context) error{
 		s.makeKey, s.fillLakehouse, s.assign, s.searchDisk, s.rotate, s.revokeAndRestore, s.reset,
 	} {
