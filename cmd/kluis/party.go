@@ -67,7 +67,7 @@ func createParty(data, name, instance string, seal root.Seal) (root.Shares, erro
 func openParty(ctx context.Context, data, name string, unseal root.Unseal) (*party, error) {
 	p, err := openUnlogged(ctx, data, name, unseal)
 	if err != nil {
-		return p, err
+		return nil, err
 	}
 	signer, verifier, err := audit.LoadSigner(p.path(auditKeyFile))
 	if err == nil {
@@ -75,7 +75,7 @@ func openParty(ctx context.Context, data, name string, unseal root.Unseal) (*par
 	}
 	if err != nil {
 		p.close()
-		return p, fmt.Errorf("opening the %s: %w", name, err)
+		return nil, fmt.Errorf("opening the %s: %w", name, err)
 	}
 	return p, nil
 }
@@ -90,13 +90,15 @@ func openUnlogged(ctx context.Context, data, name string, unseal root.Unseal) (_
 		}
 	}()
 	if _, err := os.Stat(p.path(rootFile)); errors.Is(err, fs.ErrNotExist) {
-		return p, fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out", data)
+		return nil, fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out", data)
 	}
 	if p.root, err = root.Open(p.path(rootFile), unseal); err != nil {
-		return p, err
+		return nil, err
 	}
-	p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[name])
-	return p, err
+	if p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[name]); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (p *party) openLog(ctx context.Context, signer note.Signer, verifier note.Verifier) (*audit.Log, error) {
