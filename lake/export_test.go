@@ -25,6 +25,14 @@ func SetInFlightGrace(d time.Duration) (restore func()) {
 	return func() { inFlightGrace = old }
 }
 
+// SetMaxAtOnce makes fewer names enough for a folder to have two keys for a
+// while.
+func SetMaxAtOnce(n int) (restore func()) {
+	old := maxAtOnce
+	maxAtOnce = n
+	return func() { maxAtOnce = old }
+}
+
 // MaxInline is the most content that is kept in a row.
 const MaxInline = maxInline
 

@@ -121,6 +121,7 @@ func (m *model) rename(from, to string) fault.Reason {
 func TestModel(t *testing.T) {
 	defer lake.SetMaxExtent(40_000)()
 	defer lake.SetMaxSeals(25)()
+	defer lake.SetMaxAtOnce(2)()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
 		f.Value.Set("8") // each is some hundred durable transactions; ask for more by the flag
 		defer f.Value.Set(f.DefValue)

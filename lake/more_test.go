@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -248,6 +250,7 @@ func TestReencrypt(t *testing.T) {
 
 // Readers, writers and renames go on while everything is re-encrypted under them.
 func TestReencryptUnderLoad(t *testing.T) {
+	defer lake.SetMaxAtOnce(3)()
 	defer lake.SetMaxExtent(50_000)()
 	p := start(t, t.TempDir())
 	for i := range 8 {
@@ -604,5 +607,175 @@ func TestSaltIsReplaced(t *testing.T) {
 	}
 	for i := range 5 {
 		p.wantContent(t, fmt.Sprintf("Files/%d", i), []byte(fmt.Sprint(35+i)))
+	}
+}
+
+// An upload that takes too long does not hold re-encryption up: it is refused,
+// and its client sends it again.
+func TestUploadMeetsReencryption(t *testing.T) {
+	defer lake.SetMaxExtent(100_000)()
+	defer lake.SetInFlightGrace(time.Millisecond)()
+	p := start(t, t.TempDir())
+	r, w := io.Pipe()
+	result := make(chan error)
+	go func() {
+		_, err := p.Put(t.Context(), p.caller, at("Files/x"), r, -1, lake.PutOptions{})
+		r.Close() // as a server does, so that the client does not write for ever
+		result <- err
+	}()
+	body := random(350_000, 1)
+	w.Write(body[:250_000]) // two extents are done, the third is under way
+	p.assign(t)
+	p.wantOneKey(t)
+	w.Write(body[250_000:])
+	w.Close()
+	wantReason(t, <-result, fault.EncryptionChanged)
+	p.put(t, "Files/x", body)
+	p.wantContent(t, "Files/x", body)
+	p.wantNoStaged(t)
+}
+
+// An upload that is between two extents goes on under the new key, with what it
+// has stored brought along.
+func TestUploadGoesOnUnderNewKey(t *testing.T) {
+	defer lake.SetMaxExtent(100_000)()
+	p := start(t, t.TempDir())
+	r, w := io.Pipe()
+	result := make(chan error)
+	go func() {
+		_, err := p.Put(t.Context(), p.caller, at("Files/x"), r, -1, lake.PutOptions{})
+		r.Close() // as a server does, so that the client does not write for ever
+		result <- err
+	}()
+	body := random(350_000, 1)
+	w.Write(body[:250_000])
+	must(t, p.scopes.Assign(t.Context(), p.caller, wsID, keyID))
+	settled := make(chan struct{})
+	go func() { p.settle(t); close(settled) }()
+	time.Sleep(50 * time.Millisecond) // the first extents are brought along; the third is waited for
+	w.Write(body[250_000:])
+	w.Close()
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	<-settled
+	p.wantOneKey(t)
+	p.wantContent(t, "Files/x", body)
+}
+
+// Whoever writes the database or the objects cannot make the lake serve other
+// bytes than were stored: each of these is an integrity failure.
+func TestTampering(t *testing.T) {
+	defer lake.SetMaxExtent(100_000)()
+	swapRows := func(t *testing.T, p *platform) {
+		must(t, p.db.Lake().Update(t.Context(), func(tx lake.Tx) error {
+			keys, err := tx.ItemKeys(lakeID)
+			if err != nil {
+				return err
+			}
+			var same []lake.ExtentRow
+			for _, k := range keys {
+				rows, err := tx.LakeExtentsUnder(k.ID, lake.Live, 100)
+				if err != nil {
+					return err
+				}
+				for _, r := range rows {
+					row, _, err := tx.LakeExtent(r.ID)
+					if err != nil {
+						return err
+					}
+					if row.Inline != nil {
+						same = append(same, row)
+					}
+				}
+			}
+			for i := range same {
+				row := same[i]
+				row.Inline = same[(i+1)%len(same)].Inline
+				if err := tx.PutLakeExtent(row); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	onObjects := func(change func(paths []string) error) func(*testing.T, *platform) {
+		return func(t *testing.T, p *platform) {
+			var paths []string
+			must(t, p.objects.List(t.Context(), func(id string, _ time.Time) error {
+				paths = append(paths, filepath.Join(p.dir, "objects", id[:2], id[2:4], id))
+				return nil
+			}))
+			must(t, change(paths))
+		}
+	}
+	each := func(change func(path string) error) func([]string) error {
+		return func(paths []string) error {
+			for _, path := range paths {
+				if err := change(path); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	onNodes := func(change func(a, b *lake.NodeRow)) func(*testing.T, *platform) {
+		return func(t *testing.T, p *platform) {
+			must(t, p.db.Lake().Update(t.Context(), func(tx lake.Tx) error {
+				keys, err := tx.ItemKeys(lakeID)
+				if err != nil {
+					return err
+				}
+				for _, k := range keys {
+					rows, err := tx.LakeNodesUnder(k.ID, 100)
+					if err != nil {
+						return err
+					}
+					rows = slices.DeleteFunc(rows, func(n lake.NodeRow) bool { return n.Kind != lake.File })
+					if len(rows) < 2 {
+						continue
+					}
+					change(&rows[0], &rows[1])
+					if err := errors.Join(tx.PutLakeNode(rows[0]), tx.PutLakeNode(rows[1])); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}
+	}
+	for name, tc := range map[string]struct {
+		size   int
+		tamper func(*testing.T, *platform)
+	}{
+		"rows swapped":  {100, swapRows},
+		"row flipped":   {100, onNodes(func(a, b *lake.NodeRow) { a.Manifest[60] ^= 1; b.Manifest[60] ^= 1 })},
+		"files swapped": {100, onNodes(func(a, b *lake.NodeRow) { a.Manifest, b.Manifest = b.Manifest, a.Manifest })},
+		"objects swapped": {90_000, onObjects(func(paths []string) error {
+			a, b := paths[0], paths[1]
+			return errors.Join(os.Rename(a, a+"x"), os.Rename(b, a), os.Rename(a+"x", b))
+		})},
+		"object cut":     {90_000, onObjects(each(func(path string) error { return os.Truncate(path, 56+16400) }))},
+		"object missing": {90_000, onObjects(each(os.Remove))},
+		"last chunk flipped": {90_000, onObjects(each(func(path string) error {
+			b, err := os.ReadFile(path)
+			if err == nil {
+				b[len(b)-1] ^= 1
+				err = os.WriteFile(path, b, 0o600)
+			}
+			return err
+		}))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, t.TempDir())
+			for i := range 2 {
+				p.put(t, fmt.Sprintf("Files/%d", i), random(tc.size, uint64(i)))
+			}
+			tc.tamper(t, p)
+			for i := range 2 {
+				_, err := p.get(t.Context(), fmt.Sprintf("Files/%d", i), lake.Range{})
+				wantReason(t, err, fault.Integrity)
+			}
+		})
 	}
 }

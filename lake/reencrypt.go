@@ -37,7 +37,9 @@ type reencryption struct {
 	*session
 	job      *encryption.Job
 	progress encryption.Progress
+	reported time.Time // when the progress was last stored
 	waited   time.Time // when it began to wait for uploads
+	idle     int       // steps in a row that found nothing of what they were to replace
 }
 
 // Reencrypt implements [encryption.Content]: it brings the item's extents,
@@ -59,13 +61,25 @@ func (l *Lake) Reencrypt(ctx context.Context, job *encryption.Job) error {
 			return err
 		}
 		done, err := r.step(ctx)
-		if err != nil || done {
+		if err != nil {
 			return err
 		}
-		if err := job.Report(r.progress); err != nil {
+		if err := r.report(done); err != nil || done {
 			return err
 		}
 	}
+}
+
+// reportEvery is how often the progress is stored; the worker's lease needs it
+// every ten seconds.
+const reportEvery = 250 * time.Millisecond
+
+func (r *reencryption) report(now bool) error {
+	if !now && time.Since(r.reported) < reportEvery {
+		return nil
+	}
+	r.reported = time.Now()
+	return r.job.Report(r.progress)
 }
 
 // count finds out how much there is, and how much of it is done.
@@ -248,19 +262,27 @@ func (r *reencryption) swapNodes(ctx context.Context, ids []NodeID) error {
 	}
 	var old []ExtentRow
 	var finished encryption.Progress
+	var did bool
 	err := r.update(ctx, func(tx Tx) error {
-		old, finished = nil, encryption.Progress{}
+		old, finished, did = nil, encryption.Progress{}, false
 		for _, sw := range swaps {
-			gone, err := r.swapNode(tx, sw, &finished)
+			gone, changed, err := r.swapNode(tx, sw, &finished)
 			if err != nil {
 				return err
 			}
 			old = append(old, gone...)
+			did = did || changed
 		}
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	if r.idle++; did {
+		r.idle = 0
+	}
+	if r.idle == maxIdle {
+		return fault.New(fault.Integrity, "A file has extents that its manifest does not list.").About(string(ids[0]))
 	}
 	r.progress.Files = min(r.progress.Files+finished.Files, r.progress.TotalFiles)
 	r.progress.Bytes = min(r.progress.Bytes+finished.Bytes, r.progress.TotalBytes)
@@ -317,11 +339,8 @@ func (r *reencryption) copyAll(ctx context.Context, refs []extentRef, rows []Ext
 		}
 		sw.by[ref.id] = row
 		volume += ref.plain
-		if row.Inline == nil {
-			// The worker's lease must outlast the next one.
-			if err := r.job.Report(r.progress); err != nil {
-				return volume, err
-			}
+		if err := r.report(false); err != nil {
+			return volume, err
 		}
 	}
 	return volume, nil
@@ -425,29 +444,36 @@ func (r *reencryption) replaceExtents(tx Tx, m *manifest, sw swap, owner string,
 	return gone, nil
 }
 
-// swapNode replaces what is still in the node's manifest, and counts the node in
-// finished if nothing of it is left.
-func (r *reencryption) swapNode(tx Tx, sw swap, finished *encryption.Progress) ([]ExtentRow, error) {
+// maxIdle is how many steps in a row may find that what they were to replace has
+// gone meanwhile.
+const maxIdle = 50
+
+// swapNode replaces what is still in the node's manifest, counts the node in
+// finished if nothing of it is left, and reports whether it changed anything.
+func (r *reencryption) swapNode(tx Tx, sw swap, finished *encryption.Progress) (gone []ExtentRow, changed bool, err error) {
 	n, ok, err := tx.LakeNode(sw.node)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !ok {
-		return r.replaceExtents(tx, &manifest{}, sw, "", Doomed)
+		gone, err = r.replaceExtents(tx, &manifest{}, sw, "", Doomed)
+		return gone, false, err
+	}
+	if n.Key == r.content.ID() && len(sw.by) == 0 {
+		return nil, false, nil
 	}
 	m, err := r.openNode(n)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	gone, err := r.replaceExtents(tx, &m, sw, string(n.ID), Live)
-	if err != nil {
-		return nil, err
+	if gone, err = r.replaceExtents(tx, &m, sw, string(n.ID), Live); err != nil {
+		return nil, false, err
 	}
 	if n.Kind == File && n.Key != r.content.ID() {
 		finished.Files++
 		finished.Bytes += n.Size
 	}
-	return gone, r.putNode(tx, n.ID, m)
+	return gone, true, r.putNode(tx, n.ID, m)
 }
 
 // swapStaged brings staged content under the current key.
@@ -586,7 +612,7 @@ func (l *Lake) destroy(ctx context.Context, extents []ExtentRow) error {
 
 // maxAtOnce is how many names of a folder one transaction seals anew. A folder
 // with more of them has two keys for a while.
-const maxAtOnce = 500
+var maxAtOnce = 500
 
 // renameFolder brings the names in a folder under the current key, or a batch of
 // them.
