@@ -266,6 +266,7 @@ func (s *Scopes) drop(ctx context.Context, i Item) (gone bool, err error) {
 		}
 		fence := now.Fence
 		now.Generation, now.Failed, now.Fence = sc.Sealing, false, fence+1
+		now.Owner, now.Until, now.NextRun = "", time.Time{}, time.Time{} // or the next change would wait for this one's lease
 		return tx.UpdateItem(now, fence)
 	})
 	return gone, err

@@ -355,3 +355,21 @@ func TestListHistories(t *testing.T) {
 		})
 	})
 }
+
+// An item that was shredded holds its keys' rows for a while; they must not hold
+// up one change of key after another.
+func TestShreddedItemDoesNotDelayTheNextChange(t *testing.T) {
+	run(t, func(w *world) {
+		ws := w.create("W")
+		i := w.item(ws.ID, "gone", workspace.Notebook)
+		w.must(w.ws.DeleteItem(w.Context(), creator, ws.ID, i.ID, "", true))
+		w.assign(ws.ID, "k")
+		w.settle(ws.ID, encryption.Active)
+		w.must(w.scopes.Reset(w.Context(), creator, ws.ID))
+		begun := time.Now()
+		w.settle(ws.ID, encryption.Disabled)
+		if d := time.Since(begun); d > 5*time.Second {
+			t.Errorf("the reset took %s", d)
+		}
+	})
+}
