@@ -255,6 +255,16 @@ func (t *memoryTx) ItemsBehind(s encryption.ScopeID, n int64, now time.Time) (be
 	return behind, failed, next, nil
 }
 
+func (t *memoryTx) ReleaseItems() error {
+	for id, i := range t.items {
+		if !i.Until.IsZero() {
+			i.Until, i.Owner, i.Fence = time.Time{}, "", i.Fence+1
+			t.items[id] = i
+		}
+	}
+	return nil
+}
+
 func (t *memoryTx) ItemStates(s encryption.ScopeID) (out []encryption.Item, err error) {
 	for _, i := range t.items {
 		alive := false

@@ -55,6 +55,13 @@ func (w *working) end(id ScopeID) {
 	delete(w.scopes, id)
 }
 
+// TakeOver takes the items over that a worker which has died still holds the lease
+// of, instead of waiting until that ends. It is for a process that has the
+// database to itself, before [Scopes.Run].
+func (s *Scopes) TakeOver(ctx context.Context) error {
+	return s.ring.store.Update(ctx, func(tx Tx) error { return tx.ReleaseItems() })
+}
+
 // Run brings items under their scopes' keys, until ctx ends. It looks at the
 // rows, not at who changed them: whatever a crash left half done is found and
 // finished.

@@ -44,6 +44,8 @@ type Tx interface {
 	// KeysBehind returns how many of the scope's keys that are not shredded lie
 	// under an older generation.
 	KeysBehind(s ScopeID, generation int64) (int, error)
+	// ReleaseItems ends every worker's lease, by giving its item a new fence.
+	ReleaseItems() error
 	// ItemStates returns all items of the scope but the scope's own and those whose
 	// keys are all shredded.
 	ItemStates(s ScopeID) ([]Item, error)

@@ -126,6 +126,11 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.introduce(ctx); err != nil {
 		return s, err
 	}
+	if s.scopes != nil { // the data directory's lock says that nobody else works on it
+		if err := s.scopes.TakeOver(ctx); err != nil {
+			return s, err
+		}
+	}
 	workers, halt := context.WithCancel(context.WithoutCancel(ctx))
 	s.halt = halt
 	s.work(workers)

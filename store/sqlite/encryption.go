@@ -219,6 +219,11 @@ func (t *tx) UpdateItem(i encryption.Item, fence int64) error {
 	return err
 }
 
+func (t *tx) ReleaseItems() error {
+	_, err := t.exec(`UPDATE item_state SET until = 0, owner = '', fence = fence + 1 WHERE until > 0`)
+	return err
+}
+
 func (t *tx) ItemStates(id encryption.ScopeID) (out []encryption.Item, err error) {
 	err = t.rows(`SELECT `+itemColumns+` FROM item_state i WHERE scope = $1 AND item <> $1
 		AND EXISTS (SELECT 1 FROM item_key k WHERE k.item = i.item AND k.state <> 'shredded') ORDER BY item`,

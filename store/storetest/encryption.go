@@ -251,6 +251,14 @@ func Encryption(t *testing.T, open func(t *testing.T) encryption.Store) {
 			same(t, "none behind", []int{behind, failed, len(next)}, []int{0, 0, 0}, err)
 			return nil
 		})
+		update(t, st, func(tx encryption.Tx) error { return tx.ReleaseItems() })
+		view(t, st, func(tx encryption.Tx) error {
+			got, err := tx.Item("i")
+			i.Until, i.Owner, i.Fence = time.Time{}, "", i.Fence+1
+			same(t, "released", got, i, err)
+			return nil
+		})
+		reason(t, "the fence of a released item", st.Update(t.Context(), func(tx encryption.Tx) error { return tx.UpdateItem(i, i.Fence-1) }), fault.EncryptionChanged)
 	})
 	t.Run("keys", func(t *testing.T) {
 		st := fill(t)
