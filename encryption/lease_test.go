@@ -429,3 +429,24 @@ func TestAuditFailing(t *testing.T) {
 		w.must(w.read(ws, "o"))
 	})
 }
+
+// A key in hand does not outlive its lease, even where nobody looks at the clock.
+func TestKeyInHandEndsWithItsLease(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		w.settled("a")
+		still := encryption.NewKeyring(encryption.Config{
+			Store: w.store, Root: w.root, Vault: w.wire, Recorder: w.store, Policy: w.vault.Policy(),
+		}) // does not run
+		u, err := still.Use(ctx, ws)
+		w.must(err)
+		key, err := u.Current(ctx, lake, encryption.ContentKey)
+		w.must(err)
+		time.Sleep(encryption.DefaultLease - time.Millisecond)
+		_, err = key.Seal(nil, purpose, "o")
+		w.must(err)
+		time.Sleep(time.Millisecond)
+		_, err = key.Seal(nil, purpose, "o")
+		w.reason("after the lease", err, fault.KEKUnreachable)
+	})
+}

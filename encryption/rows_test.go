@@ -86,6 +86,7 @@ func TestSwapMatrix(t *testing.T) {
 		w.must(w.assign("a"))
 		w.sleep(time.Second)
 		good := w.store.copy()
+		w.idle = true
 
 		opens := func(id encryption.KeyID) error {
 			k := w.store.data.keys[id]

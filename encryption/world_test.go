@@ -43,6 +43,7 @@ type world struct {
 	keep   *content
 	stop   func() // kills ring and scopes, as a crash would
 	edit   func(*encryption.Config)
+	idle   bool // from the next start on nobody works on items
 }
 
 const (
@@ -93,7 +94,9 @@ func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { w.ring.Run(ctx) })
-	running.Go(func() { w.scopes.Run(ctx) })
+	if !w.idle {
+		running.Go(func() { w.scopes.Run(ctx) })
+	}
 	w.stop = func() {
 		cancel()
 		running.Wait()

@@ -1,0 +1,275 @@
+package encryption_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/kek"
+)
+
+// TestHistories plays random histories of custodian, administrator, writers and
+// crashes against a small model: what should be readable is, what should not be is
+// not, and the status is true. Run more with -rapid.checks.
+func TestHistories(t *testing.T) {
+	for name, feed := range map[string]bool{"with a feed": true, "without a feed": false} {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				var failure any // rapid fails by panicking, on its own goroutine
+				synctest.Test(t, func(t *testing.T) {
+					defer func() { failure = recover() }()
+					play(t, rt, feed)
+				})
+				if failure != nil {
+					panic(failure)
+				}
+			})
+		})
+	}
+}
+
+func play(t *testing.T, rt *rapid.T, feed bool) {
+	h := &history{world: newWorld(rt, t, nil), enabled: map[kek.KID]bool{}, deleted: map[string]bool{},
+		granted: true, connected: true, items: []encryption.ItemID{lake}, objects: map[string]encryption.ItemID{}}
+	defer func() { h.stop() }()
+	h.vault.Create("b")
+	for _, k := range keyNames {
+		h.enabled[h.vault.Newest(k)] = true
+	}
+	if !feed {
+		h.vault.WithoutFeed()
+	}
+	rt.Repeat(map[string]func(*rapid.T){
+		"assign":      h.assignKey,
+		"reset":       func(*rapid.T) { h.change(h.reset(), "") },
+		"rotate":      h.rotate,
+		"disable":     h.disable,
+		"disable old": h.disableOld,
+		"enable":      h.enable,
+		"delete":      h.delete,
+		"grant":       func(*rapid.T) { h.grant(!h.granted) },
+		"connect":     func(*rapid.T) { h.connect(!h.connected) },
+		"write":       h.writeObject,
+		"new item":    h.newItem,
+		"delete item": h.deleteItem,
+		"crash":       h.crashDuring,
+		"settle":      func(*rapid.T) { h.settle() },
+		"wait": func(rt *rapid.T) {
+			h.sleep(time.Duration(rapid.IntRange(0, 40_000).Draw(rt, "ms")) * time.Millisecond)
+		},
+	})
+	h.settle()
+	// In the end everybody relents, and all of it is there.
+	h.connect(true)
+	h.grant(true)
+	for _, k := range keyNames {
+		h.vault.Recover(k)
+		h.deleted[k] = false
+		h.setEnabled(k, true)
+	}
+	h.settle()
+}
+
+var keyNames = []string{"a", "b"}
+
+// A history is the model beside the world.
+type history struct {
+	*world
+	key       string // the scope's; "" while platform-managed
+	enabled   map[kek.KID]bool
+	deleted   map[string]bool
+	granted   bool
+	connected bool
+	items     []encryption.ItemID
+	objects   map[string]encryption.ItemID // acknowledged, and not deleted
+	n         int
+}
+
+// expected fails if an error is not one that a customer's vault or a change under
+// way explains.
+func (h *history) expected(what string, err error) {
+	h.t.Helper()
+	switch r := fault.ReasonOf(err); r {
+	case "", fault.KEKRefused, fault.KEKUnreachable, fault.EncryptionChanged, fault.EncryptionInProgress,
+		fault.EncryptionBlocked, fault.KEKUnsuitable:
+	default:
+		h.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func (h *history) change(err error, key string) {
+	h.t.Helper()
+	h.expected("changing the key", err)
+	if err == nil {
+		h.key = key
+	}
+}
+
+func draw(rt *rapid.T) string { return rapid.SampledFrom(keyNames).Draw(rt, "key") }
+
+func (h *history) assignKey(rt *rapid.T) {
+	k := draw(rt)
+	h.change(h.assign(k), k)
+}
+
+func (h *history) grant(on bool) {
+	h.granted = on
+	h.vault.Grant(on)
+}
+
+func (h *history) connect(on bool) {
+	h.connected = on
+	h.vault.Disconnect(!on)
+}
+
+func (h *history) rotate(rt *rapid.T) { h.enabled[h.vault.Rotate(draw(rt))] = true }
+
+func (h *history) disable(rt *rapid.T) { h.setEnabled(draw(rt), false) }
+
+func (h *history) enable(rt *rapid.T) { h.setEnabled(draw(rt), true) }
+
+func (h *history) setEnabled(key string, on bool) {
+	h.vault.SetEnabled(key, on)
+	for kid := range h.enabled {
+		if kid.Name() == key {
+			h.enabled[kid] = on
+		}
+	}
+}
+
+func (h *history) disableOld(rt *rapid.T) {
+	key := draw(rt)
+	for kid := range h.enabled {
+		if kid.Name() == key && kid != h.vault.Newest(key) {
+			h.vault.Disable(kid)
+			h.enabled[kid] = false
+		}
+	}
+}
+
+func (h *history) delete(rt *rapid.T) {
+	key := draw(rt)
+	if h.deleted[key] = !h.deleted[key]; h.deleted[key] {
+		h.vault.Delete(key)
+	} else {
+		h.vault.Recover(key)
+	}
+}
+
+func (h *history) writeObject(rt *rapid.T) {
+	item := rapid.SampledFrom(h.items).Draw(rt, "item")
+	h.n++
+	id := fmt.Sprint(h.n)
+	err := h.write(ws, item, id)
+	h.expected("writing", err)
+	if err == nil {
+		h.objects[id] = item
+	}
+}
+
+func (h *history) newItem(*rapid.T) {
+	u, err := h.ring.Use(context.Background(), ws)
+	if err == nil {
+		h.n++
+		id := encryption.ItemID(fmt.Sprintf("22222222-2222-4222-8222-%012d", h.n))
+		var keys *encryption.ItemKeys
+		if keys, err = u.NewItem(id, "Lakehouse"); err == nil {
+			err = h.store.update(func(tx *memoryTx) error { return keys.Insert(tx) })
+		}
+		if err == nil {
+			h.items = append(h.items, id)
+		}
+	}
+	h.expected("making an item", err)
+}
+
+func (h *history) deleteItem(rt *rapid.T) {
+	if len(h.items) < 2 {
+		rt.Skip("the last item")
+	}
+	n := rapid.IntRange(0, len(h.items)-1).Draw(rt, "item")
+	item := h.items[n]
+	h.must(h.store.update(func(tx *memoryTx) error { return tx.ShredItem(item) }))
+	h.items = slices.Delete(h.items, n, n+1)
+	for id, i := range h.objects {
+		if i == item {
+			delete(h.objects, id)
+		}
+	}
+}
+
+// crashDuring lets something begin, cuts it off after some transactions, and looks
+// what became of it.
+func (h *history) crashDuring(rt *rapid.T) {
+	h.store.crashAfter(rapid.IntRange(1, 12).Draw(rt, "transactions"))
+	switch rapid.IntRange(0, 3).Draw(rt, "operation") {
+	case 0:
+		h.assign(draw(rt))
+	case 1:
+		h.reset()
+	case 2:
+		h.rotate(rt)
+	case 3:
+	}
+	h.sleep(time.Duration(rapid.IntRange(0, 5000).Draw(rt, "ms")) * time.Millisecond)
+	h.crash()
+	h.key = ""
+	if id := h.status().KeyIdentifier; id != "" {
+		h.key = id[len(h.world.key("")):]
+	}
+}
+
+// settle lets all that goes on by itself go on, and compares.
+func (h *history) settle() {
+	h.t.Helper()
+	for id := range h.objects { // in use, so that a no is noticed
+		h.expected("reading", h.read(ws, id))
+		break
+	}
+	h.sleep(90 * time.Second)
+	st := h.status()
+	if want := h.key; want != "" && st.KeyIdentifier != h.world.key(want) || want == "" && st.KeyIdentifier != "" {
+		h.t.Fatalf("under %q, want %q", st.KeyIdentifier, want)
+	}
+	accessible := h.key == "" || h.connected && h.granted && !h.deleted[h.key] && h.enabled[st.KID]
+	for id := range h.objects {
+		err := h.read(ws, id)
+		h.expected("reading "+id, err)
+		if (err == nil) != accessible {
+			h.t.Fatalf("object %s: %v, though accessible is %v: %+v", id, err, accessible, h.status())
+		}
+		if r := fault.ReasonOf(err); r == fault.KEKUnreachable && h.connected {
+			h.t.Fatalf("a no was taken for no answer: %v", err)
+		}
+	}
+	st = h.status()
+	switch {
+	case accessible && (st.Scope.Serving != encryption.Serves || st.Behind > 0 || st.Failed > 0 ||
+		st.State != encryption.Active && st.State != encryption.Disabled):
+		h.t.Fatalf("accessible, and the status says: %+v\n%+v", st, h.store.data.items)
+	case !accessible && len(h.objects) > 0 && st.Scope.Serving == encryption.Serves:
+		h.t.Fatalf("not accessible, and the status says: %+v", st)
+	case !accessible && h.connected && len(h.objects) > 0 && st.Scope.Serving != encryption.Revoked:
+		h.t.Fatalf("revoked, and the status says: %+v", st)
+	}
+	if accessible {
+		if len(st.Items) != len(h.items) {
+			h.t.Fatalf("%d items, want %d", len(st.Items), len(h.items))
+		}
+		for _, v := range st.Versions {
+			if v.SafeToDisable == (v.KID == st.KID) {
+				h.t.Fatalf("version %s safe to disable: %v", v.KID, v.SafeToDisable)
+			}
+		}
+		for _, g := range h.store.data.links {
+			h.t.Fatalf("a link is left: %+v", g)
+		}
+	}
+}
