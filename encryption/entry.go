@@ -77,6 +77,15 @@ func (e *entry) end(why *fault.Error) (share *envelope.Key) {
 		return nil
 	}
 	e.lease.Load().End()
+	share = e.forgetKeys()
+	for _, fn := range e.ring.dropped {
+		fn(e.scope)
+	}
+	return share
+}
+
+// forgetKeys overwrites the keys, and hands out the customer share.
+func (e *entry) forgetKeys() (share *envelope.Key) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, k := range e.keys {

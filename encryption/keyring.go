@@ -50,6 +50,7 @@ type Keyring struct {
 	lease    time.Duration
 	bound    time.Duration
 	poll     time.Duration
+	dropped  []func(ScopeID)
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -119,6 +120,11 @@ func NewKeyring(c Config) *Keyring {
 	}
 	return k
 }
+
+// OnDrop has fn called whenever a scope's keys have been dropped from memory, so
+// that what was derived from them elsewhere goes too. It is for setting up, before
+// the keyring is used.
+func (k *Keyring) OnDrop(fn func(ScopeID)) { k.dropped = append(k.dropped, fn) }
 
 // Bound returns the kill-switch bound: no plaintext leaves later than this after
 // a vault first says no.
