@@ -253,7 +253,7 @@ func (h *history) settle() {
 	switch {
 	case accessible && (st.Scope.Serving != encryption.Serves || st.Behind > 0 || st.Failed > 0 ||
 		st.State != encryption.Active && st.State != encryption.Disabled):
-		h.t.Fatalf("accessible, and the status says: %+v\n%+v", st, h.store.data.items)
+		h.t.Fatalf("accessible, and the status says: %+v\n%+v", st, h.store.copy().data.items)
 	case !accessible && len(h.objects) > 0 && st.Scope.Serving == encryption.Serves:
 		h.t.Fatalf("not accessible, and the status says: %+v", st)
 	case !accessible && h.connected && len(h.objects) > 0 && st.Scope.Serving != encryption.Revoked:
@@ -268,7 +268,7 @@ func (h *history) settle() {
 				h.t.Fatalf("version %s safe to disable: %v", v.KID, v.SafeToDisable)
 			}
 		}
-		for _, g := range h.store.data.links {
+		for _, g := range h.store.copy().data.links {
 			h.t.Fatalf("a link is left: %+v", g)
 		}
 	}

@@ -398,7 +398,7 @@ func TestRevokedWhileSealing(t *testing.T) {
 			t.Errorf("failed otherwise: %v", reasons)
 		}
 		w.serving(encryption.Serves, time.Minute)
-		for id := range w.store.data.objects {
+		for id := range w.store.copy().data.objects {
 			w.must(w.read(ws, id))
 		}
 	})

@@ -98,6 +98,12 @@ func (m *memory) crashAfter(n int) {
 	m.crash = n
 }
 
+func (m *memory) cut() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.dead
+}
+
 var errCrashed = errors.New("memory: cut off")
 
 func (m *memory) view(fn func(*memoryTx) error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,9 +130,9 @@ func TestOldVersionDisabledBeforeTheRewrap(t *testing.T) {
 	tests := map[string]func(w *world){
 		"at once": func(*world) {},
 		"the newest version is told only after a while": func(w *world) {
-			asked := 0
+			var asked atomic.Int32
 			w.wire.latest = func(info kek.KeyInfo, err error) (kek.KeyInfo, error) {
-				if asked++; asked < 5 {
+				if asked.Add(1) < 5 {
 					return kek.KeyInfo{}, kek.Answer{From: kek.Vault, Op: kek.OpGet, Status: 503}.Fault("key")
 				}
 				return info, err

@@ -58,7 +58,7 @@ func TestGenerationRowBinds(t *testing.T) {
 			if w.vault.Count(kek.OpUnwrap) != before {
 				t.Errorf("%s: the vault was asked", name)
 			}
-			if s := w.store.data.scopes[ws]; s.Serving != encryption.Serves {
+			if s := w.store.copy().data.scopes[ws]; s.Serving != encryption.Serves {
 				t.Errorf("%s: the scope is said to be %q", name, s.Serving)
 			}
 		}
@@ -89,7 +89,7 @@ func TestSwapMatrix(t *testing.T) {
 		w.idle = true
 
 		opens := func(id encryption.KeyID) error {
-			k := w.store.data.keys[id]
+			k := w.store.copy().data.keys[id]
 			u, err := w.ring.Use(context.Background(), k.Scope)
 			if err == nil {
 				_, err = u.Key(context.Background(), k.Item, id)

@@ -161,7 +161,7 @@ func TestAssignBlockers(t *testing.T) {
 			if st := w.status(); st.Mode != encryption.PlatformManaged || st.Scope.Epoch != 1 || st.Scope.Serving != encryption.Serves {
 				t.Fatalf("%s: changed the scope: %+v", name, st)
 			}
-			last := w.store.data.audit[len(w.store.data.audit)-2] // before the status's
+			last := w.store.copy().data.audit[len(w.store.copy().data.audit)-2] // before the status's
 			if last.Operation != "ApplyWorkspaceEncryption" || last.Outcome != audit.Failed || last.Reason != tt.want {
 				t.Errorf("%s: recorded as %+v", name, last)
 			}
@@ -205,7 +205,7 @@ func TestRights(t *testing.T) {
 		if w.vault.Count(kek.OpGet) > 0 {
 			t.Error("a vault was asked for somebody without the right")
 		}
-		if n := len(w.store.data.audit); n != 6 {
+		if n := len(w.store.copy().data.audit); n != 6 {
 			t.Errorf("%d refusals recorded", n)
 		}
 	})
@@ -348,12 +348,12 @@ func TestAccessLostInTheMiddle(t *testing.T) {
 				if st := w.status(); st.Scope.Serving != encryption.Revoked || st.State != encryption.Enabling || st.Failed > 0 || !st.InProgress() {
 					t.Errorf("%+v", st)
 				}
-				calls, entries := w.keep.count(lake), len(w.store.data.audit)
+				calls, entries := w.keep.count(lake), len(w.store.copy().data.audit)
 				w.sleep(10 * time.Minute)
 				if n := w.keep.count(lake) - calls; n > 0 {
 					t.Errorf("worked %d times without access", n)
 				}
-				if n := len(w.store.data.audit) - entries; n > 10*6 {
+				if n := len(w.store.copy().data.audit) - entries; n > 10*6 {
 					t.Errorf("%d entries in ten minutes without access", n)
 				}
 				way.undo(w)
@@ -548,7 +548,7 @@ func TestCrashAnywhere(t *testing.T) {
 						w.reset()
 					}
 					time.Sleep(5 * time.Second)
-					done = !w.store.dead
+					done = !w.store.cut()
 					if !done {
 						crashes++
 					}
