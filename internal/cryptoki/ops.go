@@ -1,0 +1,148 @@
+package cryptoki
+
+import (
+	"context"
+	"time"
+
+	"github.com/kluis-io/kluis/fault"
+)
+
+// Info asks for the token's present description.
+func (c *Client) Info(ctx context.Context) (Info, error) {
+	r, err := c.do(ctx, &Request{Op: OpInfo}, true)
+	if err != nil {
+		return Info{}, err
+	}
+	if r.Info == nil {
+		return Info{}, fault.New(fault.Internal, "kluis-hsm says nothing of its token.")
+	}
+	if r.Info.Serial == "" {
+		return Info{}, failure(&Response{Code: Unavailable, Detail: r.Detail})
+	}
+	return *r.Info, nil
+}
+
+// Generate makes a key on the token, sensitive and not extractable, and returns
+// its public part, PKIX in DER; nil for AES. label is what an HSM's own tools show
+// of it, at most 128 bytes. If the answer is lost, so may a key be that nobody
+// uses: Generate tries to destroy it.
+func (c *Client) Generate(ctx context.Context, spec Spec, label string) (Handle, []byte, error) {
+	if err := spec.Check(); err != nil {
+		return Handle{}, nil, fault.Wrap(fault.InvalidArgument, err, "There is no such kind or size of key.")
+	}
+	info, err := c.Info(ctx)
+	if err != nil {
+		return Handle{}, nil, err
+	}
+	h := Handle{Token: info.Serial, Key: NewKeyID()}
+	r, err := c.do(ctx, &Request{Op: OpGenerate, Token: h.Token, Key: h.Key, Label: label, Spec: &spec}, false)
+	if err != nil {
+		if fault.ReasonOf(err) == fault.Unavailable {
+			go c.discard(h)
+		}
+		return Handle{}, nil, err
+	}
+	return h, r.Public, nil
+}
+
+// discard destroys a key that may have been made.
+func (c *Client) discard(h Handle) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c.Destroy(ctx, h)
+}
+
+// Encrypt wraps value with an AES key: A128KW, A192KW or A256KW, whichever the
+// key's size is. value has 16 bytes or more, a multiple of 8.
+func (c *Client) Encrypt(ctx context.Context, h Handle, alg Algorithm, value []byte) ([]byte, error) {
+	return c.use(ctx, OpEncrypt, h, alg, value)
+}
+
+// Decrypt unwraps or decrypts value with an RSA or AES key.
+func (c *Client) Decrypt(ctx context.Context, h Handle, alg Algorithm, value []byte) ([]byte, error) {
+	return c.use(ctx, OpDecrypt, h, alg, value)
+}
+
+// Sign signs a digest of the algorithm's own hash.
+func (c *Client) Sign(ctx context.Context, h Handle, alg Algorithm, digest []byte) ([]byte, error) {
+	return c.use(ctx, OpSign, h, alg, digest)
+}
+
+func (c *Client) use(ctx context.Context, op Op, h Handle, alg Algorithm, value []byte) ([]byte, error) {
+	if len(value) == 0 || len(value) > maxValue {
+		return nil, fault.New(fault.InvalidArgument, "The value is empty or too long for the key.")
+	}
+	r, err := c.do(ctx, &Request{Op: op, Token: h.Token, Key: h.Key, Algorithm: alg, Value: value}, true)
+	if err != nil {
+		return nil, err
+	}
+	return r.Value, nil
+}
+
+// Verify has the token check a signature, for keys that Go's library cannot.
+func (c *Client) Verify(ctx context.Context, h Handle, alg Algorithm, digest, signature []byte) (bool, error) {
+	if len(digest) == 0 || len(digest) > maxValue || len(signature) > maxValue {
+		return false, nil
+	}
+	_, err := c.do(ctx, &Request{Op: OpVerify, Token: h.Token, Key: h.Key, Algorithm: alg, Value: digest, Signature: signature}, true)
+	if fault.ReasonOf(err) == fault.InvalidArgument {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Destroy removes the key from the token for good. It is no error if the token
+// does not hold it.
+func (c *Client) Destroy(ctx context.Context, h Handle) error {
+	_, err := c.do(ctx, &Request{Op: OpDestroy, Token: h.Token, Key: h.Key}, true)
+	if fault.ReasonOf(err) == fault.Integrity {
+		return nil
+	}
+	return err
+}
+
+// Random returns n bytes of the token's own random source, 1 to [MaxRandom].
+func (c *Client) Random(ctx context.Context, n int) ([]byte, error) {
+	if n < 1 || n > MaxRandom {
+		return nil, fault.New(fault.InvalidArgument, "At most 128 random bytes are given at once.")
+	}
+	info, err := c.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.do(ctx, &Request{Op: OpRandom, Token: info.Serial, Count: n}, true)
+	if err != nil {
+		return nil, err
+	}
+	return r.Value, nil
+}
+
+// NewWrappingKey makes an AES key of 256 bits for [Client.Wrap]: what a party's
+// root can be sealed under. The caller keeps the handle.
+func (c *Client) NewWrappingKey(ctx context.Context, label string) (Handle, error) {
+	h, _, err := c.Generate(ctx, Spec{Kind: AES, Bits: 256}, label)
+	return h, err
+}
+
+// Wrap wraps 32 bytes under a key of [Client.NewWrappingKey], as RFC 3394 says:
+// 40 bytes. It carries no context; what must be bound to one needs a seal of its own.
+func (c *Client) Wrap(ctx context.Context, h Handle, key *[32]byte) ([]byte, error) {
+	return c.Encrypt(ctx, h, A256KW, key[:])
+}
+
+// Unwrap is the reverse. [fault.InvalidArgument] says that wrapped was not made
+// under h, or is damaged.
+func (c *Client) Unwrap(ctx context.Context, h Handle, wrapped []byte) (*[32]byte, error) {
+	if len(wrapped) != 40 {
+		return nil, fault.New(fault.InvalidArgument, "The wrapped key is not of 40 bytes.")
+	}
+	b, err := c.Decrypt(ctx, h, A256KW, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(b)
+	if len(b) != 32 {
+		return nil, fault.New(fault.Integrity, "The HSM returned another number of bytes than it was given.")
+	}
+	return (*[32]byte)(append([]byte(nil), b...)), nil
+}
