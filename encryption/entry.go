@@ -198,7 +198,10 @@ func (e *entry) open(ctx context.Context, item ItemID, id KeyID) (*Key, error) {
 		return nil, err
 	}
 	for _, row := range rows {
-		if row.ID == id && row.State != Shredded {
+		switch {
+		case row.ID == id && row.State == Shredded:
+			return nil, noKey(item)
+		case row.ID == id:
 			return e.opened(row, false)
 		}
 	}

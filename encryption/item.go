@@ -190,8 +190,7 @@ func (s *Scopes) postpone(ctx context.Context, u *Use, i Item, cause error) erro
 	reason := fault.ReasonOf(cause)
 	stopped := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx)
-	switch reason {
-	case fault.ItemNotFound, fault.WorkspaceNotFound, fault.EncryptionChanged: // signs that it was deleted
+	if !stopped && !waitsForKey(reason) { // whatever went wrong, it may be for want of the item
 		gone, err := s.drop(ctx, i)
 		if err != nil {
 			return err

@@ -496,6 +496,18 @@ func TestDeletedItem(t *testing.T) {
 	})
 }
 
+// An item deleted before the work on it began, with its objects still there.
+func TestDeletedItemWithObjects(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.must(w.write(ws, lake, "o"))
+		w.crash() // so that its keys are not in memory
+		w.must(w.store.update(func(tx *memoryTx) error { return tx.ShredItem(lake) }))
+		w.reason("reading", w.read(ws, "o"), fault.ItemNotFound)
+		w.keep.failing(lake, fault.New(fault.Integrity, "Nothing of it opens."))
+		w.settled("a")
+	})
+}
+
 // One scope with much to do does not hold the others up.
 func TestScopesAreWorkedOnSideBySide(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -32,7 +32,7 @@ func (u *Use) Current(ctx context.Context, item ItemID, p Purpose) (*Key, error)
 }
 
 // Key returns one of the item's keys by its id. It fails with [fault.Integrity]
-// if the item has no such key.
+// if the item has no such key, and with [fault.ItemNotFound] if it is shredded.
 func (u *Use) Key(ctx context.Context, item ItemID, id KeyID) (*Key, error) {
 	return u.entry.open(ctx, item, id)
 }
