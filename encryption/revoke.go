@@ -114,6 +114,10 @@ func (k *Keyring) rescue(ctx context.Context, s *slot, sc Scope, g Generation, l
 				s.hinted.Store(true)
 				return
 			}
+			if now, ok := k.againRevoked(ctx, sc, err); ok {
+				sc = now
+				continue
+			}
 			k.log.WarnContext(ctx, "moving a leased share to the newest key version", "workspace", string(s.id), "error", err)
 		}
 		if r := fault.ReasonOf(err); !leased || r != fault.KEKUnreachable && r != fault.KEKIntegrity {
@@ -128,6 +132,17 @@ func (k *Keyring) rescue(ctx context.Context, s *slot, sc Scope, g Generation, l
 	if err := k.explain(ctx, sc, "Enable version "+g.KID.Version()+" of the key again until the workspace has moved to the newest one."); err != nil && ctx.Err() == nil {
 		k.log.ErrorContext(ctx, "noting which key version is missing", "workspace", string(s.id), "error", err)
 	}
+}
+
+// againRevoked reports whether err only says that the scope was latched once more
+// meanwhile, by a poll that asked about the same old version, and returns its row.
+func (k *Keyring) againRevoked(ctx context.Context, latched Scope, err error) (Scope, bool) {
+	if !errors.Is(err, fault.EncryptionChanged) {
+		return latched, false
+	}
+	v, err := k.view(ctx, latched.ID)
+	now := v.scope
+	return now, err == nil && now.Serving == Revoked && now.Epoch == latched.Epoch && now.Serial != latched.Serial
 }
 
 // explain notes what would end a revocation, if it still lasts.
