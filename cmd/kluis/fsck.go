@@ -249,9 +249,7 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	keys := s.ring.Inspect()
 	defer keys.Close()
 	r := &f.report
-	bar := f.bar()
-	defer bar.Finish()
-	r.Progress = func(n int64) { bar.Add64(n) }
+	defer f.showProgress()()
 	if err := f.went("scope", encryption.CheckKeys(ctx, keys, r)); err != nil {
 		return err
 	}
@@ -262,12 +260,15 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	return f.went("file or folder", files.CheckContent(ctx, f.quick, r))
 }
 
-// bar shows how far it is, if somebody looks.
-func (f *fsck) bar() *progressbar.ProgressBar {
+// showProgress shows how far the reading is, if somebody looks, until the function
+// that it returns is called.
+func (f *fsck) showProgress() (end func()) {
 	if f.quick || f.report.Bytes == 0 || !term.IsTerminal(int(os.Stderr.Fd())) {
-		return progressbar.DefaultBytesSilent(-1)
+		return func() {}
 	}
-	return progressbar.DefaultBytes(f.report.Bytes, "reading")
+	bar := progressbar.DefaultBytes(f.report.Bytes, "reading")
+	f.report.Progress = func(n int64) { bar.Add64(n) }
+	return func() { bar.Finish() }
 }
 
 // print says what was checked and found.
