@@ -56,7 +56,7 @@ type Schema []string
 // The databases of the embedded default.
 var (
 	DirectorySchema = Schema{"audit", "identity"}
-	VaultSchema     = Schema{"audit", "rbac", "vault"}
+	VaultSchema     = Schema{"audit", "rbac", "vault", "event"}
 	PlatformSchema  = Schema{"audit", "rbac", "encryption", "workspace", "lake"}
 )
 
