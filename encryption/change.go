@@ -84,11 +84,11 @@ func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation s
 		m.share = new(envelope.Key)
 		*m.share = *sh.customer
 	}
-	s.Wake()
 	if _, err := k.put(slot, m); err != nil {
 		// The change stands; the keys are opened when they are needed.
 		k.log.WarnContext(ctx, "putting changed keys in use", "workspace", string(v.scope.ID), "error", err)
 	}
+	s.Wake()
 	return nil
 }
 
