@@ -94,6 +94,19 @@ func (t *token) handles(s pkcs11.SessionHandle, id cryptoki.KeyID) ([]pkcs11.Obj
 	return found, named("C_FindObjectsFinal", final)
 }
 
+// missing says why no private key was found. Who is not logged in sees none: only
+// a session that is proves that there is none.
+func (t *token) missing(s pkcs11.SessionHandle) error {
+	i, err := t.m.GetSessionInfo(s)
+	switch {
+	case err != nil:
+		return named("C_GetSessionInfo", err)
+	case i.State != pkcs11.CKS_RW_USER_FUNCTIONS:
+		return callError{"C_FindObjects", pkcs11.CKR_USER_NOT_LOGGED_IN}
+	}
+	return errMissing
+}
+
 func (t *token) number(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, attribute uint) (uint, error) {
 	b, err := t.attribute(s, h, attribute)
 	if err != nil {
@@ -136,7 +149,7 @@ func (t *token) describe(s pkcs11.SessionHandle, handles []pkcs11.ObjectHandle) 
 		}
 	}
 	if k.private == 0 {
-		return nil, errMissing
+		return nil, t.missing(s)
 	}
 	kind, err := t.number(s, k.private, pkcs11.CKA_KEY_TYPE)
 	if err != nil {

@@ -70,6 +70,7 @@ func (s *server) serve(ctx context.Context, l *net.UnixListener) error {
 	defer open.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer l.Close()
 	context.AfterFunc(ctx, func() { l.Close() })
 	for {
 		c, err := l.AcceptUnix()

@@ -27,6 +27,7 @@ type module interface {
 	GetMechanismInfo(slot uint, m []*pkcs11.Mechanism) (pkcs11.MechanismInfo, error)
 	OpenSession(slot uint, flags uint) (pkcs11.SessionHandle, error)
 	CloseSession(pkcs11.SessionHandle) error
+	GetSessionInfo(pkcs11.SessionHandle) (pkcs11.SessionInfo, error)
 	CloseAllSessions(slot uint) error
 	Login(s pkcs11.SessionHandle, user uint, pin string) error
 	FindObjectsInit(pkcs11.SessionHandle, []*pkcs11.Attribute) error
@@ -61,7 +62,9 @@ func newDevice(ctx context.Context, c config, log *slog.Logger) (device, error) 
 	if err := m.Initialize(); err != nil {
 		return nil, fmt.Errorf("C_Initialize of %s: %w", c.module, err)
 	}
-	return newToken(ctx, c, m, log), nil
+	t := newToken(c, m, log)
+	go t.keepOpen(ctx)
+	return t, nil
 }
 
 // How the token is kept open.
@@ -77,6 +80,7 @@ type token struct {
 	config config
 	m      module
 	log    *slog.Logger
+	steady time.Duration // for which a token stays open before pauses begin anew
 
 	mu      sync.Mutex
 	now     *opened       // nil while the token is away
@@ -104,10 +108,11 @@ type opened struct {
 	active  int // operations that have a session
 }
 
-func newToken(ctx context.Context, c config, m module, log *slog.Logger) *token {
-	t := &token{config: c, m: m, log: log, changed: make(chan struct{}), since: time.Now(), why: "not opened yet", pinSalt: randomSalt()}
-	go t.keepOpen(ctx)
-	return t
+func newToken(c config, m module, log *slog.Logger) *token {
+	return &token{
+		config: c, m: m, log: log, steady: lastPause,
+		changed: make(chan struct{}), since: time.Now(), why: "not opened yet", pinSalt: randomSalt(),
+	}
 }
 
 // keepOpen opens the token whenever it is not.
@@ -137,7 +142,7 @@ func (t *token) keepOpen(ctx context.Context) {
 			return
 		}
 		// A token that is lost as soon as it opens is not asked without end.
-		if time.Since(opened) > lastPause {
+		if time.Since(opened) > t.steady {
 			pause = firstPause
 		}
 		select {

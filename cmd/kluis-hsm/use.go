@@ -106,14 +106,14 @@ func (t *token) destroy(s pkcs11.SessionHandle, id cryptoki.KeyID) error {
 	if err != nil {
 		return err
 	}
-	if len(handles) == 0 {
-		return errMissing
-	}
 	k, err := t.describe(s, handles)
-	if err == nil {
+	switch {
+	case err == nil:
 		if err := t.m.DestroyObject(s, k.private); err != nil {
 			return named("C_DestroyObject", err)
 		}
+	case len(handles) == 0 || lostToken(err):
+		return err
 	}
 	for _, h := range handles {
 		if k != nil && h == k.private {
