@@ -146,6 +146,9 @@ type TokenRequest struct {
 	Secret string
 	Scope  string // scopes, separated by spaces; exactly one ends in "/.default"
 	From   Caller // what is known of the request: its ids and address
+	// Challenges says that the client can answer a claims challenge: its token will
+	// say so to those who void it.
+	Challenges bool
 }
 
 // A Token is what the issuer hands out.
@@ -197,7 +200,7 @@ func (i *Issuer) issue(ctx context.Context, r TokenRequest, operation string, au
 		return Token{}, d.refuse(ctx, entry, err)
 	}
 	entry.Principal = string(p.ID)
-	token, id, err := i.sign(ctx, p, audience, now)
+	token, id, err := i.sign(ctx, p, audience, r.Challenges, now)
 	if err != nil {
 		return Token{}, d.refuse(ctx, entry, err)
 	}
@@ -255,7 +258,7 @@ func (i *Issuer) audience(scope string) (string, error) {
 		WithMend("Ask for the vault, Fabric, storage, management or Graph address of this installation, followed by /.default.")
 }
 
-func (i *Issuer) sign(ctx context.Context, p Principal, audience string, now time.Time) (Token, string, error) {
+func (i *Issuer) sign(ctx context.Context, p Principal, audience string, challenges bool, now time.Time) (Token, string, error) {
 	keys, err := i.ring.current(ctx, now, "")
 	if err != nil {
 		return Token{}, "", err
@@ -266,6 +269,10 @@ func (i *Issuer) sign(ctx context.Context, p Principal, audience string, now tim
 	}
 	at := now.Truncate(time.Second)
 	id := newUUID()
+	var capabilities []string
+	if challenges {
+		capabilities = []string{"CP1"}
+	}
 	body, err := json.Marshal(struct {
 		Issuer      string      `json:"iss"`
 		Audience    string      `json:"aud"`
@@ -281,9 +288,11 @@ func (i *Issuer) sign(ctx context.Context, p Principal, audience string, now tim
 		Expires     int64       `json:"exp"`
 		ID          string      `json:"jti"`
 		Generation  int64       `json:"kluis_gen"`
+
+		Capabilities []string `json:"xms_cc,omitempty"`
 	}{
 		i.Name(p.Tenant), audience, p.ID, p.Tenant, p.ID, p.Application, p.Application, "app", "2.0",
-		at.Unix(), at.Unix(), at.Add(TokenLife).Unix(), id, p.Generation,
+		at.Unix(), at.Unix(), at.Add(TokenLife).Unix(), id, p.Generation, capabilities,
 	})
 	if err != nil {
 		return Token{}, "", err

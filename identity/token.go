@@ -2,6 +2,7 @@ package identity
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,30 @@ type claims struct {
 	ID          string       `json:"jti,omitempty"`
 	Groups      []string     `json:"groups,omitempty"`
 	Generation  int64        `json:"kluis_gen,omitempty"` // see Principal.Generation
+
+	Capabilities capabilities `json:"xms_cc,omitempty"` // what the client understands
+}
+
+// capabilities are a client's: a list, or the one.
+type capabilities []string
+
+// UnmarshalJSON reads either form.
+func (c *capabilities) UnmarshalJSON(b []byte) error {
+	var one string
+	if err := json.Unmarshal(b, &one); err == nil {
+		*c = capabilities{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(c))
+}
+
+// claimsChallenges is the capability of clients that get a new token when told why
+// theirs was voided
+// (learn.microsoft.com/entra/identity-platform/claims-challenge#client-capabilities).
+const claimsChallenges = "cp1"
+
+func (c capabilities) has(name string) bool {
+	return slices.ContainsFunc(c, func(s string) bool { return strings.EqualFold(s, name) })
 }
 
 // A unixTime is a NumericDate (RFC 7519 §2), in whole seconds.

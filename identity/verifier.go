@@ -68,7 +68,9 @@ func NewVerifier(now func() time.Time, issuers ...TrustedIssuer) (*Verifier, err
 
 // Verify returns the caller that the token speaks for. It fails with
 // [fault.Unauthenticated] unless the token is in force, made by a trusted issuer
-// for that issuer's tenant, and meant for one of the audiences.
+// for that issuer's tenant, and meant for one of the audiences. A token that was
+// voided before its end, and whose client announced that it can answer a claims
+// challenge, fails with [fault.TokenRevoked] instead.
 func (v *Verifier) Verify(ctx context.Context, token string, audiences ...string) (Caller, error) {
 	sum := sha256.Sum256([]byte(token))
 	now := v.now()
@@ -90,6 +92,11 @@ func (v *Verifier) Verify(ctx context.Context, token string, audiences ...string
 	}
 	if t.issuer.Standing != nil {
 		err := t.issuer.Standing.Stands(ctx, IssuedToken{t.caller.Tenant, t.caller.Principal, t.generation})
+		if fault.ReasonOf(err) == fault.Unauthenticated && t.challenges {
+			e := *fault.As(err)
+			e.Reason = fault.TokenRevoked
+			return Caller{}, &e
+		}
 		if err != nil {
 			return Caller{}, err
 		}
@@ -111,6 +118,7 @@ type verifiedToken struct {
 	notBefore  time.Time
 	expires    time.Time
 	generation int64
+	challenges bool // its client can answer a claims challenge
 }
 
 func (t *verifiedToken) timely(now time.Time) error {
@@ -174,6 +182,7 @@ func holds(issuer TrustedIssuer, c *claims) (*verifiedToken, error) {
 		notBefore:  c.NotBefore.time(),
 		expires:    c.Expires.time(),
 		generation: c.Generation,
+		challenges: c.Capabilities.has(claimsChallenges),
 		caller: Caller{
 			Tenant:      TenantID(tenant),
 			Principal:   PrincipalID(object),

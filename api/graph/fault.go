@@ -77,7 +77,11 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	switch s.status {
 	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", "Bearer")
+		challenge := "Bearer"
+		if fault.ReasonOf(err) == fault.TokenRevoked {
+			challenge = `Bearer realm=""` + api.ClaimsChallenge(time.Now())
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", "1")
 	}

@@ -9,8 +9,10 @@ package token
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/kluis-io/kluis/api"
@@ -175,6 +177,26 @@ func describe(r *http.Request, segment string, tenant identity.TenantID) metadat
 	return m
 }
 
+// challenges reads the claims that a client asks for (OpenID Connect Core §5.5),
+// and reports whether they announce that it can answer a claims challenge. Others
+// change nothing: every token is made anew.
+func challenges(requested string) (announced, ok bool) {
+	if requested == "" {
+		return false, true
+	}
+	var c struct {
+		AccessToken struct {
+			Capabilities struct {
+				Values []string `json:"values"`
+			} `json:"xms_cc"`
+		} `json:"access_token"`
+	}
+	if json.Unmarshal([]byte(requested), &c) != nil {
+		return false, false
+	}
+	return slices.ContainsFunc(c.AccessToken.Capabilities.Values, func(s string) bool { return strings.EqualFold(s, "cp1") }), true
+}
+
 // instance answers clients that verify the authority before they use it: it
 // vouches for itself only.
 func (a *authority) instance(w http.ResponseWriter, r *http.Request) error {
@@ -224,6 +246,10 @@ func (a *authority) token(w http.ResponseWriter, r *http.Request, tenant identit
 		Secret: form.Get("client_secret"),
 		Scope:  form.Get("scope"),
 		From:   api.Describe(r, identity.Caller{}),
+	}
+	var ok bool
+	if req.Challenges, ok = challenges(form.Get("claims")); !ok {
+		return fault.New(fault.InvalidArgument, "The parameter claims is not a JSON object of requested claims.")
 	}
 	if req.Scope == "" && form.Get("resource") != "" { // the older form of the same
 		req.Scope = form.Get("resource") + "/.default"
