@@ -26,7 +26,11 @@ var (
 // mistake of ours if they come here.
 var rows = map[fault.Reason]row{
 	fault.Unauthenticated:       {401, "Unauthorized"},
+	fault.TokenRevoked:          {401, "Unauthorized"},
 	fault.Denied:                forbidden,
+	fault.AccessPolicyDenied:    forbidden,
+	fault.FirewallDenied:        forbidden,
+	fault.ConnectionDenied:      forbidden,
 	fault.InvalidArgument:       badRequest,
 	fault.PayloadTooLarge:       badRequest,
 	fault.NotSupported:          {400, "NotSupported"},

@@ -17,6 +17,7 @@ var Unreachable = []fault.Reason{
 	fault.InvalidClient, fault.InvalidScope, fault.UnsupportedGrant, fault.TenantNotFound, fault.PrincipalNotFound,
 	fault.PrincipalExists, fault.PrincipalProtected,
 	fault.RoleDefinitionNotFound, fault.RoleAssignmentNotFound, fault.RoleAssignmentExists, fault.ResourceNotFound,
+	fault.DutiesConflict, fault.ApprovalRequired, fault.ApprovalNotFound,
 	fault.ResourceGroupNotFound, fault.SubscriptionNotFound,
 	fault.VaultExists, fault.VaultDeleted, fault.KeyDeleted, fault.PurgeProtected,
 	fault.KEKRefused, fault.KEKVaultGone, fault.KEKTokenRefused, fault.KEKUnreachable, fault.KEKIntegrity, fault.KEKUnsuitable,

@@ -21,7 +21,7 @@ import (
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Verify the audit logs",
+		Short: "Verify, export and question the audit logs",
 	}
 	var data, output string
 	verify := &cobra.Command{
@@ -48,7 +48,7 @@ The exit code is 3 if a log does not hold.`,
 	}
 	verify.Flags().StringVar(&data, "data", defaultConfig().Data, "the data `DIR`ectory")
 	addOutput(verify, &output)
-	cmd.AddCommand(verify)
+	cmd.AddCommand(verify, auditExportCommand(), auditWhoCommand())
 	return cmd
 }
 

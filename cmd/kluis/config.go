@@ -48,6 +48,12 @@ type Config struct {
 	// Vaults are host suffixes, beyond this installation's own and Azure's, under
 	// which customers' keys may lie: ".vault.example.com".
 	Vaults []string `yaml:"vaults"`
+
+	// What the server tells the outside, and who calls it on a listener of its own:
+	// from the file alone.
+	EKM      *ekmConfig      `yaml:"ekm"`
+	Webhooks []webhookConfig `yaml:"webhooks"`
+	Audit    auditConfig     `yaml:"audit"`
 }
 
 func defaultConfig() Config {

@@ -78,7 +78,7 @@ Try it:
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(initCommand(), serveCommand(), demoCommand(), fsckCommand(), auditCommand(), hostsCommand(), azCloudCommand(), failpointsCommand())
+	root.AddCommand(initCommand(), serveCommand(), demoCommand(), fsckCommand(), auditCommand(), webhooksCommand(), hostsCommand(), azCloudCommand(), failpointsCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

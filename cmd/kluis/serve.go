@@ -123,6 +123,10 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.listen(listener, rt); err != nil {
 		return s, err
 	}
+	outlets, err := s.outlets()
+	if err != nil {
+		return s, err
+	}
 	if err := s.introduce(ctx); err != nil {
 		return s, err
 	}
@@ -134,6 +138,12 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	workers, halt := context.WithCancel(context.WithoutCancel(ctx))
 	s.halt = halt
 	s.work(workers)
+	for _, run := range outlets {
+		s.workers.Go(func() { run(workers) })
+	}
+	if err := s.listenEKM(); err != nil {
+		return s, err
+	}
 	s.ready.set(nil)
 	return s, nil
 }

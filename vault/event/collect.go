@@ -70,6 +70,12 @@ func (e *Events) begin(ctx context.Context) error {
 	})
 }
 
+// Kinds of the feed that are hints for the platform.
+const (
+	feedNearExpiry vault.Kind = "keyNearExpiry"
+	feedExpired    vault.Kind = "keyExpired"
+)
+
 // A gathered is what one look has found: deliveries, and where the feeds then
 // stand.
 type gathered struct {
@@ -182,6 +188,9 @@ func (e *Events) changes(tx Tx, g *gathered, id vault.ID, f Feed) (int, error) {
 	}
 	for _, c := range next {
 		f.Seq = c.Seq
+		if c.Kind == feedNearExpiry || c.Kind == feedExpired {
+			continue // told by [Events.collectExpiry], also of keys whose feed was dropped
+		}
 		s := at
 		s.key, s.principal = c.Key, c.Principal
 		if c.Key != "" {

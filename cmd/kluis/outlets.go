@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kluis-io/kluis/api/keyvault"
+	"github.com/kluis-io/kluis/audit/export"
+	"github.com/kluis-io/kluis/internal/webhook"
+	"github.com/kluis-io/kluis/vault"
+	"github.com/kluis-io/kluis/vault/event"
+)
+
+// What the server tells the outside by itself. Only the configuration file says to
+// whom: no API can make the server write or send anywhere. See docs/integration.md.
+type (
+	// A webhookConfig is a receiver of events.
+	webhookConfig struct {
+		Name       string       `yaml:"name"`       // of its own; what is on the way is kept under it
+		URL        string       `yaml:"url"`        // https
+		SecretFile string       `yaml:"secretFile"` // holds the key of the signatures
+		CA         string       `yaml:"ca"`         // PEM file; the system's authorities if left out
+		Vaults     []vault.Name `yaml:"vaults"`     // all if left out
+		Types      []string     `yaml:"types"`      // or beginnings that end in *; all if left out
+	}
+	// An auditConfig says where copies of the audit logs go.
+	auditConfig struct {
+		Files  string        `yaml:"files"`  // folder, in which each party has its own
+		Keep   int           `yaml:"keep"`   // full files that stay; 0 means all
+		Format string        `yaml:"format"` // of the vault's log: azure (if left out) or json
+		Syslog *syslogConfig `yaml:"syslog"`
+	}
+	// A syslogConfig is a receiver of syslog.
+	syslogConfig struct {
+		Network string `yaml:"network"` // tls (if left out), tcp or udp
+		Address string `yaml:"address"` // host and port
+		CA      string `yaml:"ca"`      // PEM file; the system's authorities if left out
+	}
+)
+
+// outlets returns what is to run beside the server until its context ends.
+func (s *server) outlets() ([]func(context.Context), error) {
+	var all []func(context.Context)
+	if len(s.config.Webhooks) > 0 {
+		events, err := s.events()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, events.Run)
+	}
+	for _, p := range []*party{s.login, s.custodian, s.operator} {
+		if p == nil {
+			continue
+		}
+		followers, err := s.followers(p)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range followers {
+			all = append(all, f.Run)
+		}
+	}
+	return all, nil
+}
+
+// events returns the service behind the webhooks.
+func (s *server) events() (*event.Events, error) {
+	if s.vaults == nil {
+		return nil, usageError{errors.New("webhooks: the events are the vaults', and need the role vault")}
+	}
+	c := event.Config{Store: s.custodian.db.Event(), Host: func(n vault.Name) string { return s.host(string(n) + ".vault") }}
+	for _, w := range s.config.Webhooks {
+		sender, err := w.sender()
+		if err != nil {
+			return nil, fmt.Errorf("webhook %s: %w", w.Name, err)
+		}
+		c.Sinks = append(c.Sinks, event.Sink{Name: w.Name, Sender: sender, Vaults: w.Vaults, Types: w.Types})
+	}
+	return event.New(c)
+}
+
+func (w webhookConfig) sender() (*webhook.Sender, error) {
+	secret, err := os.ReadFile(w.SecretFile)
+	if err != nil {
+		return nil, err
+	}
+	c := webhook.Config{URL: w.URL, Secret: string(secret), ContentType: event.ContentType}
+	if w.CA != "" {
+		if c.Roots, err = readPool(w.CA); err != nil {
+			return nil, err
+		}
+	}
+	return webhook.New(c)
+}
+
+// followers returns what carries a party's log outside.
+func (s *server) followers(p *party) (all []*export.Follower, err error) {
+	c := s.config.Audit
+	format := export.Format(export.JSON) // Azure's shape is made for vaults alone
+	if p == s.custodian && c.Format != "json" {
+		if format, err = export.FormatNamed("azure", s.auditEvents()); err != nil {
+			return nil, err
+		}
+	}
+	if c.Format != "" && c.Format != "azure" && c.Format != "json" {
+		return nil, usageError{fmt.Errorf("audit: the format is azure or json, not %q", c.Format)}
+	}
+	follow := func(name string, sink export.Sink) {
+		all = append(all, &export.Follower{Name: p.name + " " + name, Log: p.log, Sink: sink, Position: p.path("export-" + name + ".position")})
+	}
+	if c.Files != "" {
+		follow("files", &export.Files{Dir: filepath.Join(c.Files, p.name), Format: format, Keep: c.Keep})
+	}
+	if y := c.Syslog; y != nil {
+		sink := &export.Syslog{Network: y.Network, Address: y.Address, TLS: &tls.Config{}, Format: format}
+		if sink.Network == "" {
+			sink.Network = "tls"
+		}
+		if sink.Hostname, err = os.Hostname(); err != nil {
+			return nil, err
+		}
+		if y.CA != "" {
+			if sink.TLS.RootCAs, err = readPool(y.CA); err != nil {
+				return nil, fmt.Errorf("syslog: %w", err)
+			}
+		}
+		follow("syslog", sink)
+	}
+	return all, nil
+}
+
+// auditEvents says how Azure's records name what is served here.
+func (s *server) auditEvents() export.Azure {
+	return export.Azure{Suffix: s.host("vault"), ARM: s.authority("management"), Status: keyvault.Status}
+}
