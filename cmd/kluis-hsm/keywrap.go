@@ -19,13 +19,13 @@ type tokenBlock struct {
 	encrypt, decrypt func([]byte) ([]byte, error)
 }
 
-func (tokenBlock) BlockSize() int            { return 16 }
+func (tokenBlock) BlockSize() int            { return block }
 func (b tokenBlock) Encrypt(dst, src []byte) { b.apply(b.encrypt, dst, src) }
 func (b tokenBlock) Decrypt(dst, src []byte) { b.apply(b.decrypt, dst, src) }
 
 func (b tokenBlock) apply(f func([]byte) ([]byte, error), dst, src []byte) {
-	out, err := f(src[:16])
-	if err == nil && len(out) != 16 {
+	out, err := f(src[:block])
+	if err == nil && len(out) != block {
 		err = errors.New("the token returned part of a block")
 	}
 	if err != nil {

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/miekg/pkcs11"
 
 	"github.com/kluis-io/kluis/internal/cryptoki"
@@ -38,16 +40,15 @@ func (t *token) probe(o *opened) error {
 	add(kinds[cryptoki.RSA] && (raw || can(pkcs11.CKM_RSA_PKCS_OAEP, pkcs11.CKF_DECRYPT)), cryptoki.RSAOAEP, cryptoki.RSAOAEP256)
 	add(kinds[cryptoki.RSA] && can(pkcs11.CKM_RSA_PKCS, pkcs11.CKF_SIGN), cryptoki.RS256, cryptoki.RS384, cryptoki.RS512)
 	add(kinds[cryptoki.RSA] && can(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.CKF_SIGN), cryptoki.PS256, cryptoki.PS384, cryptoki.PS512)
-	if can(pkcs11.CKM_AES_ECB, pkcs11.CKF_ENCRYPT|pkcs11.CKF_DECRYPT) {
-		add(o.has(cryptoki.Spec{Kind: cryptoki.AES, Bits: 128}), cryptoki.A128KW)
-		add(o.has(cryptoki.Spec{Kind: cryptoki.AES, Bits: 192}), cryptoki.A192KW)
-		add(o.has(cryptoki.Spec{Kind: cryptoki.AES, Bits: 256}), cryptoki.A256KW)
+	for alg, a := range aesOf {
+		add(o.has(cryptoki.Spec{Kind: cryptoki.AES, Bits: a.bits}) && can(mechanismOf[a.mode], pkcs11.CKF_ENCRYPT|pkcs11.CKF_DECRYPT), alg)
 	}
 	if can(pkcs11.CKM_ECDSA, pkcs11.CKF_SIGN) {
 		for alg, a := range ecdsaOf {
 			add(o.has(cryptoki.Spec{Kind: cryptoki.EC, Curve: a.curve}), alg)
 		}
 	}
+	slices.Sort(o.info.Algorithms)
 	return nil
 }
 

@@ -90,7 +90,7 @@ func (t *token) once(ctx context.Context, o *opened, r *cryptoki.Request) (value
 	}
 	switch {
 	case k.kind == cryptoki.AES && (r.Op == cryptoki.OpEncrypt || r.Op == cryptoki.OpDecrypt):
-		return t.keyWrap(o, s, k, r)
+		return t.cipher(o, s, k, r)
 	case k.kind == cryptoki.RSA && r.Op == cryptoki.OpDecrypt:
 		return t.decryptOAEP(o, s, k, r)
 	case r.Op == cryptoki.OpSign || r.Op == cryptoki.OpVerify:
@@ -180,14 +180,9 @@ func (t *token) decryptOAEP(o *opened, s pkcs11.SessionHandle, k *object, r *cry
 	return value, named("C_Decrypt", err)
 }
 
-var wrapBits = map[cryptoki.Algorithm]int{cryptoki.A128KW: 128, cryptoki.A192KW: 192, cryptoki.A256KW: 256}
-
 // keyWrap wraps or unwraps with an AES key: see tokenBlock. The blocks of one value
 // are the parts of one PKCS#11 operation.
-func (t *token) keyWrap(o *opened, s pkcs11.SessionHandle, k *object, r *cryptoki.Request) (value []byte, err error) {
-	if wrapBits[r.Algorithm] != k.bits || !o.can(pkcs11.CKM_AES_ECB, pkcs11.CKF_ENCRYPT|pkcs11.CKF_DECRYPT) {
-		return nil, errUnsupported
-	}
+func (t *token) keyWrap(s pkcs11.SessionHandle, k *object, r *cryptoki.Request) (value []byte, err error) {
 	if len(r.Value)%8 != 0 || len(r.Value) < 16 {
 		return nil, errInvalid
 	}

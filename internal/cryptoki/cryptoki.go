@@ -37,9 +37,9 @@ const Version = 1
 
 // Sizes, in bytes.
 const (
-	MaxFrame  = 16 << 10
-	maxValue  = 1 << 10 // what is wrapped, unwrapped or signed: above the largest RSA modulus, 512
-	MaxRandom = 128     // what [OpRandom] gives at once (Managed HSM's own limit)
+	MaxFrame  = 128 << 10
+	maxValue  = 33 << 10 // what is encrypted, decrypted or signed: 32 KiB and a block or tag
+	MaxRandom = 128      // what [OpRandom] gives at once (Managed HSM's own limit)
 	maxLabel  = 128
 	maxSerial = 32
 )
@@ -135,6 +135,15 @@ const (
 	A128KW     Algorithm = "A128KW" // RFC 3394
 	A192KW     Algorithm = "A192KW"
 	A256KW     Algorithm = "A256KW"
+	A128CBC    Algorithm = "A128CBC" // whole blocks; Request.IV of 16 bytes
+	A192CBC    Algorithm = "A192CBC"
+	A256CBC    Algorithm = "A256CBC"
+	A128CBCPAD Algorithm = "A128CBCPAD" // with PKCS #7 padding
+	A192CBCPAD Algorithm = "A192CBCPAD"
+	A256CBCPAD Algorithm = "A256CBCPAD"
+	A128GCM    Algorithm = "A128GCM" // see [GCMNonce]
+	A192GCM    Algorithm = "A192GCM"
+	A256GCM    Algorithm = "A256GCM"
 	RS256      Algorithm = "RS256"
 	RS384      Algorithm = "RS384"
 	RS512      Algorithm = "RS512"
@@ -145,6 +154,14 @@ const (
 	ES256K     Algorithm = "ES256K"
 	ES384      Algorithm = "ES384"
 	ES512      Algorithm = "ES512"
+)
+
+// Sizes of AES-GCM, in bytes. What is encrypted is answered as nonce, ciphertext
+// and tag: the helper chooses the nonce, or the token if it insists. To decrypt,
+// the nonce is Request.IV, and the ciphertext and the tag are the value.
+const (
+	GCMNonce = 12
+	GCMTag   = 16
 )
 
 // A KeyID is a key's CKA_ID on the token: 16 random bytes, in lower-case
@@ -198,6 +215,8 @@ type Request struct {
 	Spec      *Spec     `json:"spec,omitempty"`
 	Algorithm Algorithm `json:"alg,omitempty"`
 	Value     []byte    `json:"value,omitempty"`
+	IV        []byte    `json:"iv,omitempty"`
+	AAD       []byte    `json:"aad,omitempty"`
 	Signature []byte    `json:"signature,omitempty"`
 	Count     int       `json:"count,omitempty"`
 }
@@ -211,7 +230,7 @@ func (r *Request) Check() error {
 		return errors.New("unknown operation")
 	case r.Timeout < 1 || r.Timeout > maxTimeout:
 		return errors.New("timeout out of range")
-	case len(r.Value) > maxValue || len(r.Signature) > maxValue:
+	case len(r.Value) > maxValue || len(r.Signature) > maxValue || len(r.AAD) > maxValue || len(r.IV) > 16:
 		return errors.New("value too long")
 	case len(r.Label) > maxLabel || len(r.Token) > maxSerial:
 		return errors.New("label or serial number too long")
@@ -240,8 +259,8 @@ func (r *Request) Check() error {
 		}
 		return r.Spec.Check()
 	case OpEncrypt, OpDecrypt, OpSign, OpVerify:
-		if r.Algorithm == "" || len(r.Value) == 0 {
-			return errors.New("no algorithm or no value")
+		if r.Algorithm == "" {
+			return errors.New("no algorithm")
 		}
 	}
 	return nil

@@ -52,31 +52,42 @@ func (c *Client) discard(h Handle) {
 	c.Destroy(ctx, h)
 }
 
-// Encrypt wraps value with an AES key: A128KW, A192KW or A256KW, whichever the
-// key's size is. value has 16 bytes or more, a multiple of 8.
+// Encrypt wraps or encrypts value with an AES key, under an algorithm of the key's
+// size. To wrap, it has 16 bytes or more, a multiple of 8.
 func (c *Client) Encrypt(ctx context.Context, h Handle, alg Algorithm, value []byte) ([]byte, error) {
-	return c.use(ctx, OpEncrypt, h, alg, value)
+	return c.use(ctx, &Request{Op: OpEncrypt, Token: h.Token, Key: h.Key, Algorithm: alg, Value: value})
 }
 
 // Decrypt unwraps or decrypts value with an RSA or AES key.
 func (c *Client) Decrypt(ctx context.Context, h Handle, alg Algorithm, value []byte) ([]byte, error) {
-	return c.use(ctx, OpDecrypt, h, alg, value)
+	return c.use(ctx, &Request{Op: OpDecrypt, Token: h.Token, Key: h.Key, Algorithm: alg, Value: value})
+}
+
+// EncryptWith is Encrypt of an algorithm that takes an initialisation vector or
+// additional data.
+func (c *Client) EncryptWith(ctx context.Context, h Handle, alg Algorithm, iv, aad, value []byte) ([]byte, error) {
+	return c.use(ctx, &Request{Op: OpEncrypt, Token: h.Token, Key: h.Key, Algorithm: alg, IV: iv, AAD: aad, Value: value})
+}
+
+// DecryptWith is Decrypt of such an algorithm.
+func (c *Client) DecryptWith(ctx context.Context, h Handle, alg Algorithm, iv, aad, value []byte) ([]byte, error) {
+	return c.use(ctx, &Request{Op: OpDecrypt, Token: h.Token, Key: h.Key, Algorithm: alg, IV: iv, AAD: aad, Value: value})
 }
 
 // Sign signs a digest of the algorithm's own hash.
 func (c *Client) Sign(ctx context.Context, h Handle, alg Algorithm, digest []byte) ([]byte, error) {
-	return c.use(ctx, OpSign, h, alg, digest)
+	return c.use(ctx, &Request{Op: OpSign, Token: h.Token, Key: h.Key, Algorithm: alg, Value: digest})
 }
 
-func (c *Client) use(ctx context.Context, op Op, h Handle, alg Algorithm, value []byte) ([]byte, error) {
-	if len(value) == 0 || len(value) > maxValue {
-		return nil, fault.New(fault.InvalidArgument, "The value is empty or too long for the key.")
+func (c *Client) use(ctx context.Context, r *Request) ([]byte, error) {
+	if len(r.Value) > maxValue || len(r.AAD) > maxValue || len(r.IV) > 16 {
+		return nil, fault.New(fault.InvalidArgument, "The value is too long for the key.")
 	}
-	r, err := c.do(ctx, &Request{Op: op, Token: h.Token, Key: h.Key, Algorithm: alg, Value: value}, true)
+	answer, err := c.do(ctx, r, true)
 	if err != nil {
 		return nil, err
 	}
-	return r.Value, nil
+	return answer.Value, nil
 }
 
 // Verify has the token check a signature, for keys that Go's library cannot.
