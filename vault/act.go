@@ -21,6 +21,13 @@ const (
 	actionKeyDelete  rbac.Action = "Microsoft.KeyVault/vaults/keys/delete"
 	actionKeyRecover rbac.Action = "Microsoft.KeyVault/vaults/keys/recover/action"
 	actionKeyPurge   rbac.Action = "Microsoft.KeyVault/vaults/keys/purge/action"
+	actionKeyImport  rbac.Action = "Microsoft.KeyVault/vaults/keys/import/action"
+	actionKeyBackup  rbac.Action = "Microsoft.KeyVault/vaults/keys/backup/action"
+	actionKeyRestore rbac.Action = "Microsoft.KeyVault/vaults/keys/restore/action"
+	actionRandom     rbac.Action = "Microsoft.KeyVault/vaults/rng/action"
+
+	actionRotationRead  rbac.Action = "Microsoft.KeyVault/vaults/keyrotationpolicies/read"
+	actionRotationWrite rbac.Action = "Microsoft.KeyVault/vaults/keyrotationpolicies/write"
 )
 
 // use says what an operation needs and what the audit log calls it.
@@ -30,6 +37,8 @@ var use = map[Operation]struct {
 }{
 	Encrypt:   {"KeyEncrypt", "Microsoft.KeyVault/vaults/keys/encrypt/action"},
 	Decrypt:   {"KeyDecrypt", "Microsoft.KeyVault/vaults/keys/decrypt/action"},
+	Sign:      {"KeySign", "Microsoft.KeyVault/vaults/keys/sign/action"},
+	Verify:    {"KeyVerify", "Microsoft.KeyVault/vaults/keys/verify/action"},
 	WrapKey:   {"KeyWrap", "Microsoft.KeyVault/vaults/keys/wrap/action"},
 	UnwrapKey: {"KeyUnwrap", "Microsoft.KeyVault/vaults/keys/unwrap/action"},
 }
@@ -41,6 +50,7 @@ type act struct {
 	caller  identity.Caller
 	entry   audit.Entry
 	touched []ID
+	wanted  *rbac.Approval // what the act lacked; see [Vaults.consent]
 }
 
 func begin(c identity.Caller, operation string, scope rbac.Scope) *act {
@@ -89,8 +99,11 @@ func (v *Vaults) write(ctx context.Context, a *act, fn func(Tx) error) error {
 // refused records that the act did not happen and returns why; it returns
 // [fault.AuditFailed] if that cannot be recorded.
 func (v *Vaults) refused(ctx context.Context, a *act, err error) error {
-	if fault.ReasonOf(err) == fault.AuditFailed {
+	switch r := fault.ReasonOf(err); {
+	case r == fault.AuditFailed:
 		return err
+	case r == fault.ApprovalRequired && a.wanted != nil:
+		return v.ask(ctx, a)
 	}
 	if rerr := v.record(ctx, identity.Failed(a.done(), err)); rerr != nil {
 		return rerr

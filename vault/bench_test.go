@@ -17,7 +17,7 @@ func BenchmarkUnwrap(b *testing.B) {
 		f := vaulttest.New(b)
 		f.Vault(b, "kv1")
 		f.Key(b, "kv1", "k")
-		_, wrapped, err := f.Vaults.Use(b.Context(), f.Officer, "kv1", "k", "", vault.WrapKey, vault.RSAOAEP256, share)
+		_, wrapped, err := f.Vaults.Use(b.Context(), f.Officer, "kv1", "k", "", vault.WrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: share})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -25,7 +25,7 @@ func BenchmarkUnwrap(b *testing.B) {
 		b.ResetTimer()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, _, err := f.Vaults.Use(b.Context(), f.Officer, "kv1", "k", "", vault.UnwrapKey, vault.RSAOAEP256, wrapped); err != nil {
+				if _, _, err := f.Vaults.Use(b.Context(), f.Officer, "kv1", "k", "", vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: wrapped.Value}); err != nil {
 					b.Error(err)
 					return
 				}

@@ -165,8 +165,9 @@ func (c *checker) private(k Key, v KeyVersion, sealed []byte) {
 		c.report.Found(partPrivate, subject, "It does not exist: what this version has wrapped cannot be unwrapped.")
 		return
 	}
-	err := c.prover.Prove(Ref{Vault: k.Vault, Key: k.ID, Version: v.Version},
-		Material{Type: v.Type, Bits: v.Bits, Public: v.Public, Sealed: sealed})
+	m := v.material()
+	m.Sealed = sealed
+	err := c.prover.Prove(Ref{Vault: k.Vault, Key: k.ID, Version: v.Version}, m)
 	if err != nil {
 		c.report.Found(partPrivate, subject, "%s", check.Text(err))
 	}

@@ -30,6 +30,9 @@ const (
 	KeyRecovered Kind = "keyRecovered"
 	KeyPurged    Kind = "keyPurged"
 
+	KeyNearExpiry Kind = "keyNearExpiry" // of the current version
+	KeyExpired    Kind = "keyExpired"    // of the current version
+
 	VaultUpdated   Kind = "vaultUpdated"
 	VaultDeleted   Kind = "vaultDeleted"
 	VaultRecovered Kind = "vaultRecovered"
@@ -119,6 +122,9 @@ func (v *Vaults) Changes(ctx context.Context, c identity.Caller, name Name, sinc
 		woken := v.feed.waiter(vault.ID) // before looking, so that nothing falls between
 		f := Feed{}
 		err := v.store.View(ctx, func(tx Tx) (err error) {
+			if vault, err = tx.VaultByID(vault.ID); err != nil { // its settings say who may read
+				return err
+			}
 			if newest, dropped, err = tx.VaultRevision(vault.ID); err != nil {
 				return err
 			}
@@ -162,6 +168,7 @@ func (v *Vaults) Changes(ctx context.Context, c identity.Caller, name Name, sinc
 func (v *Vaults) business(tx Tx, c identity.Caller, vault Vault, after int64) ([]Change, int64, error) {
 	var mine []Change
 	readable := map[string]bool{} // by canonical key name; "" is the vault
+	admitted := vault.admits(c) == nil
 	for {
 		next, err := tx.VaultChanges(vault.ID, after, feedScan)
 		if err != nil || len(next) == 0 {
@@ -182,7 +189,7 @@ func (v *Vaults) business(tx Tx, c identity.Caller, vault Vault, after int64) ([
 				}
 				readable[ch.Key.Key()] = can
 			}
-			if can {
+			if can && (admitted || ch.Key == "") { // who was shut out hears that, and of no key
 				mine = append(mine, ch)
 			}
 		}
@@ -193,14 +200,13 @@ func (v *Vaults) business(tx Tx, c identity.Caller, vault Vault, after int64) ([
 }
 
 // reads reports whether the caller can read a key, or any key of the vault if
-// the name is "".
+// the name is "", wherever it calls from.
 func (v *Vaults) reads(tx Tx, c identity.Caller, vault Vault, name KeyName) (bool, error) {
 	if name != "" {
-		_, ok, err := v.allowed(tx, c, vault.Tenant, actionKeyRead, true, vault.KeyScope(name))
-		return ok, err
+		return v.mayRead(tx, c, vault, vault.KeyScope(name))
 	}
-	_, ok, err := v.allowed(tx, c, vault.Tenant, actionKeyRead, true, vault.Scope())
-	if ok || err != nil {
+	ok, err := v.mayRead(tx, c, vault, vault.Scope())
+	if ok || err != nil || vault.byPolicy() {
 		return ok, err
 	}
 	all, err := tx.RoleAssignmentsAt(vault.Scope(), true)

@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"regexp"
@@ -26,35 +25,6 @@ func (n KeyName) Key() string { return strings.ToLower(string(n)) }
 // A Version names one generation of a key: 32 lower-case hexadecimal digits.
 type Version string
 
-// A KeyType is what a key is, in JSON Web Key's words.
-type KeyType string
-
-// The key types that kluis makes.
-const RSA KeyType = "RSA"
-
-// An Operation is a use of a key, as key_ops names it.
-type Operation string
-
-// The operations that the validity matrix knows.
-const (
-	Encrypt   Operation = "encrypt"
-	Decrypt   Operation = "decrypt"
-	Sign      Operation = "sign"
-	Verify    Operation = "verify"
-	WrapKey   Operation = "wrapKey"
-	UnwrapKey Operation = "unwrapKey"
-)
-
-// An Algorithm names how a key is used (RFC 7518 §4.1, with Key Vault's names).
-type Algorithm string
-
-// The algorithms of RSA keys.
-const (
-	RSAOAEP256 Algorithm = "RSA-OAEP-256" // SHA-256, MGF1 with SHA-256
-	RSAOAEP    Algorithm = "RSA-OAEP"     // SHA-1, for old clients
-	RSA15      Algorithm = "RSA1_5"       // refused: its unwrap is a padding oracle
-)
-
 // A Key is a name with its versions, which share a scope for roles and a fate.
 type Key struct {
 	ID      KeyID
@@ -73,7 +43,9 @@ type KeyVersion struct {
 	Ordinal    int // from 1, in the order of creation
 	Type       KeyType
 	Bits       int
-	Public     []byte // PKIX, DER
+	Curve      Curve  // of EC keys
+	Public     []byte // PKIX, DER; nil of oct keys
+	Platform   string // where the private part lives; see [Keys]
 	Operations []Operation
 	Enabled    bool
 	NotBefore  time.Time // zero if unset
@@ -81,6 +53,7 @@ type KeyVersion struct {
 	Created    time.Time
 	Updated    time.Time
 	Tags       map[string]string
+	Notice     time.Time // when to tell next that it nears its expiry or has expired; zero if never
 }
 
 // Permits reports whether the version does op at a time, as a fault if not. This
@@ -91,7 +64,7 @@ func (k KeyVersion) Permits(op Operation, at time.Time) error {
 		return fault.New(fault.KeyOperationForbidden, "Operation "+string(op)+" is not permitted on this key.")
 	}
 	switch op { // needs the private part
-	case Decrypt, Sign, UnwrapKey:
+	case Decrypt, Sign, UnwrapKey, Import:
 		if !k.Enabled {
 			return fault.New(fault.KeyDisabled, "Operation "+string(op)+" is not allowed on a disabled key.")
 		}
@@ -113,38 +86,6 @@ type Bundle struct {
 	Vault   Vault
 	Key     Key
 	Version KeyVersion
-}
-
-// A Ref names one private key for [Keys]: what is sealed for it is bound to all
-// three.
-type Ref struct {
-	Vault   ID
-	Key     KeyID
-	Version Version
-}
-
-// A Material is what a store keeps of a key version: its public part, and
-// whatever [Keys] needs to find or open the private one.
-type Material struct {
-	Type   KeyType
-	Bits   int
-	Public []byte // PKIX, DER
-	Sealed []byte
-}
-
-// Keys is where private keys live. Its methods are called outside transactions
-// and may be slow; they shed load with [fault.Throttled]. None of them decides
-// who may use a key.
-type Keys interface {
-	// Generate makes a key. What it returns is not kept anywhere else.
-	Generate(ctx context.Context, ref Ref, typ KeyType, bits int) (Material, error)
-	// Encrypt wraps or encrypts value; [fault.InvalidArgument] if it does not fit.
-	Encrypt(ctx context.Context, ref Ref, m Material, alg Algorithm, value []byte) ([]byte, error)
-	// Decrypt unwraps or decrypts value; [fault.InvalidArgument] if the key did
-	// not make it, and [fault.Integrity] if the private key itself does not open.
-	Decrypt(ctx context.Context, ref Ref, m Material, alg Algorithm, value []byte) ([]byte, error)
-	// Forget drops what is kept in memory of all the key's versions.
-	Forget(key KeyID)
 }
 
 var (

@@ -29,12 +29,13 @@ func wantReason(t *testing.T, err error, want fault.Reason) {
 // wrap and unwrap use key k of vault kv1.
 func wrap(t *testing.T, f *vaulttest.Fixture, c identity.Caller, version vault.Version) (vault.Bundle, []byte, error) {
 	t.Helper()
-	return f.Vaults.Use(t.Context(), c, "kv1", "k", version, vault.WrapKey, vault.RSAOAEP256, share)
+	b, out, err := f.Vaults.Use(t.Context(), c, "kv1", "k", version, vault.WrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: share})
+	return b, out.Value, err
 }
 
 func unwrap(ctx context.Context, f *vaulttest.Fixture, c identity.Caller, version vault.Version, wrapped []byte) ([]byte, error) {
-	_, plain, err := f.Vaults.Use(ctx, c, "kv1", "k", version, vault.UnwrapKey, vault.RSAOAEP256, wrapped)
-	return plain, err
+	_, out, err := f.Vaults.Use(ctx, c, "kv1", "k", version, vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: wrapped})
+	return out.Value, err
 }
 
 // A key is made, rotated, disabled, deleted, recovered and purged.
@@ -149,7 +150,7 @@ func TestDenied(t *testing.T) {
 			for _, key := range []vault.KeyName{"k", "absent"} {
 				_, err := f.Vaults.Key(t.Context(), c, "kv1", key, "")
 				wantReason(t, err, fault.Denied)
-				_, _, err = f.Vaults.Use(t.Context(), c, "kv1", key, "", vault.UnwrapKey, vault.RSAOAEP256, share)
+				_, _, err = f.Vaults.Use(t.Context(), c, "kv1", key, "", vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: share})
 				wantReason(t, err, fault.Denied)
 				_, err = f.Vaults.DeleteKey(t.Context(), c, "kv1", key)
 				wantReason(t, err, fault.Denied)
@@ -222,9 +223,9 @@ func TestAuditFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := vault.New(vault.Config{Store: noAudit{f.Store}, Audit: noAudit{f.Store}, Keys: f.Keys, Roles: rbac.VaultRoles})
-	_, result, err := broken.Use(t.Context(), f.Officer, "kv1", "k", "", vault.UnwrapKey, vault.RSAOAEP256, wrapped)
+	_, result, err := broken.Use(t.Context(), f.Officer, "kv1", "k", "", vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: wrapped})
 	wantReason(t, err, fault.AuditFailed)
-	if result != nil {
+	if result.Value != nil {
 		t.Error("the result left without a record")
 	}
 	_, err = broken.Key(t.Context(), f.Officer, "kv1", "k", "")
@@ -261,17 +262,17 @@ func TestBadUses(t *testing.T) {
 	}{
 		"RSA1_5 wrap":     {vault.WrapKey, vault.RSA15, share, fault.NotSupported},
 		"RSA1_5 unwrap":   {vault.UnwrapKey, vault.RSA15, make([]byte, 256), fault.NotSupported},
-		"unknown":         {vault.WrapKey, "A256KW", share, fault.InvalidArgument},
+		"another type's":  {vault.WrapKey, "A256KW", share, fault.InvalidArgument},
 		"empty":           {vault.WrapKey, vault.RSAOAEP256, nil, fault.InvalidArgument},
 		"too long":        {vault.WrapKey, vault.RSAOAEP256, make([]byte, 191), fault.InvalidArgument},
 		"not a wrap":      {vault.UnwrapKey, vault.RSAOAEP256, make([]byte, 256), fault.InvalidArgument},
 		"short":           {vault.UnwrapKey, vault.RSAOAEP256, []byte{1}, fault.InvalidArgument},
-		"sign":            {vault.Sign, vault.RSAOAEP256, share, fault.NotSupported},
+		"sign":            {vault.Sign, vault.RSAOAEP256, share, fault.InvalidArgument},
 		"longest, SHA256": {vault.Encrypt, vault.RSAOAEP256, make([]byte, 190), ""},
 		"longest, SHA-1":  {vault.Encrypt, vault.RSAOAEP, make([]byte, 214), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := f.Vaults.Use(t.Context(), f.Officer, "kv1", "k", "", c.op, c.alg, c.value)
+			_, _, err := f.Vaults.Use(t.Context(), f.Officer, "kv1", "k", "", c.op, vault.Input{Algorithm: c.alg, Value: c.value})
 			wantReason(t, err, c.want)
 		})
 	}
@@ -292,7 +293,7 @@ func TestUpdateKey(t *testing.T) {
 	if !slices.Equal(b.Version.Operations, []vault.Operation{vault.UnwrapKey, vault.WrapKey}) || !b.Version.Expires.Equal(later) || b.Version.Tags["a"] != "b" {
 		t.Errorf("%+v", b.Version)
 	}
-	_, _, err = f.Vaults.Use(t.Context(), f.Officer, "kv1", "k", "", vault.Decrypt, vault.RSAOAEP256, share)
+	_, _, err = f.Vaults.Use(t.Context(), f.Officer, "kv1", "k", "", vault.Decrypt, vault.Input{Algorithm: vault.RSAOAEP256, Value: share})
 	wantReason(t, err, fault.KeyOperationForbidden)
 	r, err := f.Vaults.RotateKey(t.Context(), f.Officer, "kv1", "k")
 	if err != nil || len(r.Version.Operations) != 2 || r.Version.Tags["a"] != "b" || !r.Version.Expires.IsZero() {
@@ -318,7 +319,7 @@ func TestUpdateKey(t *testing.T) {
 		_, err := f.Vaults.CreateKey(t.Context(), f.Officer, "kv1", "new", s)
 		wantReason(t, err, fault.InvalidArgument)
 	}
-	_, err = f.Vaults.CreateKey(t.Context(), f.Officer, "kv1", "new", vault.KeySpec{Type: "EC"})
+	_, err = f.Vaults.CreateKey(t.Context(), f.Officer, "kv1", "new", vault.KeySpec{Type: vault.Oct})
 	wantReason(t, err, fault.NotSupported)
 }
 

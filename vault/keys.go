@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -11,13 +10,6 @@ import (
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
 )
-
-// A KeySpec is what a new key, or a new version of one, is to be.
-type KeySpec struct {
-	Type KeyType
-	Bits int // 2048, 3072 or 4096; 0 stands for 2048
-	KeyUpdate
-}
 
 // A KeyUpdate is what can change of a version. What is nil stays as it is.
 type KeyUpdate struct {
@@ -28,37 +20,14 @@ type KeyUpdate struct {
 	Tags       *map[string]string
 }
 
-// defaultOperations are a new RSA key's unless it names its own, as Azure's.
-var defaultOperations = []Operation{Encrypt, Decrypt, Sign, Verify, WrapKey, UnwrapKey}
-
-func (s *KeySpec) check() error {
-	if s.Type != RSA {
-		return fault.New(fault.NotSupported, "Only keys of type RSA are supported.")
-	}
-	switch s.Bits {
-	case 0:
-		s.Bits = 2048
-	case 2048, 3072, 4096:
-	default:
-		return fault.New(fault.InvalidArgument, "An RSA key has 2048, 3072 or 4096 bits.")
-	}
-	if s.Operations == nil {
-		s.Operations = new(slices.Clone(defaultOperations))
-	}
-	return nil
-}
-
 // apply changes a version and checks the result.
 func (u KeyUpdate) apply(k *KeyVersion) error {
 	if u.Operations != nil {
-		ops := slices.Clone(*u.Operations)
-		slices.Sort(ops)
-		for _, op := range ops {
-			if !slices.Contains(defaultOperations, op) {
-				return fault.New(fault.InvalidArgument, "key_ops holds an operation that an RSA key does not have.")
-			}
+		ops, err := checkOperations(k.Type, *u.Operations)
+		if err != nil {
+			return err
 		}
-		k.Operations = slices.Compact(ops)
+		k.Operations = ops
 	}
 	if u.Enabled != nil {
 		k.Enabled = *u.Enabled
@@ -79,109 +48,6 @@ func (u KeyUpdate) apply(k *KeyVersion) error {
 		k.Tags = cloneTags(*u.Tags)
 	}
 	return nil
-}
-
-// CreateKey makes a key, or a new version of it if the name is in use.
-func (v *Vaults) CreateKey(ctx context.Context, c identity.Caller, vault Name, name KeyName, spec KeySpec) (Bundle, error) {
-	return v.generate(ctx, begin(c, "KeyCreate", ""), vault, name, actionKeyCreate, func(Tx, *Key) (KeySpec, error) {
-		err := spec.check()
-		return spec, err
-	})
-}
-
-// RotateKey makes a new version with the current one's type, size, operations
-// and tags.
-func (v *Vaults) RotateKey(ctx context.Context, c identity.Caller, vault Name, name KeyName) (Bundle, error) {
-	return v.generate(ctx, begin(c, "KeyRotate", ""), vault, name, actionKeyRotate, func(tx Tx, k *Key) (KeySpec, error) {
-		if k == nil {
-			return KeySpec{}, keyNotFound(name, "")
-		}
-		cur, err := tx.VaultKeyVersion(k.ID, k.Current)
-		return KeySpec{Type: cur.Type, Bits: cur.Bits, KeyUpdate: KeyUpdate{Operations: &cur.Operations, Tags: &cur.Tags}}, err
-	})
-}
-
-// generate authorises, makes the key outside any transaction, and authorises
-// again in the one that keeps it. plan says what to make of the existing key, nil
-// if the name is free.
-func (v *Vaults) generate(ctx context.Context, a *act, vaultName Name, name KeyName, action rbac.Action, plan func(Tx, *Key) (KeySpec, error)) (Bundle, error) {
-	var (
-		vault    Vault
-		existing *Key
-		spec     KeySpec
-	)
-	prepare := func(tx Tx) (err error) {
-		if vault, err = v.enter(tx, a, vaultName, name, action); err != nil {
-			return err
-		}
-		if _, err := ParseKeyName(string(name)); err != nil {
-			return err
-		}
-		existing = nil
-		k, err := tx.VaultKey(vault.ID, name)
-		switch {
-		case err == nil && !k.Deleted.IsZero():
-			return keyDeleted(name)
-		case err == nil:
-			existing = &k
-		case fault.ReasonOf(err) != fault.KeyNotFound:
-			return err
-		}
-		if spec, err = plan(tx, existing); err != nil {
-			return err
-		}
-		return spec.apply(new(KeyVersion)) // refuse before the work
-	}
-	if err := v.store.View(ctx, prepare); err != nil {
-		return Bundle{}, v.refused(ctx, a, err)
-	}
-	ref := Ref{Vault: vault.ID, Key: KeyID(newUUID()), Version: newVersion()}
-	isNew := existing == nil
-	if !isNew {
-		ref.Key = existing.ID
-	}
-	a.note("version", string(ref.Version))
-	m, err := v.keys.Generate(ctx, ref, spec.Type, spec.Bits)
-	if err != nil {
-		return Bundle{}, v.refused(ctx, a, err)
-	}
-	var b Bundle
-	err = v.write(ctx, a, func(tx Tx) error {
-		if err := prepare(tx); err != nil {
-			return err
-		}
-		if vault.ID != ref.Vault || isNew != (existing == nil) || !isNew && existing.ID != ref.Key {
-			return fault.New(fault.Conflict, "Another request made or removed the key at the same time.").WithMend("Try again.")
-		}
-		now := v.clock()
-		k := Key{ID: ref.Key, Vault: ref.Vault, Name: name, Created: now}
-		ordinal, kind := 1, KeyCreated
-		if !isNew {
-			k, kind = *existing, KeyRotated
-			cur, err := tx.VaultKeyVersion(k.ID, k.Current)
-			if err != nil {
-				return err
-			}
-			ordinal = cur.Ordinal + 1
-		}
-		k.Current = ref.Version
-		kv := KeyVersion{
-			Key: k.ID, Version: ref.Version, Ordinal: ordinal, Type: m.Type, Bits: m.Bits, Public: m.Public,
-			Enabled: true, Created: now, Updated: now,
-		}
-		if err := spec.apply(&kv); err != nil {
-			return err
-		}
-		if err := tx.PutVaultKey(k); err != nil {
-			return err
-		}
-		if err := tx.AddVaultKeyVersion(kv, m.Sealed); err != nil {
-			return err
-		}
-		b = Bundle{Vault: vault, Key: k, Version: kv}
-		return v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Version: kv.Version, Kind: kind})
-	})
-	return b, err
 }
 
 // Key returns a version of a key; the current one if version is "". It tells of a
@@ -210,11 +76,16 @@ func (v *Vaults) UpdateKey(ctx context.Context, c identity.Caller, vault Name, n
 		if b, err = find(tx, a, b.Vault, name, version); err != nil {
 			return err
 		}
-		was := b.Version.Enabled
+		was, expired := b.Version.Enabled, b.Version.Expires
 		if err := u.apply(&b.Version); err != nil {
 			return err
 		}
 		b.Version.Updated = v.clock()
+		if !b.Version.Expires.Equal(expired) {
+			if err := schedule(tx, b.Vault, &b.Version, b.Version.Version == b.Key.Current); err != nil {
+				return err
+			}
+		}
 		if err := tx.SetVaultKeyVersion(b.Version); err != nil {
 			return err
 		}
@@ -342,7 +213,7 @@ func (v *Vaults) enter(tx Tx, a *act, vaultName Name, name KeyName, action rbac.
 	}
 	a.entry.Resource = string(scope)
 	a.note("vault", string(vault.ID))
-	return vault, v.authorise(tx, a, vault.Tenant, action, true, scope)
+	return vault, v.admit(tx, a, vault, action, scope)
 }
 
 // find returns a version of a live key, the current one if version is "".

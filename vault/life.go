@@ -21,6 +21,9 @@ func (v *Vaults) DeleteKey(ctx context.Context, c identity.Caller, vault Name, n
 		if b, err = find(tx, a, b.Vault, name, ""); err != nil {
 			return err
 		}
+		if err := v.consent(tx, a, b.Vault, actionKeyDelete, true, b.Vault.KeyScope(name), b.Key.ID); err != nil {
+			return err
+		}
 		b.Key.Deleted = v.clock()
 		b.Key.PurgeAt = b.Key.Deleted.Add(time.Duration(b.Vault.RetentionDays) * 24 * time.Hour)
 		if err := tx.PutVaultKey(b.Key); err != nil {
@@ -29,7 +32,7 @@ func (v *Vaults) DeleteKey(ctx context.Context, c identity.Caller, vault Name, n
 		return v.changed(tx, a, Change{Vault: b.Vault.ID, Key: b.Key.Name, Kind: KeyDeleted})
 	})
 	if err == nil {
-		v.keys.Forget(b.Key.ID)
+		v.forget(b.Key.ID)
 	}
 	return b, err
 }
@@ -84,10 +87,13 @@ func (v *Vaults) PurgeKey(ctx context.Context, c identity.Caller, vault Name, na
 		if b.Vault.PurgeProtection {
 			return purgeProtected()
 		}
+		if err := v.consent(tx, a, b.Vault, actionKeyPurge, true, b.Vault.KeyScope(name), b.Key.ID); err != nil {
+			return err
+		}
 		return v.purgeKey(tx, a, b.Vault, b.Key)
 	})
 	if err == nil {
-		v.keys.Forget(b.Key.ID)
+		v.forget(b.Key.ID)
 	}
 	return err
 }

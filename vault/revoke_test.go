@@ -118,8 +118,8 @@ func TestRevokedDuringUse(t *testing.T) {
 	between := &hook{Keys: f.Keys}
 	vaults := vault.New(vault.Config{Store: f.Store, Audit: f.Log, Keys: between, Roles: rbac.VaultRoles})
 	use := func() ([]byte, error) {
-		_, plain, err := vaults.Use(t.Context(), f.Officer, "kv1", "k", "", vault.UnwrapKey, vault.RSAOAEP256, wrapped)
-		return plain, err
+		_, out, err := vaults.Use(t.Context(), f.Officer, "kv1", "k", "", vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: wrapped})
+		return out.Value, err
 	}
 	between.during = func() {
 		if _, err := f.Vaults.RotateKey(t.Context(), f.Officer, "kv1", "k"); err != nil {
@@ -154,8 +154,8 @@ type hook struct {
 }
 
 // Decrypt implements [vault.Keys].
-func (h *hook) Decrypt(ctx context.Context, ref vault.Ref, m vault.Material, alg vault.Algorithm, value []byte) ([]byte, error) {
-	plain, err := h.Keys.Decrypt(ctx, ref, m, alg, value)
+func (h *hook) Decrypt(ctx context.Context, ref vault.Ref, m vault.Material, in vault.Input) (vault.Output, error) {
+	out, err := h.Keys.Decrypt(ctx, ref, m, in)
 	h.during()
-	return plain, err
+	return out, err
 }

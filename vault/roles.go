@@ -60,6 +60,9 @@ func (v *Vaults) PutRoleAssignment(ctx context.Context, c identity.Caller, g Gra
 		case fault.ReasonOf(err) != fault.RoleAssignmentNotFound:
 			return err
 		}
+		if err := v.checkDuties(tx, a, as); err != nil {
+			return err
+		}
 		created = true
 		if err := tx.PutRoleAssignment(as); err != nil {
 			return err

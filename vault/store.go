@@ -23,6 +23,7 @@ type Store interface {
 type Tx interface {
 	audit.Appender
 	rbac.Tx
+	rbac.ApprovalTx
 
 	// VaultSubscription returns one, or [fault.SubscriptionNotFound].
 	VaultSubscription(id string) (Subscription, error)
@@ -49,7 +50,8 @@ type Tx interface {
 	// PutVault adds or replaces one by its id, or fails with [fault.VaultExists]
 	// if another has its name.
 	PutVault(Vault) error
-	// DropVault removes one with its keys, private parts and changes.
+	// DropVault removes one with its keys, private parts and changes. What lies
+	// elsewhere becomes [Remains].
 	DropVault(ID) error
 
 	// VaultKey returns one, soft-deleted or not, or [fault.KeyNotFound].
@@ -59,7 +61,8 @@ type Tx interface {
 	VaultKeys(vault ID, deleted bool, after string, limit int) ([]Key, error)
 	// PutVaultKey adds or replaces one by its id.
 	PutVaultKey(Key) error
-	// DropVaultKey removes one with its versions and their private parts.
+	// DropVaultKey removes one with its versions and their private parts. What lies
+	// elsewhere becomes [Remains].
 	DropVaultKey(KeyID) error
 
 	// VaultKeyVersion returns one, or [fault.KeyNotFound].
@@ -69,11 +72,44 @@ type Tx interface {
 	// AddVaultKeyVersion adds one with its sealed private part.
 	AddVaultKeyVersion(v KeyVersion, sealed []byte) error
 	// SetVaultKeyVersion replaces what can change of one: its operations, state,
-	// dates and tags.
+	// dates, tags and notice.
 	SetVaultKeyVersion(KeyVersion) error
 	// VaultKeySealed returns a version's sealed private part, or
 	// [fault.KeyNotFound].
 	VaultKeySealed(key KeyID, version Version) ([]byte, error)
+
+	// VaultRotation returns a key's rotation policy and when the key is to be rotated
+	// next, zero for never; or [fault.NotFound].
+	VaultRotation(KeyID) (p RotationPolicy, due time.Time, err error)
+	// PutVaultRotation adds or replaces both.
+	PutVaultRotation(key KeyID, p RotationPolicy, due time.Time) error
+	// DueVaultRotations returns at most limit live keys of live vaults that were to
+	// be rotated by a time and whose current version is enabled, after the given one
+	// and in order of their ids.
+	DueVaultRotations(by time.Time, after KeyID, limit int) ([]Key, error)
+	// DueVaultNotices returns at most limit versions whose notice lies at or before
+	// a time, of live keys in live vaults.
+	DueVaultNotices(by time.Time, limit int) ([]KeyVersion, error)
+	// VaultKeyByID returns a key, soft-deleted or not, or [fault.KeyNotFound].
+	VaultKeyByID(KeyID) (Key, error)
+
+	// CountVaultUse counts one use of a version; Count and First are the store's.
+	CountVaultUse(KeyID, Usage) error
+	// VaultUsage returns at most limit of a key's, the latest first.
+	VaultUsage(key KeyID, limit int) ([]Usage, error)
+
+	// VaultRemains returns at most limit.
+	VaultRemains(limit int) ([]Remains, error)
+	// DropVaultRemains forgets one, which is gone.
+	DropVaultRemains(Ref) error
+
+	// VaultDiagnosticSettings returns a vault's, by name.
+	VaultDiagnosticSettings(ID) ([]DiagnosticSetting, error)
+	// PutVaultDiagnosticSetting adds or replaces one.
+	PutVaultDiagnosticSetting(DiagnosticSetting) error
+	// DropVaultDiagnosticSetting removes one, or fails with
+	// [fault.ResourceNotFound].
+	DropVaultDiagnosticSetting(vault ID, name string) error
 
 	// AppendVaultChange puts a change on its vault's feed and numbers it.
 	AppendVaultChange(Change) error

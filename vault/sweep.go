@@ -14,12 +14,17 @@ var afterPurge = failpoint.New("vault/sweep/after-purge")
 
 const sweepBatch = 100
 
-// Sweep purges the keys and vaults whose retention has ended by now, each in a
-// transaction of its own, and drops changes that are too old for the feed. A crash
-// in between loses nothing: the next call goes on. It is for a server to call now
-// and then.
+// Sweep does what is due by now, each in a transaction of its own: it purges the
+// keys and vaults whose retention has ended, rotates keys as their policies say,
+// tells of versions that near their expiry or have expired, destroys what purged
+// keys have left elsewhere, and drops changes that are too old for the feed. A
+// crash in between loses nothing: the next call goes on. It is for a server to call
+// now and then.
 func (v *Vaults) Sweep(ctx context.Context, now time.Time) error {
-	return errors.Join(v.sweepKeys(ctx, now), v.sweepVaults(ctx, now), v.sweepFeeds(ctx, now))
+	return errors.Join(
+		v.sweepKeys(ctx, now), v.sweepVaults(ctx, now), v.sweepRemains(ctx),
+		v.sweepRotations(ctx, now), v.sweepNotices(ctx, now), v.sweepFeeds(ctx, now),
+	)
 }
 
 func (v *Vaults) sweepKeys(ctx context.Context, now time.Time) error {
@@ -55,7 +60,7 @@ func (v *Vaults) sweepKeys(ctx context.Context, now time.Time) error {
 				return err
 			}
 			if err == nil {
-				v.keys.Forget(k.ID)
+				v.forget(k.ID)
 			}
 			if err := afterPurge.Hit(); err != nil {
 				return err
@@ -94,7 +99,7 @@ func (v *Vaults) sweepVaults(ctx context.Context, now time.Time) error {
 				return err
 			}
 			if err == nil {
-				v.forget(gone)
+				v.forget(gone...)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"crypto/hmac"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -10,23 +11,21 @@ import (
 
 var beforeRecord = failpoint.New("vault/use/before-record")
 
-// maxValue bounds what is given to a key, in bytes: the largest RSA modulus.
-const maxValue = 512
-
-// Use encrypts, decrypts, wraps or unwraps value with a version of a key; with
-// the current one if version is "". It returns the version used beside the result.
+// Use encrypts, decrypts, signs, verifies, wraps or unwraps with a version of a
+// key; with the current one if version is "". It returns the version used beside
+// the result. Verifying says in the result whether the signature holds.
 //
 // The caller's rights and the key's state are read after the call begins. If
 // anything about the vault has changed when the record is written, they are read
 // again in the same transaction, and a refusal then discards the result. Whoever
 // begins after a revocation returned is therefore refused.
-func (v *Vaults) Use(ctx context.Context, c identity.Caller, vaultName Name, name KeyName, version Version, op Operation, alg Algorithm, value []byte) (Bundle, []byte, error) {
+func (v *Vaults) Use(ctx context.Context, c identity.Caller, vaultName Name, name KeyName, version Version, op Operation, in Input) (Bundle, Output, error) {
 	u, ok := use[op]
 	if !ok {
-		return Bundle{}, nil, fault.New(fault.NotSupported, "Operation "+string(op)+" is not supported.")
+		return Bundle{}, Output{}, fault.New(fault.NotSupported, "Operation "+string(op)+" is not supported.")
 	}
 	a := begin(c, u.audit, "")
-	a.note("algorithm", clip(string(alg)))
+	a.note("algorithm", clip(string(in.Algorithm)))
 	var b Bundle
 	decide := func(tx Tx) error {
 		vault, err := v.enter(tx, a, vaultName, name, u.action)
@@ -36,7 +35,10 @@ func (v *Vaults) Use(ctx context.Context, c identity.Caller, vaultName Name, nam
 		if b, err = find(tx, a, vault, name, version); err != nil {
 			return err
 		}
-		return b.Version.Permits(op, v.clock())
+		if err := b.Version.Permits(op, v.clock()); err != nil {
+			return err
+		}
+		return in.check(b.Version, op)
 	}
 	m := Material{}
 	var seen int64
@@ -44,72 +46,80 @@ func (v *Vaults) Use(ctx context.Context, c identity.Caller, vaultName Name, nam
 		if err := decide(tx); err != nil {
 			return err
 		}
-		if err := checkUse(alg, value); err != nil {
-			return err
-		}
-		m = Material{Type: b.Version.Type, Bits: b.Version.Bits, Public: b.Version.Public}
+		m = b.Version.material()
 		var err error
 		if seen, _, err = tx.VaultRevision(b.Vault.ID); err != nil {
 			return err
 		}
-		if op == Decrypt || op == UnwrapKey {
+		if b.Version.private(op) {
 			m.Sealed, err = tx.VaultKeySealed(b.Key.ID, b.Version.Version)
 		}
 		return err
 	})
 	if err != nil {
-		return Bundle{}, nil, v.refused(ctx, a, err)
+		return Bundle{}, Output{}, v.refused(ctx, a, err)
 	}
 	version = b.Version.Version // a rotation meanwhile does not change what was used
 	ref := Ref{Vault: b.Vault.ID, Key: b.Key.ID, Version: version}
-	var result []byte
-	switch op {
-	case Encrypt, WrapKey:
-		result, err = v.keys.Encrypt(ctx, ref, m, alg, value)
-	default:
-		result, err = v.keys.Decrypt(ctx, ref, m, alg, value)
-	}
+	result, err := v.work(ctx, ref, b.Version, m, op, in)
 	if err == nil {
 		err = beforeRecord.Hit()
 	}
 	if err != nil {
-		return Bundle{}, nil, v.refused(ctx, a, err)
+		return Bundle{}, Output{}, v.refused(ctx, a, err)
 	}
 	used := b
 	err = v.write(ctx, a, func(tx Tx) error {
 		newest, _, err := tx.VaultRevision(ref.Vault)
-		if err == nil && newest == seen {
-			return nil
+		if err != nil || newest != seen {
+			if err := decide(tx); err != nil {
+				return err
+			}
+			if b.Key.ID != ref.Key {
+				return keyNotFound(name, version)
+			}
 		}
-		if err := decide(tx); err != nil {
-			return err
-		}
-		if b.Key.ID != ref.Key {
-			return keyNotFound(name, version)
-		}
-		return nil
+		return tx.CountVaultUse(ref.Key, Usage{Version: version, Principal: c.Principal, Operation: op, Last: v.clock()})
 	})
 	if err != nil {
-		clear(result)
-		v.keys.Forget(ref.Key) // it may have been opened after it was deleted
-		return Bundle{}, nil, err
+		clear(result.Value)
+		v.forget(ref.Key) // it may have been opened after it was deleted
+		return Bundle{}, Output{}, err
 	}
 	return used, result, nil
 }
 
-func checkUse(alg Algorithm, value []byte) error {
-	switch alg {
-	case RSAOAEP256, RSAOAEP:
-	case RSA15:
-		return fault.New(fault.NotSupported, "Algorithm RSA1_5 is switched off: its decryption leaks the plaintext to who can ask often enough.").
-			WithMend("Use RSA-OAEP-256.")
-	default:
-		return fault.New(fault.InvalidArgument, "The algorithm does not fit the key's type.").WithMend("Use RSA-OAEP-256.")
+// material returns what [Keys] is told of a version, without the private part.
+func (k KeyVersion) material() Material {
+	return Material{Type: k.Type, Bits: k.Bits, Curve: k.Curve, Public: k.Public}
+}
+
+// private reports whether an operation takes the private part: all of an oct key's
+// do.
+func (k KeyVersion) private(op Operation) bool {
+	return k.Type.Family() == Oct || op == Decrypt || op == Sign || op == UnwrapKey
+}
+
+// work does the operation.
+func (v *Vaults) work(ctx context.Context, ref Ref, k KeyVersion, m Material, op Operation, in Input) (Output, error) {
+	if !k.private(op) {
+		return k.publicly(op, in)
 	}
-	if len(value) == 0 || len(value) > maxValue {
-		return fault.New(fault.InvalidArgument, "The value is empty or too long for the key.")
+	keys, err := v.keeper(k)
+	if err != nil {
+		return Output{}, err
 	}
-	return nil
+	switch op {
+	case Encrypt, WrapKey:
+		return keys.Encrypt(ctx, ref, m, in)
+	case Decrypt, UnwrapKey:
+		return keys.Decrypt(ctx, ref, m, in)
+	}
+	signature, err := keys.Sign(ctx, ref, m, in)
+	if op == Verify { // of a MAC, which only who can make it can verify
+		return Output{Valid: hmac.Equal(signature, in.Signature)}, err
+	}
+	return Output{Value: signature}, err
 }
 
 // clip keeps a caller's own word short before it is recorded.

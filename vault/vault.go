@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
@@ -48,9 +49,20 @@ const (
 	DefaultRetentionDays = 90
 )
 
+// A Flavour is which of Azure's two products a vault speaks as.
+type Flavour string
+
+// The flavours. A managed HSM keeps all its keys in an HSM, holds oct keys as well,
+// and has roles of its own, which reach its keys and nothing else does.
+const (
+	Standard   Flavour = "vault"
+	ManagedHSM Flavour = "managedhsm"
+)
+
 // A Vault holds keys.
 type Vault struct {
 	ID            ID
+	Flavour       Flavour
 	Name          Name
 	Tenant        identity.TenantID
 	Subscription  string // UUID
@@ -59,26 +71,19 @@ type Vault struct {
 
 	RetentionDays   int // of soft-deleted keys and of the vault; fixed at creation
 	PurgeProtection bool
-	RBAC            bool // enableRbacAuthorization
+	RBAC            bool // enableRbacAuthorization; otherwise access policies give rights to keys
 	AccessPolicies  []AccessPolicy
+	Network         Network
+	TrustedServices []string               // object or application ids; see [Network]
+	RequireApproval bool                   // deleting, purging and weakening need a second person
+	Admins          []identity.PrincipalID // a managed HSM's first administrators, as given when it was made
+	SeparateDuties  bool                   // nobody holds roles here that must lie apart; see [rbac.Duties]
 	Tags            map[string]string
 
 	Created time.Time
 	Updated time.Time
 	Deleted time.Time // zero unless soft-deleted
 	PurgeAt time.Time // zero unless soft-deleted
-}
-
-// An AccessPolicy is kept and shown, and grants nothing: vaults of this release
-// authorise by roles.
-type AccessPolicy struct {
-	Tenant       string   `json:"tenantId"`
-	Object       string   `json:"objectId"`
-	Application  string   `json:"applicationId,omitempty"`
-	Keys         []string `json:"keys,omitempty"`
-	Secrets      []string `json:"secrets,omitempty"`
-	Certificates []string `json:"certificates,omitempty"`
-	Storage      []string `json:"storage,omitempty"`
 }
 
 // Scope returns the scope at which roles for the whole vault are given.
@@ -119,23 +124,35 @@ func ParseName(s string) (Name, error) {
 	return Name(n), nil
 }
 
-// Config is what [New] needs. All of it is required but Now.
+// Config is what [New] needs. All of it is required but HSM, Duties, Now and Backups.
 type Config struct {
 	Store Store
 	Audit audit.Recorder
-	Keys  Keys
+	Keys  Keys // of the types without -HSM
+	HSM   Keys // of the others; nil if there is no HSM. Software may stand in, and its platform then shows
 	Roles rbac.Definitions
 	Now   func() time.Time // time.Now if nil
+
+	// Duties are what a vault that asks for it keeps apart; [rbac.VaultDuties] if nil.
+	Duties rbac.Duties
+
+	Instance string        // that backups of keys are bound to
+	Backups  *envelope.Key // seals them; nil if there are none
 }
 
 // Vaults is the service. It is safe for concurrent use.
 type Vaults struct {
-	store Store
-	audit audit.Recorder
-	keys  Keys
-	roles rbac.Definitions
-	now   func() time.Time
-	feed  *feed
+	store  Store
+	audit  audit.Recorder
+	keys   Keys
+	hsm    Keys
+	roles  rbac.Definitions
+	duties rbac.Duties
+	now    func() time.Time
+	feed   *feed
+
+	instance string
+	backups  *envelope.Key
 }
 
 // New returns the service over what c names.
@@ -143,7 +160,10 @@ func New(c Config) *Vaults {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, roles: c.Roles, now: c.Now, feed: newFeed()}
+	if c.Duties == nil {
+		c.Duties = rbac.VaultDuties
+	}
+	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now, feed: newFeed(), instance: c.Instance, backups: c.Backups}
 }
 
 // Close ends the long polls of [Vaults.Changes] early, for a server that drains.

@@ -71,7 +71,10 @@ func TestVaultProperties(t *testing.T) {
 		"91 days":         {vault.Spec{Location: new("l"), RetentionDays: new(91)}, fault.InvalidArgument},
 		"no soft delete":  {vault.Spec{Location: new("l"), SoftDelete: new(false)}, fault.InvalidArgument},
 		"other tenant":    {vault.Spec{Location: new("l"), Tenant: new(vaulttest.OtherTenant)}, fault.InvalidArgument},
-		"access policies": {vault.Spec{Location: new("l"), RBAC: new(false)}, fault.NotSupported},
+		"policy's tenant": {vault.Spec{Location: new("l"), AccessPolicies: &[]vault.AccessPolicy{{Tenant: string(vaulttest.OtherTenant), Object: vaulttest.ID(2)}}}, fault.InvalidArgument},
+		"policy's object": {vault.Spec{Location: new("l"), AccessPolicies: &[]vault.AccessPolicy{{Tenant: string(vaulttest.Tenant), Object: "me"}}}, fault.InvalidArgument},
+		"permission":      {vault.Spec{Location: new("l"), AccessPolicies: &[]vault.AccessPolicy{policy(vaulttest.Caller(2), "unwrapp")}}, fault.InvalidArgument},
+		"trusted service": {vault.Spec{Location: new("l"), TrustedServices: &[]string{"fabric"}}, fault.InvalidArgument},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := f.Vaults.PutVault(t.Context(), f.Officer, at, c.spec)

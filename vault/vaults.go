@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +28,9 @@ type Path struct {
 	Name          Name
 }
 
+// Scope returns the scope of the vault at the path.
+func (p Path) Scope() rbac.Scope { return p.vault().Scope() }
+
 func (p Path) vault() Vault {
 	return Vault{Subscription: strings.ToLower(p.Subscription), ResourceGroup: p.ResourceGroup, Name: p.Name}
 }
@@ -42,7 +44,13 @@ type Spec struct {
 	PurgeProtection *bool
 	SoftDelete      *bool // may not be false
 	RBAC            *bool
+	PolicyModel     bool // what a new vault is if RBAC is nil: older clients mean access policies
 	AccessPolicies  *[]AccessPolicy
+	Network         *Network // but for Closed
+	PublicAccess    *bool    // publicNetworkAccess: Network.Closed is its opposite
+	TrustedServices *[]string
+	RequireApproval *bool
+	SeparateDuties  *bool
 	Tags            *map[string]string
 	Recover         bool // bring the soft-deleted vault back, instead of making one
 }
@@ -79,21 +87,53 @@ func (s Spec) apply(vault *Vault, isNew bool) error {
 		}
 		vault.PurgeProtection = *s.PurgeProtection
 	}
-	if s.RBAC != nil && !*s.RBAC {
-		return fault.New(fault.NotSupported, "Access policies are not supported: enableRbacAuthorization must be true.").
-			WithMend("Leave it out, and give role assignments instead.")
-	}
-	if s.AccessPolicies != nil {
-		if len(*s.AccessPolicies) > 1024 {
-			return fault.New(fault.InvalidArgument, "A vault has at most 1024 access policies.")
-		}
-		vault.AccessPolicies = slices.Clone(*s.AccessPolicies)
+	if err := s.applyAccess(vault, isNew); err != nil {
+		return err
 	}
 	if s.Tags != nil {
 		if err := checkTags(*s.Tags); err != nil {
 			return err
 		}
 		vault.Tags = cloneTags(*s.Tags)
+	}
+	return nil
+}
+
+// applyAccess is the part of apply that says who reaches the vault's keys, and from
+// where.
+func (s Spec) applyAccess(vault *Vault, isNew bool) (err error) {
+	if isNew {
+		vault.RBAC, vault.TrustedServices, vault.Network = !s.PolicyModel, defaultTrusted(), Network{Bypass: true}
+	}
+	if s.RBAC != nil {
+		vault.RBAC = *s.RBAC
+	}
+	if s.AccessPolicies != nil {
+		if vault.AccessPolicies, err = checkPolicies(vault.Tenant, *s.AccessPolicies); err != nil {
+			return err
+		}
+	}
+	if s.Network != nil {
+		if err := s.Network.check(); err != nil {
+			return err
+		}
+		closed := vault.Network.Closed
+		vault.Network = *s.Network
+		vault.Network.Closed = closed
+	}
+	if s.PublicAccess != nil {
+		vault.Network.Closed = !*s.PublicAccess
+	}
+	if s.TrustedServices != nil {
+		if vault.TrustedServices, err = checkTrusted(*s.TrustedServices); err != nil {
+			return err
+		}
+	}
+	if s.RequireApproval != nil {
+		vault.RequireApproval = *s.RequireApproval
+	}
+	if s.SeparateDuties != nil {
+		vault.SeparateDuties = *s.SeparateDuties
 	}
 	return nil
 }
@@ -165,7 +205,7 @@ func (v *Vaults) PutVault(ctx context.Context, c identity.Caller, p Path, s Spec
 			created = true
 			vault = Vault{
 				ID: ID(newUUID()), Name: p.Name, Tenant: sub.Tenant, Subscription: sub.ID, ResourceGroup: group.Name,
-				RetentionDays: DefaultRetentionDays, RBAC: true, Created: now,
+				RetentionDays: DefaultRetentionDays, Created: now,
 			}
 		case err != nil:
 			return err
@@ -210,14 +250,24 @@ func (v *Vaults) putVault(tx Tx, a *act, vault *Vault, now time.Time, kind Kind)
 		return err
 	}
 	known := err == nil
+	if known {
+		if err := v.weakened(tx, a, old, *vault); err != nil {
+			return err
+		}
+	}
+	if vault.SeparateDuties {
+		if err := v.keepsDuties(tx, *vault); err != nil {
+			return err
+		}
+	}
 	if err := tx.PutVault(*vault); err != nil {
 		return err
 	}
 	if err := v.changed(tx, a, Change{Vault: vault.ID, Kind: kind}); err != nil {
 		return err
 	}
-	if known && (old.RBAC != vault.RBAC || !reflect.DeepEqual(old.AccessPolicies, vault.AccessPolicies)) {
-		return v.changed(tx, a, Change{Vault: vault.ID, Kind: AccessPolicyChanged})
+	if known {
+		return v.accessChanged(tx, a, old, *vault)
 	}
 	return nil
 }
@@ -292,6 +342,9 @@ func (v *Vaults) DeleteVault(ctx context.Context, c identity.Caller, p Path) (va
 		if vault, err = v.liveAt(tx, a, p, actionVaultDelete); err != nil {
 			return err
 		}
+		if err := v.consent(tx, a, vault, actionVaultDelete, false, vault.Scope()); err != nil {
+			return err
+		}
 		now := v.clock()
 		vault.Deleted = now
 		vault.PurgeAt = now.Add(time.Duration(vault.RetentionDays) * 24 * time.Hour)
@@ -338,11 +391,14 @@ func (v *Vaults) PurgeVault(ctx context.Context, c identity.Caller, sub string, 
 		if vault.PurgeProtection {
 			return purgeProtected()
 		}
+		if err := v.consent(tx, a, vault, actionDeletedPurge, false, vault.Scope()); err != nil {
+			return err
+		}
 		gone, err = v.purgeVault(tx, a, vault)
 		return err
 	})
 	if err == nil {
-		v.forget(gone)
+		v.forget(gone...)
 	}
 	return err
 }
@@ -387,10 +443,4 @@ func (v *Vaults) purgeVault(tx Tx, a *act, vault Vault) ([]KeyID, error) {
 	}
 	a.touched = append(a.touched, vault.ID)
 	return gone, tx.DropVault(vault.ID)
-}
-
-func (v *Vaults) forget(keys []KeyID) {
-	for _, k := range keys {
-		v.keys.Forget(k)
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
@@ -75,8 +76,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	caller, aerr := api.Authenticate(r, h.tokens, h.config.Audiences...)
 	if aerr != nil {
-		if fault.ReasonOf(aerr) == fault.Unauthenticated {
-			w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+h.config.Endpoints.Login+`", error="invalid_token"`)
+		switch bearer := `Bearer authorization_uri="` + h.config.Endpoints.Login + `"`; fault.ReasonOf(aerr) {
+		case fault.Unauthenticated:
+			w.Header().Set("WWW-Authenticate", bearer+`, error="invalid_token"`)
+		case fault.TokenRevoked:
+			w.Header().Set("WWW-Authenticate", bearer+api.ClaimsChallenge(time.Now()))
 		}
 		err = aerr
 	}
@@ -148,6 +152,8 @@ func (c *call) serve() error {
 		sub   = "subscriptions/*"
 		group = sub + "/resourcegroups/*"
 		kv    = "/providers/microsoft.keyvault"
+
+		diagnostics = "/providers/microsoft.insights/diagnosticsettings"
 	)
 	switch {
 	case c.match("subscriptions"):
@@ -165,7 +171,13 @@ func (c *call) serve() error {
 	case c.match(group + kv + "/vaults/*"):
 		return c.on(methods{"GET": c.getVault, "PUT": c.putVault, "PATCH": c.patchVault, "DELETE": c.deleteVault})
 	case c.match(group + kv + "/vaults/*/accesspolicies/*"):
-		return fault.New(fault.NotSupported, "Access policies are not supported.").WithMend("Give role assignments instead.")
+		return c.on(methods{"PUT": c.changePolicies})
+	case c.match(group + kv + "/vaults/*" + diagnostics):
+		return c.on(methods{"GET": c.listDiagnostics})
+	case c.match(group + kv + "/vaults/*" + diagnostics + "/*"):
+		return c.on(methods{"GET": c.getDiagnostic, "PUT": c.putDiagnostic, "DELETE": c.deleteDiagnostic})
+	case c.match(group + kv + "/vaults/*" + diagnostics + "categories"):
+		return c.on(methods{"GET": c.listCategories})
 	case c.match(sub + kv + "/deletedvaults"):
 		return c.on(methods{"GET": c.listDeleted})
 	case c.match(sub + kv + "/locations/*/deletedvaults/*"):

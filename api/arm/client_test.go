@@ -107,14 +107,17 @@ func TestSDKVaults(t *testing.T) {
 		code   string
 	}{
 		"unset purge protection": {func(p *armkeyvault.VaultProperties) { p.EnablePurgeProtection = new(false) }, 400, "BadRequest"},
-		"access policies":        {func(p *armkeyvault.VaultProperties) { p.EnableRbacAuthorization = new(false) }, 400, "NotSupported"},
-		"no public access":       {func(p *armkeyvault.VaultProperties) { p.PublicNetworkAccess = new("Disabled") }, 400, "NotSupported"},
-		"network rules": {func(p *armkeyvault.VaultProperties) {
-			p.NetworkACLs.DefaultAction = new(armkeyvault.NetworkRuleActionDeny)
+		"public access":          {func(p *armkeyvault.VaultProperties) { p.PublicNetworkAccess = new("No") }, 400, "BadRequest"},
+		"virtual network": {func(p *armkeyvault.VaultProperties) {
+			p.NetworkACLs.VirtualNetworkRules = []*armkeyvault.VirtualNetworkRule{{ID: new("/subscriptions/s/x")}}
 		}, 400, "NotSupported"},
-		"premium":   {func(p *armkeyvault.VaultProperties) { p.SKU.Name = new(armkeyvault.SKUNamePremium) }, 400, "NotSupported"},
-		"tenant":    {func(p *armkeyvault.VaultProperties) { p.TenantID = new(string(vaulttest.OtherTenant)) }, 400, "BadRequest"},
-		"retention": {func(p *armkeyvault.VaultProperties) { p.SoftDeleteRetentionInDays = new(int32(8)) }, 400, "BadRequest"},
+		"IP rule": {func(p *armkeyvault.VaultProperties) {
+			p.NetworkACLs.IPRules = []*armkeyvault.IPRule{{Value: new("192.0.2.0/33")}}
+		}, 400, "BadRequest"},
+		"default action": {func(p *armkeyvault.VaultProperties) { p.NetworkACLs.DefaultAction = nil }, 400, "BadRequest"},
+		"premium":        {func(p *armkeyvault.VaultProperties) { p.SKU.Name = new(armkeyvault.SKUNamePremium) }, 400, "NotSupported"},
+		"tenant":         {func(p *armkeyvault.VaultProperties) { p.TenantID = new(string(vaulttest.OtherTenant)) }, 400, "BadRequest"},
+		"retention":      {func(p *armkeyvault.VaultProperties) { p.SoftDeleteRetentionInDays = new(int32(8)) }, 400, "BadRequest"},
 	} {
 		b := body()
 		c.change(b.Properties)
@@ -128,6 +131,29 @@ func TestSDKVaults(t *testing.T) {
 	again.Properties.VaultURI, again.Properties.ProvisioningState = p.VaultURI, p.ProvisioningState
 	if _, err := put(k, "kv1", again); err != nil {
 		t.Errorf("put of what was got: %v", err)
+	}
+	open := body()
+	open.Properties.EnableRbacAuthorization = new(false)
+	open.Properties.PublicNetworkAccess = new("Disabled")
+	open.Properties.NetworkACLs.DefaultAction = new(armkeyvault.NetworkRuleActionDeny)
+	open.Properties.NetworkACLs.IPRules = []*armkeyvault.IPRule{{Value: new("192.0.2.7")}, {Value: new("198.51.100.9/24")}}
+	if got, err := put(k, "kv1", open); err != nil || *got.Properties.EnableRbacAuthorization || *got.Properties.PublicNetworkAccess != "Disabled" ||
+		*got.Properties.NetworkACLs.DefaultAction != armkeyvault.NetworkRuleActionDeny || *got.Properties.NetworkACLs.IPRules[0].Value != "192.0.2.7/32" ||
+		*got.Properties.NetworkACLs.IPRules[1].Value != "198.51.100.0/24" || *got.Properties.NetworkACLs.Bypass != armkeyvault.NetworkRuleBypassOptionsAzureServices {
+		t.Errorf("network rules: %v, %+v", err, got.Properties)
+	}
+	again.Properties.PublicNetworkAccess = new("Enabled")
+	if got, err := put(k, "kv1", again); err != nil || *got.Properties.PublicNetworkAccess != "Enabled" || len(got.Properties.NetworkACLs.IPRules) != 0 {
+		t.Errorf("network rules taken away: %v, %+v", err, got.Properties)
+	}
+	policies, err := k.UpdateAccessPolicy(ctx, vaulttest.Group, "kv1", armkeyvault.AccessPolicyUpdateKindAdd, armkeyvault.VaultAccessPolicyParameters{
+		Properties: &armkeyvault.VaultAccessPolicyProperties{AccessPolicies: []*armkeyvault.AccessPolicyEntry{{
+			TenantID: new(string(vaulttest.Tenant)), ObjectID: new(vaulttest.ID(2)),
+			Permissions: &armkeyvault.Permissions{Keys: []*armkeyvault.KeyPermissions{new(armkeyvault.KeyPermissionsWrapKey)}},
+		}}},
+	}, nil)
+	if err != nil || len(policies.Properties.AccessPolicies) != 1 || len(policies.Properties.AccessPolicies[0].Permissions.Keys) != 2 {
+		t.Errorf("adding to a policy: %v, %+v", err, policies.Properties)
 	}
 	patched, err := k.Update(ctx, vaulttest.Group, "kv1", armkeyvault.VaultPatchParameters{Tags: map[string]*string{"team": new("b")}}, nil)
 	if err != nil || *patched.Tags["team"] != "b" || len(patched.Properties.AccessPolicies) != 1 {

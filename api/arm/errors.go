@@ -90,5 +90,8 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if row.status == 429 || row.status == 503 {
 		w.Header().Set("Retry-After", "1")
 	}
+	if e.Reason == fault.ApprovalRequired && e.Subject != "" {
+		w.Header().Set("x-kluis-approval", e.Subject)
+	}
 	api.WriteJSON(w, row.status, map[string]any{"error": map[string]string{"code": row.code, "message": message}})
 }

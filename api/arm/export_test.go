@@ -10,8 +10,8 @@ import (
 func ReadBody(b []byte) {
 	var v vaultBody
 	if json.Unmarshal(b, &v) == nil {
-		v.spec(true)
-		v.spec(false)
+		v.spec(true, "2022-07-01")
+		v.spec(false, "2026-02-01")
 	}
 }
 

@@ -1,7 +1,6 @@
 package arm
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -59,40 +58,29 @@ type (
 		AccessPolicies  *[]accessPolicy `json:"accessPolicies"`
 		PublicAccess    string          `json:"publicNetworkAccess"`
 		NetworkACLs     *networkACLs    `json:"networkAcls"`
-	}
-	accessPolicy struct {
-		Tenant      string      `json:"tenantId"`
-		Object      string      `json:"objectId"`
-		Application string      `json:"applicationId,omitempty"`
-		Permissions permissions `json:"permissions"`
-	}
-	permissions struct {
-		Keys         []string `json:"keys,omitempty"`
-		Secrets      []string `json:"secrets,omitempty"`
-		Certificates []string `json:"certificates,omitempty"`
-		Storage      []string `json:"storage,omitempty"`
-	}
-	networkACLs struct {
-		DefaultAction string            `json:"defaultAction"`
-		IPRules       []json.RawMessage `json:"ipRules"`
-		NetworkRules  []json.RawMessage `json:"virtualNetworkRules"`
+
+		// kluis's own.
+		TrustedServices *[]string `json:"trustedServices"`
+		RequireApproval *bool     `json:"requireApproval"`
+		SeparateDuties  *bool     `json:"separationOfDuties"`
 	}
 )
 
 // spec reads the body. A PUT replaces tags and access policies even if it has none.
-func (b vaultBody) spec(put bool) (vault.Spec, error) {
+// What a vault is that says nothing of its permission model depends on the
+// api-version.
+func (b vaultBody) spec(put bool, apiVersion string) (vault.Spec, error) {
 	p := b.Properties
 	s := vault.Spec{
 		Location: b.Location, Tags: b.Tags, SoftDelete: p.SoftDelete, RetentionDays: p.RetentionDays,
-		PurgeProtection: p.PurgeProtection, RBAC: p.RBAC,
+		PurgeProtection: p.PurgeProtection, RBAC: p.RBAC, PolicyModel: apiVersion < rbacByDefault,
+		TrustedServices: p.TrustedServices, RequireApproval: p.RequireApproval, SeparateDuties: p.SeparateDuties,
 	}
-	switch {
-	case p.SKU != nil && p.SKU.Name != "" && !strings.EqualFold(p.SKU.Name, "standard"):
+	if p.SKU != nil && p.SKU.Name != "" && !strings.EqualFold(p.SKU.Name, "standard") {
 		return s, fault.New(fault.NotSupported, "The only SKU supported is standard: keys are protected by software.")
-	case strings.EqualFold(p.PublicAccess, "Disabled"),
-		p.NetworkACLs != nil && (strings.EqualFold(p.NetworkACLs.DefaultAction, "Deny") || len(p.NetworkACLs.IPRules)+len(p.NetworkACLs.NetworkRules) > 0):
-		return s, fault.New(fault.NotSupported, "Network rules are not supported, so the vault would be reachable from where they forbid it.").
-			WithMend("Leave them out, and restrict the network in front of the server.")
+	}
+	if err := p.network(&s); err != nil {
+		return s, err
 	}
 	switch strings.ToLower(p.CreateMode) {
 	case "", "default":
@@ -105,14 +93,7 @@ func (b vaultBody) spec(put bool) (vault.Spec, error) {
 		s.Tenant = new(identity.TenantID(strings.ToLower(*p.TenantID)))
 	}
 	if p.AccessPolicies != nil {
-		policies := []vault.AccessPolicy{}
-		for _, a := range *p.AccessPolicies {
-			policies = append(policies, vault.AccessPolicy{
-				Tenant: a.Tenant, Object: a.Object, Application: a.Application, Keys: a.Permissions.Keys,
-				Secrets: a.Permissions.Secrets, Certificates: a.Permissions.Certificates, Storage: a.Permissions.Storage,
-			})
-		}
-		s.AccessPolicies = &policies
+		s.AccessPolicies = new(policiesOf(*p.AccessPolicies))
 	}
 	if put {
 		if s.Tags == nil {
@@ -126,17 +107,10 @@ func (b vaultBody) spec(put bool) (vault.Spec, error) {
 }
 
 func (c *call) vault(v vault.Vault) resource {
-	policies := []accessPolicy{}
-	for _, a := range v.AccessPolicies {
-		policies = append(policies, accessPolicy{
-			Tenant: a.Tenant, Object: a.Object, Application: a.Application,
-			Permissions: permissions{Keys: a.Keys, Secrets: a.Secrets, Certificates: a.Certificates, Storage: a.Storage},
-		})
-	}
 	p := map[string]any{
 		"sku":                          map[string]string{"family": "A", "name": "standard"},
 		"tenantId":                     v.Tenant,
-		"accessPolicies":               policies,
+		"accessPolicies":               showPolicies(v.AccessPolicies),
 		"enabledForDeployment":         false,
 		"enabledForDiskEncryption":     false,
 		"enabledForTemplateDeployment": false,
@@ -145,7 +119,11 @@ func (c *call) vault(v vault.Vault) resource {
 		"enableRbacAuthorization":      v.RBAC,
 		"vaultUri":                     "https://" + string(v.Name) + "." + c.config.VaultSuffix + "/",
 		"provisioningState":            "Succeeded",
-		"publicNetworkAccess":          "Enabled",
+		"publicNetworkAccess":          publicAccess(v.Network),
+		"networkAcls":                  showNetwork(v.Network),
+		"trustedServices":              v.TrustedServices,
+		"requireApproval":              v.RequireApproval,
+		"separationOfDuties":           v.SeparateDuties,
 	}
 	if v.PurgeProtection { // Azure leaves it out rather than say false
 		p["enablePurgeProtection"] = true
@@ -200,7 +178,7 @@ func (c *call) body(put bool) (vault.Path, vault.Spec, error) {
 	if err := api.ReadJSON(c.r, bodyLimit, &body); err != nil {
 		return p, vault.Spec{}, err
 	}
-	s, err := body.spec(put)
+	s, err := body.spec(put, c.r.URL.Query().Get("api-version"))
 	return p, s, err
 }
 

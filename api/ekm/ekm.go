@@ -262,12 +262,12 @@ func (h *handler) use(ctx context.Context, c *call, op vault.Operation) (any, er
 		return nil, fault.New(fault.InvalidArgument, "value is not base64url.")
 	}
 	defer clear(value)
-	_, out, err := h.vaults.Use(ctx, c.caller, c.vault, c.key, c.version, op, alg, value)
+	_, out, err := h.vaults.Use(ctx, c.caller, c.vault, c.key, c.version, op, vault.Input{Algorithm: alg, Value: value})
 	if err != nil {
 		return nil, err
 	}
-	defer clear(out)
-	return result{base64.RawURLEncoding.EncodeToString(out)}, nil
+	defer clear(out.Value)
+	return result{base64.RawURLEncoding.EncodeToString(out.Value)}, nil
 }
 
 // clip keeps a client's own text short and printable before it is recorded.

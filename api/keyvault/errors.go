@@ -105,7 +105,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	api.LogFailure(r.Context(), "keyvault", err)
 	message := strings.TrimSpace(e.Public())
 	switch {
-	case e.Reason == fault.Unauthenticated:
+	case row.status == http.StatusUnauthorized:
 		message = "AKV10000: Request is missing a Bearer or PoP token."
 		if _, ok := api.Bearer(r); ok {
 			message = "AKV10022: Invalid bearer token. " + e.Detail
@@ -115,6 +115,9 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if row.status == 429 || row.status == 503 {
 		w.Header().Set("Retry-After", "1")
+	}
+	if e.Reason == fault.ApprovalRequired && e.Subject != "" {
+		w.Header().Set("x-kluis-approval", e.Subject)
 	}
 	body := errorBody{errorDetail{Code: row.code, Message: message}}
 	if row.inner != "" {

@@ -19,6 +19,22 @@
 // Without since, or with a cursor that is no longer known, it answers at once with
 // reset true: anything may have happened, ask for all again. The answer is a hint
 // to ask the vault again and never a decision. It goes on for a soft-deleted vault.
+//
+// # Approvals and access
+//
+// kluis's own too, in the same way. Where a vault requires approval, what destroys or
+// weakens is refused with 403, innererror ApprovalRequired and the request's id in
+// x-kluis-approval; the client sends its request again when a second principal
+// with the same right has agreed.
+//
+//	GET  /approvals                 {"value":[{"id":"…","operation":"KeyPurge","state":"pending",…}]}
+//	GET  /approvals/ID
+//	POST /approvals/ID/approve      or reject, which withdraws one's own
+//	GET  /access?permission=unwrapKey&key=NAME
+//	{"value":[{"principalId":"…","roleAssignmentId":"…","scope":"…"}]}
+//
+// The last says who may do what an access policy calls a permission, to the key or,
+// without one, to the vault's keys.
 package keyvault
 
 import (
@@ -27,6 +43,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
@@ -109,8 +126,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	caller, err := api.Authenticate(r, h.tokens, append([]string{h.resource}, h.config.Audiences...)...)
 	if err != nil {
-		if fault.ReasonOf(err) == fault.Unauthenticated {
-			h.challenge(w, tenant)
+		switch fault.ReasonOf(err) {
+		case fault.Unauthenticated:
+			h.challenge(w, tenant, "")
+		case fault.TokenRevoked:
+			h.challenge(w, tenant, api.ClaimsChallenge(time.Now()))
 		}
 		writeError(w, r, err)
 		return
@@ -121,10 +141,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// challenge says where to get a token. Clients take this very shape apart at
-// spaces and equals signs, and need the tenant as the authority's path.
-func (h *handler) challenge(w http.ResponseWriter, tenant identity.TenantID) {
-	w.Header().Set("WWW-Authenticate", `Bearer authorization="`+h.config.Authority+"/"+string(tenant)+`", resource="`+h.resource+`"`)
+// challenge says where to get a token, and how it must differ from the one that
+// came. Clients take this very shape apart at spaces and equals signs, and need the
+// tenant as the authority's path.
+func (h *handler) challenge(w http.ResponseWriter, tenant identity.TenantID, more string) {
+	w.Header().Set("WWW-Authenticate", `Bearer authorization="`+h.config.Authority+"/"+string(tenant)+`", resource="`+h.resource+`"`+more)
 }
 
 func (h *handler) headers(w http.ResponseWriter, r *http.Request) {
@@ -147,6 +168,9 @@ func (h *handler) headers(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *call) serve() error {
+	if own, err := c.custody(); own {
+		return err
+	}
 	route, ok := parse(c.r.URL.EscapedPath())
 	if !ok {
 		return fault.New(fault.NotFound, "There is nothing at this path.")

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/kluis-io/kluis/api"
@@ -14,9 +13,12 @@ import (
 	"github.com/kluis-io/kluis/vault"
 )
 
-// bodyLimit bounds a request's body, in bytes: a 512-byte value and 15 tags of
-// 256 characters, with room.
-const bodyLimit = 64 << 10
+// Bounds of a request's body, in bytes: a value of 32 KiB in base64 and 15 tags of
+// 256 characters, with room; and a backup.
+const (
+	bodyLimit   = 64 << 10
+	backupLimit = 6 << 20
+)
 
 type operation func(c *call, name vault.KeyName, version vault.Version) error
 
@@ -26,12 +28,17 @@ func init() {
 	one := func(method string, op operation) map[string]operation { return map[string]operation{method: op} }
 	operations = map[kind]map[string]operation{
 		keyList:        one(http.MethodGet, (*call).list),
-		key:            {http.MethodGet: (*call).get, http.MethodPatch: (*call).update, http.MethodDelete: (*call).delete, http.MethodPut: (*call).leftOut},
+		key:            {http.MethodGet: (*call).get, http.MethodPatch: (*call).update, http.MethodDelete: (*call).delete, http.MethodPut: (*call).importKey},
 		keyVersion:     {http.MethodGet: (*call).get, http.MethodPatch: (*call).update},
 		keyVersions:    one(http.MethodGet, (*call).versions),
 		keyCreate:      one(http.MethodPost, (*call).create),
 		keyRotate:      one(http.MethodPost, (*call).rotate),
 		keyUse:         one(http.MethodPost, (*call).use),
+		keyBackup:      one(http.MethodPost, (*call).backup),
+		keyRestore:     one(http.MethodPost, (*call).restore),
+		keyPolicy:      {http.MethodGet: (*call).policy, http.MethodPut: (*call).setPolicy},
+		keyUsage:       one(http.MethodGet, (*call).usage),
+		random:         one(http.MethodPost, (*call).random),
 		deletedList:    one(http.MethodGet, (*call).listDeleted),
 		deletedKey:     {http.MethodGet: (*call).getDeleted, http.MethodDelete: (*call).purge},
 		deletedRecover: one(http.MethodPost, (*call).recover),
@@ -85,19 +92,27 @@ func (c *call) use(name vault.KeyName, version vault.Version) error {
 	if err := api.ReadJSON(c.r, bodyLimit, &body); err != nil {
 		return err
 	}
-	value, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(body.Value, "="))
-	if err != nil {
-		return fault.New(fault.InvalidArgument, "value is not base64url.")
+	in := vault.Input{Algorithm: body.Algorithm, Value: body.Value, IV: body.IV, AAD: body.AAD, Tag: body.Tag}
+	if c.route.use == vault.Verify {
+		in.Value, in.Signature = body.Digest, body.Value
 	}
-	defer clear(value)
-	b, result, err := c.vaults.Use(c.ctx, c.caller, c.vault, name, version, c.route.use, body.Algorithm, value)
+	defer clear(body.Value)
+	b, out, err := c.vaults.Use(c.ctx, c.caller, c.vault, name, version, c.route.use, in)
 	if err != nil {
 		return err
 	}
-	defer clear(result)
-	api.WriteJSON(c.w, http.StatusOK, useResult{
-		KID: c.base + path(b), Value: base64.RawURLEncoding.EncodeToString(result),
-	})
+	defer clear(out.Value)
+	result := useResult{KID: c.base + path(b), IV: out.IV, AAD: out.AAD, Tag: out.Tag, Value: octets(out.Value)}
+	if b.Vault.Flavour == vault.ManagedHSM {
+		result.Algorithm = in.Algorithm
+	}
+	if c.route.use == vault.Verify {
+		result.Value = out.Valid
+		if b.Vault.Flavour != vault.ManagedHSM {
+			result.KID = ""
+		}
+	}
+	api.WriteJSON(c.w, http.StatusOK, result)
 	return nil
 }
 

@@ -23,6 +23,11 @@ const (
 	keyCreate
 	keyRotate
 	keyUse
+	keyBackup
+	keyPolicy
+	keyUsage
+	keyRestore
+	random
 	deletedList
 	deletedKey
 	deletedRecover
@@ -31,7 +36,9 @@ const (
 )
 
 // named reports whether paths of the kind name a key.
-func (k kind) named() bool { return k != keyList && k != deletedList && k != changes && k != left }
+func (k kind) named() bool {
+	return k != keyList && k != keyRestore && k != random && k != deletedList && k != changes && k != left
+}
 
 // A route is a path taken apart.
 type route struct {
@@ -69,8 +76,10 @@ func parse(path string) (route, bool) {
 	switch {
 	case is(0, "changes") && len(seg) == 1:
 		return route{kind: changes}, true
-	case is(0, "rng") && len(seg) == 1, is(0, "keys") && is(1, "restore") && len(seg) == 2:
-		return route{kind: left}, true
+	case is(0, "rng") && len(seg) == 1:
+		return route{kind: random}, true
+	case is(0, "keys") && is(1, "restore") && len(seg) == 2:
+		return route{kind: keyRestore}, true
 	case is(0, "keys"):
 		return parseKey(seg[1:])
 	case is(0, "deletedkeys"):
@@ -113,8 +122,12 @@ func parseKey(seg []string) (route, bool) {
 		r.kind = keyVersions
 	case last == "rotate":
 		r.kind = keyRotate
-	case last == "backup", last == "rotationpolicy":
-		r.kind = left
+	case last == "backup":
+		r.kind = keyBackup
+	case last == "rotationpolicy":
+		r.kind = keyPolicy
+	case last == "usage":
+		r.kind = keyUsage
 	default:
 		r.kind, r.version = keyVersion, seg[1]
 	}

@@ -1,11 +1,7 @@
 package keyvault
 
 import (
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
-	"math/big"
 	"net/http"
 	"time"
 
@@ -31,12 +27,22 @@ type (
 	createBody struct {
 		Type     vault.KeyType `json:"kty"`
 		Size     int           `json:"key_size"`
+		Curve    vault.Curve   `json:"crv"`
 		Exponent int           `json:"public_exponent"`
+		updateBody
+	}
+	importBody struct {
+		Key privateWebKey `json:"key"`
+		HSM *bool         `json:"Hsm"`
 		updateBody
 	}
 	useBody struct {
 		Algorithm vault.Algorithm `json:"alg"`
-		Value     string          `json:"value"` // base64url
+		Value     octets          `json:"value"`
+		Digest    octets          `json:"digest"`
+		IV        octets          `json:"iv"`
+		AAD       octets          `json:"aad"`
+		Tag       octets          `json:"tag"`
 	}
 )
 
@@ -68,7 +74,7 @@ func (b createBody) spec() (vault.KeySpec, error) {
 		return vault.KeySpec{}, fault.New(fault.InvalidArgument, "public_exponent must be 65537.")
 	}
 	u, err := b.update()
-	return vault.KeySpec{Type: b.Type, Bits: b.Size, KeyUpdate: u}, err
+	return vault.KeySpec{Type: b.Type, Bits: b.Size, Curve: b.Curve, KeyUpdate: u}, err
 }
 
 // What they get.
@@ -82,18 +88,12 @@ type (
 		RecoveryLevel   string `json:"recoveryLevel"`
 		RecoverableDays int    `json:"recoverableDays"`
 		Exportable      bool   `json:"exportable"`
+		HSMPlatform     string `json:"hsmPlatform,omitempty"` // where an HSM key lives: "software" if software stands in
 	}
 	deletion struct {
 		RecoveryID         string `json:"recoveryId,omitempty"`
 		DeletedDate        int64  `json:"deletedDate,omitempty"`
 		ScheduledPurgeDate int64  `json:"scheduledPurgeDate,omitempty"`
-	}
-	webKey struct {
-		KID        string            `json:"kid"`
-		Type       vault.KeyType     `json:"kty"`
-		Operations []vault.Operation `json:"key_ops"`
-		N          string            `json:"n"` // base64url
-		E          string            `json:"e"` // base64url
 	}
 	bundle struct {
 		deletion
@@ -112,8 +112,12 @@ type (
 		NextLink *string `json:"nextLink"`
 	}
 	useResult struct {
-		KID   string `json:"kid"`
-		Value string `json:"value"` // base64url
+		Algorithm vault.Algorithm `json:"alg,omitempty"` // of a managed HSM
+		KID       string          `json:"kid,omitempty"`
+		Value     any             `json:"value"`
+		IV        octets          `json:"iv,omitempty"`
+		AAD       octets          `json:"aad,omitempty"`
+		Tag       octets          `json:"tag,omitempty"`
 	}
 	feed struct {
 		Cursor  vault.Cursor `json:"cursor"`
@@ -139,9 +143,14 @@ func path(b vault.Bundle) string {
 }
 
 func attributesOf(b vault.Bundle) attributes {
+	platform := ""
+	if b.Version.Type.HSM() {
+		platform = b.Version.Platform
+	}
 	return attributes{
-		Enabled:   b.Version.Enabled,
-		NotBefore: seconds(b.Version.NotBefore), Expires: seconds(b.Version.Expires),
+		HSMPlatform: platform,
+		Enabled:     b.Version.Enabled,
+		NotBefore:   seconds(b.Version.NotBefore), Expires: seconds(b.Version.Expires),
 		Created: seconds(b.Version.Created), Updated: seconds(b.Version.Updated),
 		RecoveryLevel: b.Vault.RecoveryLevel(), RecoverableDays: b.Vault.RetentionDays,
 	}
@@ -170,21 +179,13 @@ func (c *call) bundle(b vault.Bundle, err error) error {
 	if err != nil {
 		return err
 	}
-	public, err := x509.ParsePKIXPublicKey(b.Version.Public)
-	if err != nil {
-		return fault.Wrap(fault.Integrity, err, "The stored public key is damaged.")
-	}
-	pub, ok := public.(*rsa.PublicKey)
-	if !ok {
-		return fault.New(fault.Integrity, "The stored public key is of another type.")
+	k := webKey{KID: c.base + path(b), Type: b.Version.Type, Operations: b.Version.Operations}
+	if err := k.show(b.Version); err != nil {
+		return err
 	}
 	api.WriteJSON(c.w, http.StatusOK, bundle{
-		deletion: c.deletion(b),
-		Key: webKey{
-			KID: c.base + path(b), Type: b.Version.Type, Operations: b.Version.Operations,
-			N: base64.RawURLEncoding.EncodeToString(pub.N.Bytes()),
-			E: base64.RawURLEncoding.EncodeToString(big.NewInt(int64(pub.E)).Bytes()),
-		},
+		deletion:   c.deletion(b),
+		Key:        k,
 		Attributes: attributesOf(b),
 		Tags:       b.Version.Tags,
 	})

@@ -53,9 +53,9 @@ func TestAuditEvent(t *testing.T) {
 	b := f.Key(t, "kv1", "tde")
 	c := f.Officer
 	c.Correlation = "corr-1"
-	_, out, err := f.Vaults.Use(t.Context(), c, "kv1", "tde", "", vault.WrapKey, vault.RSAOAEP256, []byte("secret"))
+	_, out, err := f.Vaults.Use(t.Context(), c, "kv1", "tde", "", vault.WrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: []byte("secret")})
 	check(t, err)
-	_, _, err = f.Vaults.Use(t.Context(), vaulttest.Caller(9), "kv1", "tde", b.Version.Version, vault.UnwrapKey, vault.RSAOAEP256, out)
+	_, _, err = f.Vaults.Use(t.Context(), vaulttest.Caller(9), "kv1", "tde", b.Version.Version, vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: out.Value})
 	if fault.ReasonOf(err) != fault.Denied {
 		t.Fatal(err)
 	}

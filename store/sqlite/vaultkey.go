@@ -35,6 +35,13 @@ func (t *tx) VaultKey(id vault.ID, name vault.KeyName) (vault.Key, error) {
 	return k, found(err, fault.KeyNotFound)
 }
 
+func (t *tx) VaultKeyByID(id vault.KeyID) (vault.Key, error) {
+	k, err := scanVaultKey(func(into ...any) error {
+		return t.row(`SELECT `+vaultKeyColumns+` FROM vault_key WHERE id = $1`, []any{string(id)}, into...)
+	})
+	return k, found(err, fault.KeyNotFound)
+}
+
 func (t *tx) VaultKeys(id vault.ID, deleted bool, after string, limit int) ([]vault.Key, error) {
 	where := `vault = $1 AND name_key > $2 AND deleted = 0 ORDER BY name_key LIMIT $3`
 	if deleted {
@@ -62,17 +69,22 @@ func (t *tx) DueVaultKeys(by time.Time, limit int) ([]vault.Key, error) {
 	return t.vaultKeysWhere(`purge_at > 0 AND purge_at <= $1 ORDER BY purge_at LIMIT $2`, micros(by), limit)
 }
 
-const vaultVersionColumns = `key, version, ordinal, type, bits, public, operations, enabled, not_before, expires, created, updated, tags`
+const vaultVersionColumns = `key, version, ordinal, type, bits, curve, public, platform, operations, enabled, not_before, expires,
+	created, updated, tags, notice`
 
 func scanVaultVersion(scan func(...any) error) (v vault.KeyVersion, err error) {
 	var operations, tags string
-	var notBefore, expires, created, updated int64
-	err = scan((*string)(&v.Key), (*string)(&v.Version), &v.Ordinal, (*string)(&v.Type), &v.Bits, &v.Public, &operations,
-		&v.Enabled, &notBefore, &expires, &created, &updated, &tags)
+	var notBefore, expires, created, updated, notice int64
+	err = scan((*string)(&v.Key), (*string)(&v.Version), &v.Ordinal, (*string)(&v.Type), &v.Bits, (*string)(&v.Curve), &v.Public,
+		&v.Platform, &operations, &v.Enabled, &notBefore, &expires, &created, &updated, &tags, &notice)
 	if err != nil {
 		return v, err
 	}
 	v.NotBefore, v.Expires, v.Created, v.Updated = fromMicros(notBefore), fromMicros(expires), fromMicros(created), fromMicros(updated)
+	v.Notice = fromMicros(notice)
+	if len(v.Public) == 0 {
+		v.Public = nil
+	}
 	return v, errors.Join(json.Unmarshal([]byte(operations), &v.Operations), json.Unmarshal([]byte(tags), &v.Tags))
 }
 
@@ -96,9 +108,10 @@ func (t *tx) VaultKeyVersions(key vault.KeyID, after, limit int) (all []vault.Ke
 
 func (t *tx) AddVaultKeyVersion(v vault.KeyVersion, sealed []byte) error {
 	_, err := t.exec(`INSERT INTO vault_key_version (`+vaultVersionColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		string(v.Key), string(v.Version), v.Ordinal, string(v.Type), v.Bits, v.Public, jsonColumn(v.Operations),
-		flag(v.Enabled), micros(v.NotBefore), micros(v.Expires), micros(v.Created), micros(v.Updated), jsonColumn(v.Tags))
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		string(v.Key), string(v.Version), v.Ordinal, string(v.Type), v.Bits, string(v.Curve), octets(v.Public), v.Platform,
+		jsonColumn(v.Operations), flag(v.Enabled), micros(v.NotBefore), micros(v.Expires), micros(v.Created), micros(v.Updated),
+		jsonColumn(v.Tags), micros(v.Notice))
 	if err != nil {
 		return err
 	}
@@ -108,10 +121,11 @@ func (t *tx) AddVaultKeyVersion(v vault.KeyVersion, sealed []byte) error {
 }
 
 func (t *tx) SetVaultKeyVersion(v vault.KeyVersion) error {
-	n, err := t.exec(`UPDATE vault_key_version SET operations = $3, enabled = $4, not_before = $5, expires = $6, updated = $7, tags = $8
+	n, err := t.exec(`UPDATE vault_key_version SET operations = $3, enabled = $4, not_before = $5, expires = $6, updated = $7, tags = $8,
+		notice = $9
 		WHERE key = $1 AND version = $2`,
 		string(v.Key), string(v.Version), jsonColumn(v.Operations), flag(v.Enabled),
-		micros(v.NotBefore), micros(v.Expires), micros(v.Updated), jsonColumn(v.Tags))
+		micros(v.NotBefore), micros(v.Expires), micros(v.Updated), jsonColumn(v.Tags), micros(v.Notice))
 	if err == nil && n == 0 {
 		return &fault.Error{Reason: fault.KeyNotFound}
 	}
@@ -121,4 +135,12 @@ func (t *tx) SetVaultKeyVersion(v vault.KeyVersion) error {
 func (t *tx) VaultKeySealed(key vault.KeyID, version vault.Version) (sealed []byte, err error) {
 	err = t.row(`SELECT sealed FROM vault_key_private WHERE key = $1 AND version = $2`, []any{string(key), string(version)}, &sealed)
 	return sealed, found(err, fault.KeyNotFound)
+}
+
+// octets returns bytes that a column takes when there are none, too.
+func octets(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }

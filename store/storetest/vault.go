@@ -29,8 +29,8 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 	}
 	version := func(k vault.Key, ordinal int) vault.KeyVersion {
 		return vault.KeyVersion{
-			Key: k.ID, Version: vault.Version(fmt.Sprintf("version%d", ordinal)), Ordinal: ordinal, Type: vault.RSA, Bits: 2048,
-			Public: []byte{1, 2}, Operations: []vault.Operation{vault.WrapKey}, Enabled: true, NotBefore: at, Created: at, Updated: at,
+			Key: k.ID, Version: vault.Version(fmt.Sprintf("version%d", ordinal)), Ordinal: ordinal, Type: vault.EC, Bits: 256,
+			Curve: vault.P256, Platform: vault.Software, Notice: at, Public: []byte{1, 2}, Operations: []vault.Operation{vault.WrapKey}, Enabled: true, NotBefore: at, Created: at, Updated: at,
 			Tags: map[string]string{"a": "b"},
 		}
 	}
@@ -144,7 +144,7 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 			return firstError(err, lerr, derr, aerr, xerr, verr, serr)
 		})
 		changed := version(k, 2)
-		changed.Enabled, changed.Tags, changed.Expires = false, nil, at.Add(time.Hour)
+		changed.Enabled, changed.Tags, changed.Expires, changed.Notice = false, nil, at.Add(time.Hour), time.Time{}
 		update(t, s, func(tx vault.Tx) error { return tx.SetVaultKeyVersion(changed) })
 		view(t, s, func(tx vault.Tx) error {
 			got, err := tx.VaultKeyVersion(k.ID, changed.Version)

@@ -44,7 +44,7 @@ func replay(t *testing.T, random *rand.Rand) {
 	v := f.Vault(t, "kv1")
 	b := f.Key(t, "kv1", "tde")
 	first := b.Version.Version
-	_, wrapped, err := f.Vaults.Use(t.Context(), f.Officer, "kv1", "tde", "", vault.WrapKey, vault.RSAOAEP256, []byte("x"))
+	_, wrapped, err := f.Vaults.Use(t.Context(), f.Officer, "kv1", "tde", "", vault.WrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: []byte("x")})
 	check(t, err)
 	people := []identity.Caller{vaulttest.Caller(11), vaulttest.Caller(12), vaulttest.Caller(13)}
 	scopes := []rbac.Scope{
@@ -111,7 +111,7 @@ func replay(t *testing.T, random *rand.Rand) {
 		}
 		m := moment{at: time.Now().UTC().Truncate(time.Microsecond), after: fmt.Sprintf("step %d, %s: %v", i, name, err)}
 		for _, c := range people {
-			_, _, err := f.Vaults.Use(ctx, c, "kv1", "tde", first, vault.UnwrapKey, vault.RSAOAEP256, wrapped)
+			_, _, err := f.Vaults.Use(ctx, c, "kv1", "tde", first, vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: wrapped.Value})
 			switch fault.ReasonOf(err) {
 			case "":
 				m.could = append(m.could, c.Principal)

@@ -2,14 +2,15 @@ package softkey
 
 import (
 	"container/list"
-	"crypto/rsa"
+	"crypto"
 	"sync"
 
 	"github.com/kluis-io/kluis/vault"
 )
 
-// A cache keeps the keys used last. Go's RSA keys cannot be overwritten reliably:
-// a dropped one lies in memory until it is collected.
+// A cache keeps the keys used last: RSA and EC keys as the libraries have them, oct
+// keys as their bytes. They cannot be overwritten reliably while somebody may use
+// them: a dropped one lies in memory until it is collected.
 type cache struct {
 	mu    sync.Mutex
 	limit int
@@ -20,7 +21,7 @@ type cache struct {
 
 type cached struct {
 	ref vault.Ref
-	key *rsa.PrivateKey
+	key crypto.PrivateKey
 }
 
 func newCache(limit int) *cache {
@@ -28,7 +29,7 @@ func newCache(limit int) *cache {
 }
 
 // get returns the key, or nil and what put wants to be told.
-func (c *cache) get(ref vault.Ref) (key *rsa.PrivateKey, drops int) {
+func (c *cache) get(ref vault.Ref) (key crypto.PrivateKey, drops int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.byRef[ref]
@@ -39,7 +40,7 @@ func (c *cache) get(ref vault.Ref) (key *rsa.PrivateKey, drops int) {
 	return e.Value.(*cached).key, c.drops
 }
 
-func (c *cache) put(ref vault.Ref, key *rsa.PrivateKey, drops int) {
+func (c *cache) put(ref vault.Ref, key crypto.PrivateKey, drops int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byRef[ref] != nil || c.drops != drops {

@@ -2,7 +2,6 @@ package softkey
 
 import (
 	"bytes"
-	"crypto/x509"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/vault"
@@ -17,11 +16,8 @@ func (k *Keys) Prove(ref vault.Ref, m vault.Material) error {
 		return err
 	}
 	defer k.Forget(ref.Key)
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return err
-	}
-	if m.Type != vault.RSA || m.Bits != key.N.BitLen() || !bytes.Equal(public, m.Public) {
+	again, err := k.Seal(ref, m.Type, key)
+	if err != nil || m.Bits != again.Bits || m.Curve != again.Curve || !bytes.Equal(m.Public, again.Public) {
 		return fault.New(fault.Integrity, "The private key is not that of the public one.")
 	}
 	return nil

@@ -1,27 +1,29 @@
-// Package softkey keeps a vault's private keys in software: PKCS #8, sealed under
-// the vault's root.
+// Package softkey keeps a vault's private keys in software: PKCS #8 or an oct
+// key's bytes, sealed under the vault's root.
 //
 // A sealed key is bound to the instance, the vault, the key and the version that
 // it belongs to, so that a row moved elsewhere does not open. Opened keys stay in
-// memory, a bounded number of them, until they are dropped. RSA with a private key
-// runs on as many cores as the process has and no more; who waits too long for one
-// is turned away with [fault.Throttled].
+// memory, a bounded number of them, until they are dropped. Operations with an RSA
+// or EC private key run on as many cores as the process has and no more; who waits
+// too long for one is turned away with [fault.Throttled].
 //
-// It decides nothing: package vault does, before each call.
+// It decides nothing: package vault does, before each call. Where it stands in for
+// an HSM, its platform says so.
 package softkey
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/x509"
 	"fmt"
-	"hash"
 	"runtime"
 	"time"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/kluis-io/kluis/envelope"
@@ -41,9 +43,11 @@ type Keys struct {
 	instance string
 	root     *envelope.Key
 	cores    *semaphore.Weighted // private operations
-	making   *semaphore.Weighted // key generations: one at a time, each takes seconds
+	making   *semaphore.Weighted // RSA key generations: one at a time, each takes seconds
 	opened   *cache
 }
+
+var _ vault.Keys = (*Keys)(nil)
 
 // New returns the keys of an instance under its vault root, which it keeps using.
 func New(instance string, root *envelope.Key) *Keys {
@@ -55,6 +59,9 @@ func New(instance string, root *envelope.Key) *Keys {
 		opened:   newCache(cacheSize),
 	}
 }
+
+// Platform implements [vault.Keys].
+func (k *Keys) Platform() string { return vault.Software }
 
 func (k *Keys) context(ref vault.Ref) envelope.Context {
 	return envelope.NewContext(purpose, k.instance, string(ref.Vault), string(ref.Key), string(ref.Version))
@@ -77,111 +84,178 @@ func turn(ctx context.Context, sem *semaphore.Weighted, wait time.Duration) erro
 }
 
 // Generate implements [vault.Keys].
-func (k *Keys) Generate(ctx context.Context, ref vault.Ref, typ vault.KeyType, bits int) (vault.Material, error) {
-	if typ != vault.RSA {
-		return vault.Material{}, fault.New(fault.NotSupported, "Only keys of type RSA are supported.")
+func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape) (vault.Material, error) {
+	var key crypto.PrivateKey
+	var err error
+	switch s.Type.Family() {
+	case vault.RSA:
+		if err := turn(ctx, k.making, keyWait); err != nil {
+			return vault.Material{}, err
+		}
+		defer k.making.Release(1)
+		key, err = rsa.GenerateKey(rand.Reader, s.Bits)
+	case vault.EC:
+		key, err = generateEC(s.Curve)
+	case vault.Oct:
+		octets := make([]byte, s.Bits/8)
+		rand.Read(octets)
+		defer clear(octets)
+		key = octets
+	default:
+		err = fault.New(fault.NotSupported, fmt.Sprintf("Keys of type %s are not supported.", s.Type))
 	}
-	if err := turn(ctx, k.making, keyWait); err != nil {
-		return vault.Material{}, err
-	}
-	defer k.making.Release(1)
-	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
 		return vault.Material{}, err
 	}
-	return k.Seal(ref, key)
+	return k.Seal(ref, s.Type, key)
 }
 
-// Seal returns what a store keeps of a private key.
-func (k *Keys) Seal(ref vault.Ref, key *rsa.PrivateKey) (vault.Material, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+func generateEC(c vault.Curve) (crypto.PrivateKey, error) {
+	switch c {
+	case vault.P256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case vault.P384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case vault.P521:
+		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case vault.P256K:
+		if err := checkCurve(c); err != nil {
+			return nil, err
+		}
+		return secp256k1.GeneratePrivateKey()
+	}
+	return nil, fault.New(fault.NotSupported, fmt.Sprintf("Curve %q is not supported.", c))
+}
+
+// checkCurve refuses the curve that no certified module has.
+func checkCurve(c vault.Curve) error {
+	if c == vault.P256K && fips140.Enabled() {
+		return fault.New(fault.NotSupported, "P-256K is not there in FIPS mode.")
+	}
+	return nil
+}
+
+// Import implements [vault.Keys].
+func (k *Keys) Import(ctx context.Context, ref vault.Ref, typ vault.KeyType, private []byte) (vault.Material, error) {
+	if typ.Family() == vault.Oct {
+		return k.Seal(ref, typ, private)
+	}
+	key, err := vault.ParsePrivate(private)
 	if err != nil {
 		return vault.Material{}, err
 	}
-	defer clear(der)
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return vault.Material{}, err
+	if r, ok := key.(*rsa.PrivateKey); ok {
+		if err := turn(ctx, k.making, keyWait); err != nil { // testing primes takes as long as a few decryptions
+			return vault.Material{}, err
+		}
+		defer k.making.Release(1)
+		if err := vault.CheckRSA(r); err != nil {
+			return vault.Material{}, err
+		}
 	}
-	return vault.Material{
-		Type: vault.RSA, Bits: key.N.BitLen(), Public: public, Sealed: envelope.Seal(k.root, k.context(ref), der),
-	}, nil
+	return k.Seal(ref, typ, key)
 }
 
-// Encrypt implements [vault.Keys], with the public part only.
-func (k *Keys) Encrypt(_ context.Context, _ vault.Ref, m vault.Material, alg vault.Algorithm, value []byte) ([]byte, error) {
-	h, err := oaep(alg)
-	if err != nil {
-		return nil, err
+// Seal returns what a store keeps of a private key: an RSA or EC key, or the bytes
+// of an oct key.
+func (k *Keys) Seal(ref vault.Ref, typ vault.KeyType, key crypto.PrivateKey) (vault.Material, error) {
+	m := vault.Material{Type: typ}
+	octets, ok := key.([]byte)
+	if ok {
+		if n := len(octets); typ.Family() != vault.Oct || n != 16 && n != 24 && n != 32 {
+			return m, fault.New(fault.InvalidArgument, "An oct key has 16, 24 or 32 bytes.")
+		}
+		m.Bits = 8 * len(octets)
+	} else {
+		public := vault.PublicOf(key)
+		if public == nil {
+			return m, fault.New(fault.InvalidArgument, "The private key is of no type that is supported.")
+		}
+		shape, err := vault.ShapeOf(typ, public)
+		if err == nil {
+			err = checkCurve(shape.Curve)
+		}
+		if err != nil {
+			return m, err
+		}
+		m.Bits, m.Curve = shape.Bits, shape.Curve
+		if m.Public, err = vault.MarshalPublic(public); err != nil {
+			return m, err
+		}
+		if octets, err = vault.MarshalPrivate(key); err != nil {
+			return m, err
+		}
+		defer clear(octets)
 	}
-	public, err := x509.ParsePKIXPublicKey(m.Public)
-	if err != nil {
-		return nil, fault.Wrap(fault.Integrity, err, "The stored public key is damaged.")
-	}
-	pub, ok := public.(*rsa.PublicKey)
-	if !ok {
-		return nil, fault.New(fault.Integrity, "The stored public key is of another type.")
-	}
-	if room := pub.Size() - 2*h.Size() - 2; len(value) > room {
-		return nil, fault.New(fault.InvalidArgument, fmt.Sprintf("The value is too long: this key takes at most %d bytes with %s.", room, alg))
-	}
-	return rsa.EncryptOAEP(h, rand.Reader, pub, value, nil)
+	m.Sealed = envelope.Seal(k.root, k.context(ref), octets)
+	return m, nil
 }
 
-// Decrypt implements [vault.Keys].
-func (k *Keys) Decrypt(ctx context.Context, ref vault.Ref, m vault.Material, alg vault.Algorithm, value []byte) ([]byte, error) {
-	h, err := oaep(alg)
+// Move implements [vault.Keys].
+func (k *Keys) Move(_ context.Context, from, to vault.Ref, m vault.Material) (vault.Material, error) {
+	private, err := k.unseal(from, m)
 	if err != nil {
-		return nil, err
+		return m, err
 	}
-	if err := turn(ctx, k.cores, patience); err != nil {
-		return nil, err
-	}
-	defer k.cores.Release(1)
-	key, err := k.open(ref, m)
-	if err != nil {
-		return nil, err
-	}
-	// Go answers every defect of the ciphertext in the same way and time.
-	plain, err := rsa.DecryptOAEP(h, nil, key, value, nil)
-	if err != nil {
-		return nil, fault.New(fault.InvalidArgument, "The value was not made with this key and algorithm.")
-	}
-	return plain, nil
+	defer clear(private)
+	m.Sealed = envelope.Seal(k.root, k.context(to), private)
+	return m, nil
 }
+
+// Random implements [vault.Keys].
+func (k *Keys) Random(_ context.Context, n int) ([]byte, error) {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b, nil
+}
+
+// Destroy implements [vault.Keys]: the store holds all there is.
+func (k *Keys) Destroy(context.Context, vault.Ref, vault.Material) error { return nil }
 
 // Forget implements [vault.Keys].
 func (k *Keys) Forget(key vault.KeyID) { k.opened.drop(key) }
 
+func (k *Keys) unseal(ref vault.Ref, m vault.Material) ([]byte, error) {
+	private, err := envelope.Open(k.root, k.context(ref), m.Sealed)
+	if err != nil {
+		return nil, fault.Wrap(fault.Integrity, err, "The private key does not open.")
+	}
+	return private, nil
+}
+
 // open returns the private key that m holds, from memory if it was opened before.
-func (k *Keys) open(ref vault.Ref, m vault.Material) (*rsa.PrivateKey, error) {
+func (k *Keys) open(ref vault.Ref, m vault.Material) (crypto.PrivateKey, error) {
 	cached, drops := k.opened.get(ref)
 	if cached != nil {
 		return cached, nil
 	}
-	der, err := envelope.Open(k.root, k.context(ref), m.Sealed)
+	private, err := k.unseal(ref, m)
 	if err != nil {
-		return nil, fault.Wrap(fault.Integrity, err, "The private key does not open.")
+		return nil, err
 	}
-	defer clear(der)
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if m.Type.Family() == vault.Oct {
+		k.opened.put(ref, private, drops)
+		return private, nil
+	}
+	defer clear(private)
+	key, err := vault.ParsePrivate(private)
 	if err != nil {
 		return nil, fault.Wrap(fault.Integrity, err, "The private key is damaged.")
-	}
-	key, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return nil, fault.New(fault.Integrity, "The private key is of another type.")
 	}
 	k.opened.put(ref, key, drops)
 	return key, nil
 }
 
-func oaep(alg vault.Algorithm) (hash.Hash, error) {
-	switch alg {
-	case vault.RSAOAEP256:
-		return sha256.New(), nil
-	case vault.RSAOAEP:
-		return sha1.New(), nil
+// opened opens a key of one type.
+func opened[K crypto.PrivateKey](k *Keys, ref vault.Ref, m vault.Material) (K, error) {
+	var none K
+	key, err := k.open(ref, m)
+	if err != nil {
+		return none, err
 	}
-	return nil, fault.New(fault.NotSupported, "The algorithm is not supported.")
+	typed, ok := key.(K)
+	if !ok {
+		return none, fault.New(fault.Integrity, "The private key is of another type.")
+	}
+	return typed, nil
 }

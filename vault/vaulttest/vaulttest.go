@@ -49,16 +49,19 @@ type Keys struct{ *softkey.Keys }
 var shared sync.Map // bits → *rsa.PrivateKey
 
 // Generate implements [vault.Keys].
-func (k *Keys) Generate(_ context.Context, ref vault.Ref, _ vault.KeyType, bits int) (vault.Material, error) {
-	key, ok := shared.Load(bits)
+func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape) (vault.Material, error) {
+	if s.Type.Family() != vault.RSA {
+		return k.Keys.Generate(ctx, ref, s)
+	}
+	key, ok := shared.Load(s.Bits)
 	if !ok {
-		fresh, err := rsa.GenerateKey(rand.Reader, bits)
+		fresh, err := rsa.GenerateKey(rand.Reader, s.Bits)
 		if err != nil {
 			return vault.Material{}, err
 		}
-		key, _ = shared.LoadOrStore(bits, fresh)
+		key, _ = shared.LoadOrStore(s.Bits, fresh)
 	}
-	return k.Seal(ref, key.(*rsa.PrivateKey))
+	return k.Seal(ref, s.Type, key)
 }
 
 // New sets up a fixture.
@@ -77,7 +80,10 @@ func New(t testing.TB) *Fixture {
 	t.Cleanup(func() { log.Close() })
 
 	f := &Fixture{Store: db.Vault(), Log: log, Keys: &Keys{softkey.New("instance", envelope.NewKey())}, Officer: Caller(1)}
-	f.Vaults = vault.New(vault.Config{Store: f.Store, Audit: log, Keys: f.Keys, Roles: rbac.VaultRoles, Now: f.Now})
+	f.Vaults = vault.New(vault.Config{
+		Store: f.Store, Audit: log, Keys: f.Keys, HSM: f.Keys, Roles: rbac.VaultRoles, Now: f.Now,
+		Instance: "instance", Backups: envelope.NewKey(),
+	})
 	t.Cleanup(f.Vaults.Close)
 	at := vault.Subscription{ID: Subscription, Tenant: Tenant, Name: "test"}
 	role := func(id rbac.RoleID) rbac.Assignment {

@@ -1,0 +1,148 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+)
+
+// sweepRotations rotates the keys that are due. A key whose current version is
+// disabled is not among them: that may be a revocation, which a new version would
+// undo. One that fails does not keep the others waiting, and is tried again by the
+// next call.
+func (v *Vaults) sweepRotations(ctx context.Context, now time.Time) error {
+	var failed []error
+	for after := KeyID(""); ; {
+		var due []Key
+		err := v.store.View(ctx, func(tx Tx) (err error) {
+			due, err = tx.DueVaultRotations(now, after, sweepBatch)
+			return err
+		})
+		if err != nil || len(due) == 0 {
+			return errors.Join(append(failed, err)...)
+		}
+		for _, k := range due {
+			after = k.ID
+			if err := v.rotateDue(ctx, k, now); err != nil && fault.ReasonOf(err) != fault.Conflict {
+				failed = append(failed, err)
+			}
+		}
+	}
+}
+
+// rotateDue makes the version that a key's policy asks for. In the transaction that
+// keeps it, the key must still be due, with the version that it had: so a due time
+// makes one version.
+func (v *Vaults) rotateDue(ctx context.Context, k Key, now time.Time) error {
+	a := begin(identity.Caller{}, "KeyRotate", "")
+	a.note("policy", "due")
+	_, err := v.make(ctx, a, k.Name, making{
+		enter: func(tx Tx) (Vault, error) {
+			vault, err := tx.VaultByID(k.Vault)
+			if err != nil {
+				return vault, err
+			}
+			a.entry.Tenant, a.entry.Resource = string(vault.Tenant), string(vault.KeyScope(k.Name))
+			a.note("vault", string(vault.ID))
+			cur, err := tx.VaultKeyByID(k.ID)
+			if err != nil {
+				return vault, err
+			}
+			kv, err := tx.VaultKeyVersion(k.ID, cur.Current)
+			if err != nil {
+				return vault, err
+			}
+			_, due, err := tx.VaultRotation(k.ID)
+			if err == nil && (cur != k || !vault.live() || !kv.Enabled || due.IsZero() || due.After(now)) {
+				err = fault.New(fault.Conflict, "The key has changed meanwhile.")
+			}
+			return vault, err
+		},
+		plan: v.next(k.Name),
+		key:  generate,
+	})
+	return err
+}
+
+// sweepNotices tells of expiries.
+func (v *Vaults) sweepNotices(ctx context.Context, now time.Time) error {
+	for {
+		var due []KeyVersion
+		err := v.store.View(ctx, func(tx Tx) (err error) {
+			due, err = tx.DueVaultNotices(now, sweepBatch)
+			return err
+		})
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		for _, kv := range due {
+			if err := v.notice(ctx, kv, now); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// notice tells of one version, if it is its key's current one, and sets what is
+// told of it next.
+func (v *Vaults) notice(ctx context.Context, due KeyVersion, now time.Time) error {
+	a := begin(identity.Caller{}, "KeyNearExpiryEventGridNotification", "")
+	err := v.write(ctx, a, func(tx Tx) error {
+		kv, err := tx.VaultKeyVersion(due.Key, due.Version)
+		if err != nil {
+			return err
+		}
+		if kv.Notice.IsZero() || kv.Notice.After(now) {
+			return fault.New(fault.Conflict, "The version has changed meanwhile.")
+		}
+		k, err := tx.VaultKeyByID(kv.Key)
+		if err != nil {
+			return err
+		}
+		vault, err := tx.VaultByID(k.Vault)
+		if err != nil {
+			return err
+		}
+		a.entry.Tenant, a.entry.Resource = string(vault.Tenant), string(vault.KeyScope(k.Name))
+		a.note("vault", string(vault.ID))
+		a.note("version", string(kv.Version))
+		kind := KeyNearExpiry
+		kv.Notice = kv.Expires
+		if !now.Before(kv.Expires) {
+			kind, kv.Notice = KeyExpired, time.Time{}
+			a.entry.Operation = "KeyExpiredEventGridNotification"
+		}
+		if err := tx.SetVaultKeyVersion(kv); err != nil || k.Current != kv.Version {
+			return err
+		}
+		return v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Version: kv.Version, Kind: kind})
+	})
+	if r := fault.ReasonOf(err); r == fault.Conflict || r == fault.KeyNotFound { // nothing to tell any more
+		return nil
+	}
+	return err
+}
+
+// sweepRemains destroys what purged keys have left in an HSM. What cannot be
+// destroyed now is tried again by the next call.
+func (v *Vaults) sweepRemains(ctx context.Context) error {
+	var all []Remains
+	err := v.store.View(ctx, func(tx Tx) (err error) {
+		all, err = tx.VaultRemains(sweepBatch)
+		return err
+	})
+	for _, r := range all {
+		keys, kerr := v.keeper(KeyVersion{Platform: r.Platform})
+		if kerr == nil {
+			kerr = keys.Destroy(ctx, r.Ref, r.Material)
+		}
+		if kerr == nil {
+			kerr = v.store.Update(ctx, func(tx Tx) error { return tx.DropVaultRemains(r.Ref) })
+		}
+		err = errors.Join(err, kerr)
+	}
+	return err
+}
