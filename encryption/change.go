@@ -11,10 +11,18 @@ import (
 	"github.com/kluis-io/kluis/rbac"
 )
 
+// changing is what is known of a change of key besides the generation that it makes.
+type changing struct {
+	to       purpose
+	asked    time.Time     // when the new key's vault was asked, from which the lease counts
+	bound    time.Duration // what the new key's tag says
+	findings Findings      // what is wrong with the new key
+}
+
 // change publishes a new generation: in one transaction it becomes the sealing
 // one, the old scope key is sealed under it, and the old generation's root-sealed
 // row is gone. From then on everything of the scope depends on the new one.
-func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation string, v view, old, g Generation, sh *shares, lease kek.Lease) error {
+func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation string, v view, old, g Generation, sh *shares, by changing) error {
 	k := s.ring
 	defer sh.platform.Clear()
 	// A change of key needs a yes of the old key's vault now, and not a lease.
@@ -34,9 +42,7 @@ func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation s
 	link := Link{Scope: v.scope.ID, Generation: old.Number, Under: g.Number, KeyIdentifier: old.KeyIdentifier}
 	sealLink(k.root.Instance(), v.scope.Tenant, &link, m.scopeKeys[old.Number], key)
 
-	next := v.scope
-	next.Sealing, next.Epoch = g.Number, g.Epoch
-	next.Serving, next.Reason, next.Detail, next.ServingSince = Serves, "", "", time.Time{}
+	var next Scope
 	slot, release, err := k.hold(ctx, v.scope.ID)
 	if err != nil {
 		m.clear()
@@ -55,14 +61,13 @@ func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation s
 		if now.scope.Epoch != v.scope.Epoch || now.scope.Serial != v.scope.Serial {
 			return keysChanged()
 		}
-		if err := s.mayChange(tx, now); err != nil {
+		if err := first(s.standing(tx, now, by.to)); err != nil {
 			return err
 		}
-		if g.Mode == CustomerManaged {
-			if err := s.checkItems(tx, v.scope.ID); err != nil {
-				return err
-			}
-		}
+		next = now.scope
+		next.Sealing, next.Epoch = g.Number, g.Epoch
+		next.serve()
+		next.KeyBound, next.Findings, next.Verified = by.bound, by.findings, g.Created
 		if _, err := dueNow(tx, now.scope); err != nil {
 			return err
 		}
@@ -74,7 +79,7 @@ func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation s
 		return err
 	}
 	k.remember(slot, view{scope: next, generations: []Generation{g}})
-	m.scope, m.sealing, m.lease = next, g, lease
+	m.scope, m.sealing, m.lease = next, g, kek.NewLease(by.asked, k.leaseOf(next))
 	m.scopeKeys[g.Number] = key
 	if m.share != nil {
 		m.share.Clear()

@@ -109,6 +109,12 @@ type Scope struct {
 	Detail       string       // the same for people: what to re-enable, say
 	ServingSince time.Time
 	Serial       int64 // counts revocations
+
+	Bound    time.Duration // the most that a lease may be, by the workspace's admin; 0 if he has not said
+	KeyBound time.Duration // the same by the key's owner, in a tag of the key
+	KeyLost  time.Time     // since when the workspace's admin says that the key is lost; zero if it is not
+	Findings Findings      // what is wrong with the key, though it serves
+	Verified time.Time     // when that was last looked at
 }
 
 // A Generation is one generation of a scope key, as the database holds it.

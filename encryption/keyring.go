@@ -130,6 +130,21 @@ func (k *Keyring) OnDrop(fn func(ScopeID)) { k.dropped = append(k.dropped, fn) }
 // a vault first says no.
 func (k *Keyring) Bound() time.Duration { return k.bound }
 
+// boundOf returns a scope's kill-switch bound: the lowest of the installation's, its
+// admin's and its key's.
+func (k *Keyring) boundOf(s Scope) time.Duration {
+	b := k.bound
+	for _, own := range []time.Duration{s.Bound, s.KeyBound} {
+		if own > 0 {
+			b = min(b, own)
+		}
+	}
+	return b
+}
+
+// leaseOf returns the length of a scope's key leases.
+func (k *Keyring) leaseOf(s Scope) time.Duration { return min(k.lease, k.boundOf(s)) }
+
 // NewScope makes the keys of a new, platform-managed scope, for the transaction
 // that creates it.
 func (k *Keyring) NewScope(id ScopeID, tenant identity.TenantID) (*ScopeKeys, error) {

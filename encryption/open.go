@@ -110,8 +110,11 @@ func (k *Keyring) confirm(ctx context.Context, v view) error {
 		if err := same(tx); err != nil {
 			return err
 		}
-		s := v.scope
-		s.Serving, s.Reason, s.Detail, s.ServingSince = Serves, "", "", time.Time{}
+		s, err := tx.Scope(v.scope.ID)
+		if err != nil {
+			return err
+		}
+		s.serve()
 		if err := tx.UpdateScope(s, s.Epoch); err != nil {
 			return err
 		}
@@ -150,7 +153,7 @@ func (k *Keyring) unlock(ctx context.Context, v view) (*material, error) {
 		return nil, err
 	}
 	defer sh.clear()
-	m := &material{scope: v.scope, sealing: g, lease: kek.NewLease(k.now(), k.lease), scopeKeys: map[int64]*envelope.Key{}}
+	m := &material{scope: v.scope, sealing: g, lease: kek.NewLease(k.now(), k.leaseOf(v.scope)), scopeKeys: map[int64]*envelope.Key{}}
 	if g.Mode == PlatformManaged {
 		err = m.derive(k.root.Instance(), v, sh)
 	} else {

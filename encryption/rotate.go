@@ -3,7 +3,6 @@ package encryption
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -44,6 +43,7 @@ func (k *Keyring) followVersion(ctx context.Context, s *slot, e *entry) {
 		}
 		return // whether to serve is for unwrapping alone to say
 	}
+	k.note(ctx, v, latest)
 	if latest.KID == g.KID {
 		return
 	}
@@ -117,7 +117,7 @@ func (k *Keyring) publishWrap(ctx context.Context, s Scope, to kek.KeyInfo, shar
 		old := g.KID
 		next := v.scope
 		next.Epoch++
-		next.Serving, next.Reason, next.Detail, next.ServingSince = Serves, "", "", time.Time{}
+		next.serve()
 		g.KID, g.Algorithm, g.Wrapped, g.Epoch = to.KID, to.Algorithm, wrapped, next.Epoch
 		sealGeneration(k.root, s.Tenant, &g, sh)
 		if err := tx.PutGeneration(g); err != nil {

@@ -3,9 +3,6 @@ package encryption
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/kluis-io/kluis/envelope"
@@ -33,6 +30,7 @@ type Scopes struct {
 	roles     rbac.Definitions
 	supported func(itemType string) bool
 	contents  []Content
+	guards    []Guard
 	owner     string
 	wake      chan struct{}
 	working   working
@@ -55,7 +53,17 @@ func NewScopes(ring *Keyring, roles rbac.Definitions, supported func(itemType st
 // Assigning the key that the scope is under already retries its failed items.
 func (s *Scopes) Assign(ctx context.Context, caller identity.Caller, id ScopeID, keyIdentifier string) error {
 	return s.decide(ctx, caller, "ApplyWorkspaceEncryption", id, func() error {
-		return s.assign(ctx, caller, id, keyIdentifier)
+		return s.assign(ctx, caller, id, keyIdentifier, false)
+	})
+}
+
+// Reseal is [Scopes.Assign] for who prefers seconds over the guarantee that nothing
+// opens with what the platform alone held before: items' keys are sealed under the
+// new scope key and new data goes under fresh ones, but what is there stays as it is
+// encrypted.
+func (s *Scopes) Reseal(ctx context.Context, caller identity.Caller, id ScopeID, keyIdentifier string) error {
+	return s.decide(ctx, caller, "ApplyWorkspaceEncryption", id, func() error {
+		return s.assign(ctx, caller, id, keyIdentifier, true)
 	})
 }
 
@@ -106,13 +114,41 @@ func (s *Scopes) permit(tx Tx, caller identity.Caller, id ScopeID, action rbac.A
 	return nil
 }
 
-func (s *Scopes) assign(ctx context.Context, caller identity.Caller, id ScopeID, keyIdentifier string) error {
+// Rotate makes a new generation of a customer-managed scope's key under the same
+// key of the customer's, and re-encrypts everything below it: what somebody may have
+// copied out of a live platform's memory opens nothing that is there afterwards. It
+// returns the generation's number.
+func (s *Scopes) Rotate(ctx context.Context, caller identity.Caller, id ScopeID) (generation int64, err error) {
+	err = s.decide(ctx, caller, "RotateWorkspaceEncryption", id, func() error {
+		v, err := s.changeable(ctx, id, toRotate)
+		if err != nil {
+			return err
+		}
+		old, err := v.sealing()
+		if err != nil {
+			return err
+		}
+		if old.Mode != CustomerManaged {
+			return fault.New(fault.EncryptionBlocked, "The workspace is under no customer-managed key.").
+				About(string(id)).WithMend("Assign a key, which encrypts everything anew.")
+		}
+		key, err := kek.ParseKeyIdentifier(old.KeyIdentifier, s.ring.policy)
+		if err != nil {
+			return err
+		}
+		generation = v.scope.Sealing + 1
+		return s.put(ctx, caller, "RotateWorkspaceEncryption", v, old, key, false, toRotate)
+	})
+	return generation, err
+}
+
+func (s *Scopes) assign(ctx context.Context, caller identity.Caller, id ScopeID, keyIdentifier string, reSealOnly bool) error {
 	k := s.ring
 	key, err := kek.ParseKeyIdentifier(keyIdentifier, k.policy)
 	if err != nil {
 		return err
 	}
-	v, err := s.changeable(ctx, id)
+	v, err := s.changeable(ctx, id, toRetry)
 	if err != nil {
 		return err
 	}
@@ -121,11 +157,17 @@ func (s *Scopes) assign(ctx context.Context, caller identity.Caller, id ScopeID,
 		return err
 	}
 	if under, err := kek.ParseKeyIdentifier(old.KeyIdentifier, k.policy); err == nil && under.Equal(key) {
-		return s.retry(ctx, caller, id)
+		return s.retry(ctx, caller, id, keyIdentifier)
 	}
-	if err := s.supportedItems(ctx, id); err != nil {
+	if _, err := s.changeable(ctx, id, toAssign); err != nil {
 		return err
 	}
+	return s.put(ctx, caller, "ApplyWorkspaceEncryption", v, old, key, reSealOnly, toAssign)
+}
+
+// put puts a scope under a customer's key.
+func (s *Scopes) put(ctx context.Context, caller identity.Caller, operation string, v view, old Generation, key kek.KeyIdentifier, reSealOnly bool, to purpose) error {
+	k := s.ring
 	latest, err := k.vault.Latest(ctx, string(v.scope.Tenant), key)
 	if err != nil {
 		return blocked(err)
@@ -147,18 +189,20 @@ func (s *Scopes) assign(ctx context.Context, caller identity.Caller, id ScopeID,
 		return err
 	}
 	g := Generation{
-		Scope: id, Number: v.scope.Sealing + 1, Mode: CustomerManaged, State: Enabling, Algorithm: latest.Algorithm,
-		KeyIdentifier: keyIdentifier, KID: latest.KID, Wrapped: wrapped,
+		Scope: v.scope.ID, Number: v.scope.Sealing + 1, Mode: CustomerManaged, State: Enabling, Algorithm: latest.Algorithm,
+		KeyIdentifier: key.String(), KID: latest.KID, Wrapped: wrapped, ReSealOnly: reSealOnly,
 	}
 	sh := &shares{platform: envelope.NewKey(), customer: share}
-	if err := s.change(ctx, caller, "ApplyWorkspaceEncryption", v, old, g, sh, kek.NewLease(sent, k.lease)); err != nil {
+	by := changing{to: to, asked: sent}
+	by.findings, by.bound = inspect(latest, k.now())
+	if err := s.change(ctx, caller, operation, v, old, g, sh, by); err != nil {
 		return err
 	}
 	return assignAfterPublish.Hit()
 }
 
 func (s *Scopes) reset(ctx context.Context, caller identity.Caller, id ScopeID) error {
-	v, err := s.changeable(ctx, id)
+	v, err := s.changeable(ctx, id, toReset)
 	if err != nil {
 		return err
 	}
@@ -174,84 +218,10 @@ func (s *Scopes) reset(ctx context.Context, caller identity.Caller, id ScopeID) 
 	}
 	sh := &shares{platform: envelope.NewKey(), customer: envelope.NewKey()}
 	defer sh.customer.Clear()
-	lease := kek.NewLease(s.ring.now(), s.ring.lease)
-	if err := s.change(ctx, caller, "DisableWorkspaceEncryption", v, old, g, sh, lease); err != nil {
+	if err := s.change(ctx, caller, "DisableWorkspaceEncryption", v, old, g, sh, changing{to: toReset, asked: s.ring.now()}); err != nil {
 		return err
 	}
 	return resetAfterPublish.Hit()
-}
-
-// changeable reads a scope whose key is to be changed, and refuses while the
-// tenant's switch is off or an item is in progress.
-func (s *Scopes) changeable(ctx context.Context, id ScopeID) (v view, err error) {
-	err = s.ring.store.View(ctx, func(tx Tx) error {
-		if v, err = readView(tx, id); err != nil {
-			return err
-		}
-		return s.mayChange(tx, v)
-	})
-	return v, err
-}
-
-func (s *Scopes) mayChange(tx Tx, v view) error {
-	on, err := tx.TenantSettingEnabled(string(v.scope.Tenant), SettingCustomerManagedKeys)
-	if err != nil {
-		return err
-	}
-	if !on {
-		return fault.New(fault.TenantSwitchDisabled, "The tenant setting "+SettingCustomerManagedKeys+" is off, which freezes the encryption of all workspaces.").
-			WithMend("Ask a tenant administrator to switch it on.")
-	}
-	behind, failed, _, err := tx.ItemsBehind(v.scope.ID, v.scope.Sealing, time.Time{})
-	if err != nil {
-		return err
-	}
-	if behind > failed {
-		return fault.New(fault.EncryptionInProgress, fmt.Sprintf("The encryption of %d items is in progress.", behind-failed)).
-			About(string(v.scope.ID)).WithMend("Wait until every item is done.")
-	}
-	return nil
-}
-
-// supportedItems refuses a scope that holds items which a customer's key cannot
-// cover.
-func (s *Scopes) supportedItems(ctx context.Context, id ScopeID) error {
-	return s.ring.store.View(ctx, func(tx Tx) error { return s.checkItems(tx, id) })
-}
-
-func (s *Scopes) checkItems(tx Tx, id ScopeID) error {
-	items, err := tx.ItemStates(id)
-	if err != nil {
-		return err
-	}
-	var types []string
-	n := 0
-	for _, i := range items {
-		if !s.supported(i.Type) {
-			n++
-			if !slices.Contains(types, i.Type) {
-				types = append(types, i.Type)
-			}
-		}
-	}
-	if n == 0 {
-		return nil
-	}
-	slices.Sort(types)
-	return fault.New(fault.UnsupportedItemType, fmt.Sprintf("The workspace holds %d items of types that a customer-managed key does not cover: %s.",
-		n, strings.Join(types, ", "))).About(string(id)).WithMend("Move them to another workspace, or delete them.")
-}
-
-// suitable refuses a key that cannot protect a scope, or that could be lost.
-func suitable(key kek.KeyInfo, now time.Time) error {
-	if err := key.Usable(now); err != nil {
-		return err
-	}
-	if !key.SoftDelete() || !key.PurgeProtected() {
-		return fault.New(fault.KEKUnsuitable, fmt.Sprintf("The key's vault states the recovery level %q: soft delete and purge protection must both be on, or the key could be lost with all that it protects.", key.RecoveryLevel)).
-			About(string(key.KID)).WithMend("Enable soft delete and purge protection on the vault.")
-	}
-	return nil
 }
 
 // blocked turns what a vault says to a key that is to be assigned into the
@@ -274,8 +244,9 @@ type withoutReason struct{ err error }
 
 func (w withoutReason) Error() string { return w.err.Error() }
 
-// retry makes a scope's failed items due at once.
-func (s *Scopes) retry(ctx context.Context, caller identity.Caller, id ScopeID) error {
+// retry makes a scope's failed items due at once, and notes how the key was spelled
+// this time: clients compare what they are told with what they gave.
+func (s *Scopes) retry(ctx context.Context, caller identity.Caller, id ScopeID, keyIdentifier string) error {
 	err := s.ring.store.Update(ctx, func(tx Tx) error {
 		if err := s.permit(tx, caller, id, rbac.EncryptionWrite); err != nil {
 			return err
@@ -288,12 +259,41 @@ func (s *Scopes) retry(ctx context.Context, caller identity.Caller, id ScopeID) 
 		if err != nil {
 			return err
 		}
+		if err := s.ring.respell(tx, id, keyIdentifier); err != nil {
+			return err
+		}
 		e := caller.Entry("ApplyWorkspaceEncryption", "/workspaces/"+string(id))
 		e.Detail = map[string]string{"retried": number(int64(n))}
 		return tx.AppendAudit(e)
 	})
 	s.Wake()
 	return err
+}
+
+// respell puts another spelling of the same key's identifier into the sealing
+// generation's row.
+func (k *Keyring) respell(tx Tx, id ScopeID, keyIdentifier string) error {
+	v, err := readView(tx, id)
+	if err != nil {
+		return err
+	}
+	g, err := v.sealing()
+	if err != nil || g.KeyIdentifier == keyIdentifier {
+		return err
+	}
+	sh, err := openGeneration(k.root, v.scope.Tenant, g)
+	if err != nil {
+		return err
+	}
+	defer sh.clear()
+	next := v.scope
+	next.Epoch++
+	g.Epoch, g.KeyIdentifier = next.Epoch, keyIdentifier
+	sealGeneration(k.root, next.Tenant, &g, sh)
+	if err := tx.PutGeneration(g); err != nil {
+		return err
+	}
+	return tx.UpdateScope(next, v.scope.Epoch)
 }
 
 // dueNow makes a scope's failed items due at once, and whoever still works on one

@@ -31,7 +31,10 @@ type Status struct {
 	ReSealOnly            bool
 	Items                 []ItemStatus
 	Versions              []VersionStatus
-	Bound                 time.Duration // the kill-switch bound
+	Generation            int64         // the sealing one's number
+	Bound                 time.Duration // the kill-switch bound, by whoever set it lowest
+	Percent               int           // of the change of key under way; 100 if there is none
+	Left                  time.Duration // that the change may still take, by how fast it went; 0 if that is not known
 	Progress              Progress      // of all items together
 	Behind, Failed        int           // items that are not under the scope's key yet, and those of them that failed; the scope's own names count
 }
@@ -87,7 +90,7 @@ func (s *Scopes) status(ctx context.Context, id ScopeID) (st Status, err error) 
 		}
 		st = Status{
 			Scope: v.scope, Mode: g.Mode, State: g.State, KeyIdentifier: g.KeyIdentifier, KID: g.KID,
-			ReSealOnly: g.ReSealOnly, Bound: s.ring.bound,
+			ReSealOnly: g.ReSealOnly, Bound: s.ring.boundOf(v.scope), Generation: g.Number,
 		}
 		if len(v.links) > 0 {
 			st.PreviousKeyIdentifier = v.links[0].KeyIdentifier
@@ -102,6 +105,7 @@ func (s *Scopes) status(ctx context.Context, id ScopeID) (st Status, err error) 
 		for _, i := range items {
 			st.add(i, g.Number)
 		}
+		st.estimate(s.ring.now().Sub(g.Created))
 		used, err := tx.VersionsUsed(id)
 		if err != nil {
 			return err
@@ -128,6 +132,31 @@ func (s *Status) add(i Item, generation int64) {
 	s.Progress.TotalFiles += i.Progress.TotalFiles
 	s.Progress.Bytes += i.Progress.Bytes
 	s.Progress.TotalBytes += i.Progress.TotalBytes
+}
+
+// estimate says how much of a change is done, by items, and how long the rest takes
+// if it goes on as it went since it began.
+func (s *Status) estimate(since time.Duration) {
+	if s.Behind == 0 {
+		s.Percent = 100
+		return
+	}
+	total := float64(len(s.Items) + 1) // the scope's own names count
+	done := total - float64(s.Behind)
+	for _, i := range s.Items {
+		switch p := i.Progress; {
+		case i.Status == ItemActive:
+		case p.TotalBytes > 0:
+			done += float64(min(p.Bytes, p.TotalBytes)) / float64(p.TotalBytes)
+		case p.TotalFiles > 0:
+			done += float64(min(p.Files, p.TotalFiles)) / float64(p.TotalFiles)
+		}
+	}
+	share := max(0, done/total)
+	s.Percent = min(99, int(100*share))
+	if share > 0 && share < 1 && s.InProgress() {
+		s.Left = time.Duration(float64(since) * (1 - share) / share)
+	}
 }
 
 func versionStatus(u VersionUse, live []Generation) VersionStatus {

@@ -23,12 +23,15 @@ func (s encryptionStore) Update(ctx context.Context, fn func(encryption.Tx) erro
 	return s.db.update(ctx, func(t *tx) error { return fn(t) })
 }
 
-const scopeColumns = `id, tenant, sealing, epoch, serving, reason, detail, serving_since, serial`
+const scopeColumns = `id, tenant, sealing, epoch, serving, reason, detail, serving_since, serial,
+	bound, key_bound, key_lost, findings, verified`
 
 func scanScope(scan func(...any) error) (s encryption.Scope, err error) {
-	var since int64
-	err = scan(&s.ID, &s.Tenant, &s.Sealing, &s.Epoch, &s.Serving, &s.Reason, &s.Detail, &since, &s.Serial)
-	s.ServingSince = fromMicros(since)
+	var since, bound, keyBound, lost, verified int64
+	err = scan(&s.ID, &s.Tenant, &s.Sealing, &s.Epoch, &s.Serving, &s.Reason, &s.Detail, &since, &s.Serial,
+		&bound, &keyBound, &lost, &s.Findings, &verified)
+	s.ServingSince, s.KeyLost, s.Verified = fromMicros(since), fromMicros(lost), fromMicros(verified)
+	s.Bound, s.KeyBound = time.Duration(bound)*time.Microsecond, time.Duration(keyBound)*time.Microsecond
 	return s, err
 }
 
@@ -56,16 +59,19 @@ func (t *tx) Scopes() (out []encryption.Scope, err error) {
 }
 
 func (t *tx) InsertScope(s encryption.Scope) error {
-	_, err := t.exec(`INSERT INTO scope (`+scopeColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+	_, err := t.exec(`INSERT INTO scope (`+scopeColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 		string(s.ID), string(s.Tenant), s.Sealing, s.Epoch, string(s.Serving), string(s.Reason), s.Detail,
-		micros(s.ServingSince), s.Serial)
+		micros(s.ServingSince), s.Serial, s.Bound.Microseconds(), s.KeyBound.Microseconds(), micros(s.KeyLost),
+		string(s.Findings), micros(s.Verified))
 	return err
 }
 
 func (t *tx) UpdateScope(s encryption.Scope, epoch int64) error {
 	n, err := t.exec(`UPDATE scope SET sealing = $1, epoch = $2, serving = $3, reason = $4, detail = $5,
-		serving_since = $6, serial = $7 WHERE id = $8 AND epoch = $9`,
+		serving_since = $6, serial = $7, bound = $8, key_bound = $9, key_lost = $10, findings = $11, verified = $12
+		WHERE id = $13 AND epoch = $14`,
 		s.Sealing, s.Epoch, string(s.Serving), string(s.Reason), s.Detail, micros(s.ServingSince), s.Serial,
+		s.Bound.Microseconds(), s.KeyBound.Microseconds(), micros(s.KeyLost), string(s.Findings), micros(s.Verified),
 		string(s.ID), epoch)
 	if err == nil && n == 0 {
 		err = fault.New(fault.EncryptionChanged, "The workspace's keys have changed meanwhile.").WithMend("Try again.")
