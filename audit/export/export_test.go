@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,12 +235,21 @@ func TestFilesAreDropped(t *testing.T) {
 
 // A brittle sink fails as often as it is told.
 type brittle struct {
+	mu     sync.Mutex
 	fail   int
 	got    []int64
 	closed bool
 }
 
+func (b *brittle) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.got)
+}
+
 func (b *brittle) Write(_ context.Context, entries []audit.Numbered) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.fail > 0 {
 		b.fail--
 		return errors.New("no")
@@ -262,8 +272,8 @@ func TestFollowerWaitsForItsSink(t *testing.T) {
 		go func() { defer close(done); f.Run(ctx) }()
 		time.Sleep(62 * time.Second) // 1+2+4+8+16+32 are 63
 		synctest.Wait()
-		if len(s.got) != 0 {
-			t.Errorf("%d entries came too early", len(s.got))
+		if n := s.count(); n != 0 {
+			t.Errorf("%d entries came too early", n)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
