@@ -5,10 +5,10 @@
 // and the key's id there. The handle is sealed under the vault's root, bound to
 // instance, vault, key and version as software keys are, so that a row moved or
 // altered names no other key; who lacks the root cannot make the token use one.
+// Backups hold the handle too: the key itself is its vendor's tools' to save.
 //
-// What needs the public part alone is done here, with Go's library: encrypting
-// with RSA, and verifying, but for P-256K, which the token verifies. An AES key
-// wraps as RFC 3394 says: the token does the cipher, key material never leaves it.
+// An AES key wraps as RFC 3394 says: the token does the cipher, and its key never
+// leaves it.
 //
 // No answer from the helper or the token is [fault.Unavailable]. A key that its
 // token does not hold is [fault.Integrity]: neither is a refusal. A token that
@@ -19,15 +19,9 @@ package hsm
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"hash"
-	"strings"
+	"slices"
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -37,45 +31,8 @@ import (
 
 const purpose = "kluis/v1/vault-hsm-key"
 
-// The key types of this package, in JSON Web Key's words. What is asked for
-// without "-HSM" is made in the same way, and keeps its name.
-const (
-	RSA vault.KeyType = "RSA-HSM"
-	EC  vault.KeyType = "EC-HSM"
-	Oct vault.KeyType = "oct-HSM"
-)
-
-// A Spec says which key to make. An EC key takes Curve (P-256, P-256K, P-384 or
-// P-521), the others Bits: RSA 2048, 3072 or 4096, oct 128, 192 or 256.
-type Spec struct {
-	Type  vault.KeyType
-	Bits  int
-	Curve string
-}
-
-func (s Spec) token() (cryptoki.Spec, error) {
-	t := cryptoki.Spec{Kind: kind(s.Type), Bits: s.Bits, Curve: s.Curve}
-	if t.Kind == "" {
-		return t, fault.New(fault.NotSupported, "An HSM keeps keys of type RSA, EC and oct.")
-	}
-	if err := t.Check(); err != nil {
-		return t, fault.Wrap(fault.InvalidArgument, err, "There is no key of that type and size or curve.").
-			WithMend("RSA keys have 2048, 3072 or 4096 bits, oct keys 128, 192 or 256; curves are P-256, P-256K, P-384 and P-521.")
-	}
-	return t, nil
-}
-
-func kind(t vault.KeyType) cryptoki.Kind {
-	switch strings.TrimSuffix(string(t), "-HSM") {
-	case "RSA":
-		return cryptoki.RSA
-	case "EC":
-		return cryptoki.EC
-	case "oct":
-		return cryptoki.AES
-	}
-	return ""
-}
+// Platform is the platform of keys on a PKCS#11 token.
+const Platform = "pkcs11"
 
 // Keys implements [vault.Keys]. It is safe for concurrent use; the client bounds
 // what is under way.
@@ -91,39 +48,34 @@ func New(instance string, root *envelope.Key, token *cryptoki.Client) *Keys {
 	return &Keys{instance: instance, root: root, token: token}
 }
 
+var _ vault.Keys = (*Keys)(nil)
+
+// Platform implements [vault.Keys].
+func (k *Keys) Platform() string { return Platform }
+
 func (k *Keys) context(ref vault.Ref) envelope.Context {
 	return envelope.NewContext(purpose, k.instance, string(ref.Vault), string(ref.Key), string(ref.Version))
 }
 
-// Generate implements [vault.Keys]. An EC key of 256 bits is a P-256; for P-256K
-// there is [Keys.Make].
-func (k *Keys) Generate(ctx context.Context, ref vault.Ref, typ vault.KeyType, bits int) (vault.Material, error) {
-	s := Spec{Type: typ, Bits: bits}
-	if kind(typ) == cryptoki.EC {
-		s.Bits, s.Curve = 0, fmt.Sprintf("P-%d", bits)
+func specOf(s vault.Shape) cryptoki.Spec {
+	switch s.Type.Family() {
+	case vault.RSA:
+		return cryptoki.Spec{Kind: cryptoki.RSA, Bits: s.Bits}
+	case vault.EC:
+		return cryptoki.Spec{Kind: cryptoki.EC, Curve: string(s.Curve)}
 	}
-	return k.Make(ctx, ref, s)
+	return cryptoki.Spec{Kind: cryptoki.AES, Bits: s.Bits}
 }
 
-// curveBits are the sizes that [vault.Material] tells of elliptic curves.
-var curveBits = map[string]int{cryptoki.P256: 256, cryptoki.P256K: 256, cryptoki.P384: 384, cryptoki.P521: 521}
-
-// Make makes a key on the token, labelled with the key's id and version. A caller
-// that cannot keep the result gives it to [Keys.Delete], or the token keeps a key
-// that nobody uses.
-func (k *Keys) Make(ctx context.Context, ref vault.Ref, s Spec) (vault.Material, error) {
-	t, err := s.token()
+// Generate implements [vault.Keys]. The token's own tools show the key with its id
+// and version as the label. A caller that cannot keep the result gives it to
+// [Keys.Destroy], or the token keeps a key that nobody uses.
+func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape) (vault.Material, error) {
+	handle, public, err := k.token.Generate(ctx, specOf(s), fmt.Sprintf("kluis %s %s", ref.Key, ref.Version))
 	if err != nil {
 		return vault.Material{}, err
 	}
-	handle, public, err := k.token.Generate(ctx, t, fmt.Sprintf("kluis %s %s", ref.Key, ref.Version))
-	if err != nil {
-		return vault.Material{}, err
-	}
-	m := vault.Material{Type: s.Type, Bits: s.Bits, Public: public}
-	if t.Kind == cryptoki.EC {
-		m.Bits = curveBits[s.Curve]
-	}
+	m := vault.Material{Type: s.Type, Bits: s.Bits, Curve: s.Curve, Public: public}
 	m.Sealed, err = k.seal(ref, handle)
 	return m, err
 }
@@ -136,8 +88,7 @@ func (k *Keys) seal(ref vault.Ref, h cryptoki.Handle) ([]byte, error) {
 	return envelope.Seal(k.root, k.context(ref), plain), nil
 }
 
-// Handle opens what a store keeps of a key: on which token it is, and where. A
-// backup of the token, which is its vendor's to make, must hold that.
+// Handle opens what a store keeps of a key: on which token it is, and where.
 func (k *Keys) Handle(ref vault.Ref, m vault.Material) (cryptoki.Handle, error) {
 	plain, err := envelope.Open(k.root, k.context(ref), m.Sealed)
 	if err != nil {
@@ -150,9 +101,8 @@ func (k *Keys) Handle(ref vault.Ref, m vault.Material) (cryptoki.Handle, error) 
 	return h, nil
 }
 
-// Rebind returns m for another ref: of a key restored from a backup, which is still
-// the same key on the token.
-func (k *Keys) Rebind(from vault.Ref, m vault.Material, to vault.Ref) (vault.Material, error) {
+// Move implements [vault.Keys]: it is still the same key on the token.
+func (k *Keys) Move(_ context.Context, from, to vault.Ref, m vault.Material) (vault.Material, error) {
 	h, err := k.Handle(from, m)
 	if err != nil {
 		return vault.Material{}, err
@@ -161,41 +111,67 @@ func (k *Keys) Rebind(from vault.Ref, m vault.Material, to vault.Ref) (vault.Mat
 	return m, err
 }
 
-// Encrypt implements [vault.Keys]. For an oct key it needs m.Sealed as well: the
-// token has the only copy, and value has 16 bytes or more, a multiple of 8.
-func (k *Keys) Encrypt(ctx context.Context, ref vault.Ref, m vault.Material, alg vault.Algorithm, value []byte) ([]byte, error) {
-	if kind(m.Type) == cryptoki.AES {
-		if err := checkWrap(m, alg, value, 16); err != nil {
-			return nil, err
-		}
-		h, err := k.Handle(ref, m)
-		if err != nil {
-			return nil, err
-		}
-		return k.token.Encrypt(ctx, h, cryptoki.Algorithm(alg), value)
-	}
-	d, err := oaep(m, alg)
-	if err != nil {
-		return nil, err
-	}
-	public, err := publicKey[*rsa.PublicKey](m)
-	if err != nil {
-		return nil, err
-	}
-	if room := public.Size() - 2*d.Size() - 2; len(value) > room {
-		return nil, fault.New(fault.InvalidArgument, fmt.Sprintf("The value is too long: this key takes at most %d bytes with %s.", room, alg))
-	}
-	return rsa.EncryptOAEP(d, rand.Reader, public, value, nil)
+// ImportWrapped implements [vault.Keys], and refuses.
+func (k *Keys) ImportWrapped(context.Context, vault.Ref, vault.KeyType, vault.Wrapped) (vault.Material, error) {
+	return vault.Material{}, fault.New(fault.NotSupported, "Keys wrapped for another are not taken into this HSM.").
+		WithMend("Make the key in the HSM.")
 }
 
-// Decrypt implements [vault.Keys].
-func (k *Keys) Decrypt(ctx context.Context, ref vault.Ref, m vault.Material, alg vault.Algorithm, value []byte) ([]byte, error) {
-	var err error
-	if kind(m.Type) == cryptoki.AES {
-		err = checkWrap(m, alg, value, 24)
-	} else {
-		_, err = oaep(m, alg)
+// Import implements [vault.Keys], and refuses: a key that has been outside an HSM
+// does not become one of its own.
+func (k *Keys) Import(context.Context, vault.Ref, vault.KeyType, []byte) (vault.Material, error) {
+	return vault.Material{}, fault.New(fault.NotSupported, "Keys are not imported into this HSM in the clear.").
+		WithMend("Make the key in the HSM, or import it as a software key.")
+}
+
+// Encrypt implements [vault.Keys].
+func (k *Keys) Encrypt(ctx context.Context, ref vault.Ref, m vault.Material, in vault.Input) (vault.Output, error) {
+	method, alg, err := methodOf(m, in)
+	if err != nil {
+		return vault.Output{}, err
 	}
+	h, err := k.Handle(ref, m)
+	if err != nil {
+		return vault.Output{}, err
+	}
+	out, err := k.token.EncryptWith(ctx, h, alg, in.IV, in.AAD, in.Value)
+	switch {
+	case err != nil:
+		return vault.Output{}, err
+	case method.Mode != vault.ModeGCM:
+		return vault.Output{Value: out, IV: in.IV}, nil
+	case len(out) < cryptoki.GCMNonce+cryptoki.GCMTag:
+		return vault.Output{}, fault.New(fault.Internal, "The HSM's answer is too short.")
+	}
+	begin, end := cryptoki.GCMNonce, len(out)-cryptoki.GCMTag
+	return vault.Output{IV: out[:begin:begin], Value: out[begin:end:end], Tag: out[end:], AAD: in.AAD}, nil
+}
+
+// Decrypt implements [vault.Keys]. It refuses RSA1_5, whose padding a token checks
+// where all can see.
+func (k *Keys) Decrypt(ctx context.Context, ref vault.Ref, m vault.Material, in vault.Input) (vault.Output, error) {
+	method, alg, err := methodOf(m, in)
+	if err != nil {
+		return vault.Output{}, err
+	}
+	h, err := k.Handle(ref, m)
+	if err != nil {
+		return vault.Output{}, err
+	}
+	value := in.Value
+	if method.Mode == vault.ModeGCM {
+		value = slices.Concat(in.Value, in.Tag)
+	}
+	out, err := k.token.DecryptWith(ctx, h, alg, in.IV, in.AAD, value)
+	if err != nil {
+		return vault.Output{}, err
+	}
+	return vault.Output{Value: out, IV: in.IV}, nil
+}
+
+// Sign implements [vault.Keys]. It refuses HS*: a token's AES keys make no MACs.
+func (k *Keys) Sign(ctx context.Context, ref vault.Ref, m vault.Material, in vault.Input) ([]byte, error) {
+	_, alg, err := methodOf(m, in)
 	if err != nil {
 		return nil, err
 	}
@@ -203,47 +179,26 @@ func (k *Keys) Decrypt(ctx context.Context, ref vault.Ref, m vault.Material, alg
 	if err != nil {
 		return nil, err
 	}
-	return k.token.Decrypt(ctx, h, cryptoki.Algorithm(alg), value)
+	return k.token.Sign(ctx, h, alg, in.Value)
 }
 
-// checkWrap checks what is given to an AES key: RFC 3394 §2.
-func checkWrap(m vault.Material, alg vault.Algorithm, value []byte, least int) error {
-	if string(alg) != fmt.Sprintf("A%dKW", m.Bits) {
-		return fault.New(fault.InvalidArgument, "The algorithm does not fit the key.").WithMend(fmt.Sprintf("Use A%dKW.", m.Bits))
+// methodOf returns how the algorithm works and the token's name for it.
+func methodOf(m vault.Material, in vault.Input) (vault.Method, cryptoki.Algorithm, error) {
+	method, ok := in.Algorithm.Method()
+	switch {
+	case !ok, method.Mode == vault.ModePKCS1Encryption, method.Mode == vault.ModeHMAC, method.Mode == vault.ModeKeyWrapPad:
+		return method, "", fault.New(fault.NotSupported, fmt.Sprintf("Algorithm %s is not supported with keys in this HSM.", in.Algorithm))
+	case in.Algorithm == vault.AESKeyWrap: // of whatever size the key is
+		return method, cryptoki.Algorithm(fmt.Sprintf("A%dKW", m.Bits)), nil
 	}
-	if len(value) < least || len(value)%8 != 0 {
-		return fault.New(fault.InvalidArgument, fmt.Sprintf("The value has to have %d bytes or more, a multiple of 8.", least))
-	}
-	return nil
+	return method, cryptoki.Algorithm(in.Algorithm), nil
 }
 
-func oaep(m vault.Material, alg vault.Algorithm) (hash.Hash, error) {
-	if kind(m.Type) == cryptoki.RSA {
-		switch alg {
-		case vault.RSAOAEP256:
-			return sha256.New(), nil
-		case vault.RSAOAEP:
-			return sha1.New(), nil
-		}
-	}
-	return nil, fault.New(fault.NotSupported, "The algorithm is not supported with this type of key.")
-}
-
-func publicKey[K any](m vault.Material) (K, error) {
-	parsed, err := x509.ParsePKIXPublicKey(m.Public)
-	key, ok := parsed.(K)
-	if err != nil || !ok {
-		return key, fault.Wrap(fault.Integrity, err, "The stored public key is damaged, or of another type.")
-	}
-	return key, nil
-}
-
-// Forget implements [vault.Keys]: nothing is kept in memory, so that what a store
-// has dropped is out of use.
+// Forget implements [vault.Keys]: nothing is kept in memory.
 func (k *Keys) Forget(vault.KeyID) {}
 
-// Delete destroys the key on its token, for good. It is no error if it is gone.
-func (k *Keys) Delete(ctx context.Context, ref vault.Ref, m vault.Material) error {
+// Destroy implements [vault.Keys].
+func (k *Keys) Destroy(ctx context.Context, ref vault.Ref, m vault.Material) error {
 	h, err := k.Handle(ref, m)
 	if err != nil {
 		return err
@@ -251,7 +206,7 @@ func (k *Keys) Delete(ctx context.Context, ref vault.Ref, m vault.Material) erro
 	return k.token.Destroy(ctx, h)
 }
 
-// Random returns n bytes, 1 to 128, of the token's random source.
+// Random implements [vault.Keys], with the token's own random source; n is 1 to 128.
 func (k *Keys) Random(ctx context.Context, n int) ([]byte, error) { return k.token.Random(ctx, n) }
 
 // Info tells of the token: what it is, and what it can do.

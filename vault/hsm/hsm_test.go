@@ -9,8 +9,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
-	"crypto/x509"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/big"
 	"os"
@@ -21,6 +21,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	k1ecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -41,19 +44,42 @@ func open(tb testing.TB) (*hsm.Keys, *softhsmtest.Running, softhsmtest.Token) {
 	return hsm.New("instance", envelope.NewKey(), running.Client(tb)), running, token
 }
 
-func makeKey(tb testing.TB, keys *hsm.Keys, s hsm.Spec) vault.Material {
+func makeKey(tb testing.TB, keys *hsm.Keys, s vault.Shape) vault.Material {
 	tb.Helper()
-	m, err := keys.Make(tb.Context(), ref, s)
+	m, err := keys.Generate(tb.Context(), ref, s)
 	if err != nil {
 		tb.Fatalf("%+v: %v", s, err)
 	}
 	return m
 }
 
+// encrypt makes what a caller makes: with RSA keys, of the public part alone.
+func encrypt(ctx context.Context, keys *hsm.Keys, m vault.Material, alg vault.Algorithm, value []byte) ([]byte, error) {
+	if m.Type == vault.RSAHSM {
+		public, err := vault.ParsePublic(m.Public)
+		if err != nil {
+			return nil, err
+		}
+		method, _ := alg.Method()
+		return rsa.EncryptOAEP(method.Hash.New(), rand.Reader, public.(*rsa.PublicKey), value, nil)
+	}
+	out, err := keys.Encrypt(ctx, ref, m, vault.Input{Algorithm: alg, Value: value})
+	return out.Value, err
+}
+
+func decrypt(ctx context.Context, keys *hsm.Keys, m vault.Material, alg vault.Algorithm, value []byte) ([]byte, error) {
+	out, err := keys.Decrypt(ctx, ref, m, vault.Input{Algorithm: alg, Value: value})
+	return out.Value, err
+}
+
+func sign(ctx context.Context, keys *hsm.Keys, m vault.Material, alg vault.Algorithm, digest []byte) ([]byte, error) {
+	return keys.Sign(ctx, ref, m, vault.Input{Algorithm: alg, Value: digest})
+}
+
 // roundTrip wraps and unwraps, and meets refusal with an altered value.
 func roundTrip(t *testing.T, keys *hsm.Keys, m vault.Material, alg vault.Algorithm) {
 	t.Helper()
-	c, err := keys.Encrypt(t.Context(), ref, m, alg, share)
+	c, err := encrypt(t.Context(), keys, m, alg, share)
 	if err != nil {
 		t.Errorf("%s: %v", alg, err)
 		return
@@ -61,12 +87,15 @@ func roundTrip(t *testing.T, keys *hsm.Keys, m vault.Material, alg vault.Algorit
 	if bytes.Contains(c, share[:16]) {
 		t.Errorf("%s: the share lies open", alg)
 	}
-	p, err := keys.Decrypt(t.Context(), ref, m, alg, c)
+	p, err := decrypt(t.Context(), keys, m, alg, c)
 	if err != nil || !bytes.Equal(p, share) {
 		t.Errorf("%s: %x, %v", alg, p, err)
 	}
-	for _, bad := range [][]byte{append([]byte{c[0] ^ 1}, c[1:]...), append(bytes.Clone(c[:len(c)-1]), c[len(c)-1]^1), c[:len(c)-8], append(bytes.Clone(c), make([]byte, 8)...), bytes.Repeat([]byte{0xff}, len(c)), {}} {
-		if _, err := keys.Decrypt(t.Context(), ref, m, alg, bad); fault.ReasonOf(err) != fault.InvalidArgument {
+	for _, bad := range [][]byte{
+		append([]byte{c[0] ^ 1}, c[1:]...), append(bytes.Clone(c[:len(c)-1]), c[len(c)-1]^1), c[:len(c)-8],
+		append(bytes.Clone(c), make([]byte, 8)...), bytes.Repeat([]byte{0xff}, len(c)), {},
+	} {
+		if _, err := decrypt(t.Context(), keys, m, alg, bad); fault.ReasonOf(err) != fault.InvalidArgument {
 			t.Errorf("%s, altered: %v", alg, err)
 		}
 	}
@@ -79,9 +108,9 @@ func TestRSA(t *testing.T) {
 			t.Log("4096 bits are left to CI: the token takes seconds to make such a key")
 			continue
 		}
-		m := makeKey(t, keys, hsm.Spec{Type: hsm.RSA, Bits: bits})
-		public, err := x509.ParsePKIXPublicKey(m.Public)
-		if err != nil || m.Bits != bits || m.Type != hsm.RSA || public.(*rsa.PublicKey).N.BitLen() != bits {
+		m := makeKey(t, keys, vault.Shape{Type: vault.RSAHSM, Bits: bits})
+		public, err := vault.ParsePublic(m.Public)
+		if err != nil || m.Bits != bits || m.Type != vault.RSAHSM || public.(*rsa.PublicKey).N.BitLen() != bits {
 			t.Fatalf("%+v, %v", m, err)
 		}
 		roundTrip(t, keys, m, vault.RSAOAEP256)
@@ -100,41 +129,20 @@ func TestRSA(t *testing.T) {
 				t.Errorf("%s: %v", alg, err)
 			}
 		}
-		if _, err := keys.Decrypt(t.Context(), ref, m, vault.RSA15, make([]byte, bits/8)); fault.ReasonOf(err) != fault.NotSupported {
+		if _, err := decrypt(t.Context(), keys, m, vault.RSA15, make([]byte, bits/8)); fault.ReasonOf(err) != fault.NotSupported {
 			t.Errorf("RSA1_5: %v", err)
-		}
-		if _, err := keys.Encrypt(t.Context(), ref, m, vault.RSAOAEP256, make([]byte, bits/8-65)); fault.ReasonOf(err) != fault.InvalidArgument {
-			t.Errorf("too long: %v", err)
 		}
 	}
 }
 
-// signed signs, and checks what Verify says of it and of others.
+// signed signs, and meets refusal with a digest of another length.
 func signed(t *testing.T, keys *hsm.Keys, m vault.Material, alg vault.Algorithm, digest []byte) []byte {
 	t.Helper()
-	sig, err := keys.Sign(t.Context(), ref, m, alg, digest)
+	sig, err := sign(t.Context(), keys, m, alg, digest)
 	if err != nil {
 		t.Fatalf("%s: %v", alg, err)
 	}
-	other := bytes.Clone(digest)
-	other[0] ^= 1
-	for name, c := range map[string]struct {
-		digest, signature []byte
-		want              bool
-	}{
-		"its own":        {digest, sig, true},
-		"another digest": {other, sig, false},
-		"altered":        {digest, append(bytes.Clone(sig[:len(sig)-1]), sig[len(sig)-1]^1), false},
-		"shorter":        {digest, sig[:len(sig)-1], false},
-		"longer":         {digest, append(bytes.Clone(sig), 0), false},
-		"zeros":          {digest, make([]byte, len(sig)), false},
-		"none":           {digest, nil, false},
-	} {
-		if ok, err := keys.Verify(t.Context(), ref, m, alg, c.digest, c.signature); ok != c.want || err != nil {
-			t.Errorf("%s, %s: %v, %v", alg, name, ok, err)
-		}
-	}
-	if _, err := keys.Sign(t.Context(), ref, m, alg, digest[1:]); fault.ReasonOf(err) != fault.InvalidArgument {
+	if _, err := sign(t.Context(), keys, m, alg, digest[1:]); fault.ReasonOf(err) != fault.InvalidArgument {
 		t.Errorf("%s, a short digest: %v", alg, err)
 	}
 	return sig
@@ -143,31 +151,39 @@ func signed(t *testing.T, keys *hsm.Keys, m vault.Material, alg vault.Algorithm,
 func TestEC(t *testing.T) {
 	keys, _, _ := open(t)
 	d256, d384, d512 := sha256.Sum256(share), sha512.Sum384(share), sha512.Sum512(share)
-	for curve, c := range map[string]struct {
+	for curve, c := range map[vault.Curve]struct {
 		alg    vault.Algorithm
 		digest []byte
 		size   int
 	}{
 		"P-256": {"ES256", d256[:], 32}, "P-256K": {"ES256K", d256[:], 32}, "P-384": {"ES384", d384[:], 48}, "P-521": {"ES512", d512[:], 66},
 	} {
-		m := makeKey(t, keys, hsm.Spec{Type: hsm.EC, Curve: curve})
+		m := makeKey(t, keys, vault.Shape{Type: vault.ECHSM, Curve: curve})
 		sig := signed(t, keys, m, c.alg, c.digest)
 		if len(sig) != 2*c.size {
 			t.Errorf("%s: a signature of %d bytes", curve, len(sig))
 		}
-		if _, err := keys.Sign(t.Context(), ref, m, "PS256", d256[:]); fault.ReasonOf(err) != fault.InvalidArgument {
+		if _, err := sign(t.Context(), keys, m, "PS256", d256[:]); fault.ReasonOf(err) != fault.NotSupported {
 			t.Errorf("%s with PS256: %v", curve, err)
 		}
-		if curve == "P-256K" {
-			continue // Go does not know it
-		}
-		public, err := x509.ParsePKIXPublicKey(m.Public)
+		public, err := vault.ParsePublic(m.Public)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, s := new(big.Int).SetBytes(sig[:c.size]), new(big.Int).SetBytes(sig[c.size:])
-		if !ecdsa.Verify(public.(*ecdsa.PublicKey), c.digest, r, s) {
-			t.Errorf("%s: Go does not verify it", curve)
+		shape, err := vault.ShapeOf(vault.ECHSM, public)
+		if err != nil || shape.Curve != curve || m.Curve != curve {
+			t.Errorf("%s: %+v, %+v, %v", curve, m, shape, err)
+		}
+		good := false
+		switch p := public.(type) {
+		case *ecdsa.PublicKey:
+			good = ecdsa.Verify(p, c.digest, new(big.Int).SetBytes(sig[:c.size]), new(big.Int).SetBytes(sig[c.size:]))
+		case *secp256k1.PublicKey:
+			var r, s secp256k1.ModNScalar
+			good = !r.SetByteSlice(sig[:32]) && !s.SetByteSlice(sig[32:]) && k1ecdsa.NewSignature(&r, &s).Verify(c.digest, p)
+		}
+		if !good {
+			t.Errorf("%s: the signature does not verify", curve)
 		}
 	}
 }
@@ -176,14 +192,14 @@ func TestOct(t *testing.T) {
 	keys, _, _ := open(t)
 	algs := map[int]vault.Algorithm{128: "A128KW", 192: "A192KW", 256: "A256KW"}
 	for bits := range algs {
-		m := makeKey(t, keys, hsm.Spec{Type: hsm.Oct, Bits: bits})
+		m := makeKey(t, keys, vault.Shape{Type: vault.OctHSM, Bits: bits})
 		if m.Public != nil {
 			t.Errorf("%d: a public part: %x", bits, m.Public)
 		}
 		for b, alg := range algs {
 			if b == bits {
 				roundTrip(t, keys, m, alg)
-			} else if _, err := keys.Encrypt(t.Context(), ref, m, alg, share); fault.ReasonOf(err) != fault.InvalidArgument {
+			} else if _, err := encrypt(t.Context(), keys, m, alg, share); fault.ReasonOf(err) != fault.NotSupported {
 				t.Errorf("%d with %s: %v", bits, alg, err)
 			}
 		}
@@ -191,31 +207,84 @@ func TestOct(t *testing.T) {
 		for _, n := range []int{16, 24, 64, 512} {
 			v := make([]byte, n)
 			rand.Read(v)
-			c, err := keys.Encrypt(t.Context(), ref, m, algs[bits], v)
+			c, err := encrypt(t.Context(), keys, m, algs[bits], v)
 			if err != nil || len(c) != n+8 {
 				t.Fatalf("%d bytes: %d, %v", n, len(c), err)
 			}
-			if p, err := keys.Decrypt(t.Context(), ref, m, algs[bits], c); err != nil || !bytes.Equal(p, v) {
+			if p, err := decrypt(t.Context(), keys, m, algs[bits], c); err != nil || !bytes.Equal(p, v) {
 				t.Errorf("%d bytes: %v", n, err)
 			}
 		}
 		for _, n := range []int{0, 8, 15, 17} {
-			if _, err := keys.Encrypt(t.Context(), ref, m, algs[bits], make([]byte, n)); fault.ReasonOf(err) != fault.InvalidArgument {
+			if _, err := encrypt(t.Context(), keys, m, algs[bits], make([]byte, n)); fault.ReasonOf(err) != fault.InvalidArgument {
 				t.Errorf("%d bytes: %v", n, err)
 			}
 		}
 	}
 }
 
-func TestNoSuchKey(t *testing.T) {
-	keys := hsm.New("instance", envelope.NewKey(), cryptoki.New(cryptoki.Config{Socket: "/nowhere"}))
-	for want, specs := range map[fault.Reason][]hsm.Spec{
-		fault.InvalidArgument: {{Type: hsm.RSA, Bits: 1024}, {Type: hsm.RSA, Bits: 2048, Curve: "P-256"}, {Type: hsm.EC, Curve: "P-224"}, {Type: hsm.Oct, Bits: 512}},
-		fault.NotSupported:    {{Type: "OKP", Curve: "Ed25519"}},
-	} {
-		for _, s := range specs {
-			if _, err := keys.Make(t.Context(), ref, s); fault.ReasonOf(err) != want {
-				t.Errorf("%+v: %v", s, err)
+// The other modes of AES, each way, with what must not pass.
+func TestOctModes(t *testing.T) {
+	keys, _, _ := open(t)
+	for _, bits := range []int{128, 192, 256} {
+		m := makeKey(t, keys, vault.Shape{Type: vault.OctHSM, Bits: bits})
+		name := func(suffix string) vault.Algorithm { return vault.Algorithm(fmt.Sprintf("A%d%s", bits, suffix)) }
+		iv := make([]byte, 16)
+		rand.Read(iv)
+		for _, n := range []int{0, 1, 15, 16, 17, 32 << 10} {
+			value := make([]byte, n)
+			rand.Read(value)
+			for _, in := range []vault.Input{
+				{Algorithm: name("CBC"), IV: iv}, {Algorithm: name("CBCPAD"), IV: iv}, {Algorithm: name("GCM"), AAD: []byte("context")}, {Algorithm: name("GCM")},
+			} {
+				if in.Algorithm == name("CBC") && (n == 0 || n%16 != 0) {
+					continue
+				}
+				in.Value = value
+				out, err := keys.Encrypt(t.Context(), ref, m, in)
+				if err != nil {
+					t.Errorf("%s, %d bytes: %v", in.Algorithm, n, err)
+					continue
+				}
+				back := vault.Input{Algorithm: in.Algorithm, Value: out.Value, IV: out.IV, Tag: out.Tag, AAD: in.AAD}
+				if p, err := keys.Decrypt(t.Context(), ref, m, back); err != nil || !bytes.Equal(p.Value, value) {
+					t.Errorf("%s, %d bytes: %v", in.Algorithm, n, err)
+				}
+				if len(out.Tag) == 0 {
+					continue
+				}
+				if len(out.IV) != 12 || len(out.Tag) != 16 || len(out.Value) != n {
+					t.Errorf("%s: nonce, value and tag of %d, %d and %d bytes", in.Algorithm, len(out.IV), len(out.Value), len(out.Tag))
+				}
+				for what, spoil := range map[string]func(*vault.Input){
+					"tag":   func(i *vault.Input) { i.Tag = append([]byte{i.Tag[0] ^ 1}, i.Tag[1:]...) },
+					"aad":   func(i *vault.Input) { i.AAD = append(bytes.Clone(i.AAD), 0) },
+					"nonce": func(i *vault.Input) { i.IV = append([]byte{i.IV[0] ^ 1}, i.IV[1:]...) },
+					"cut":   func(i *vault.Input) { i.Tag = i.Tag[:15] },
+				} {
+					bad := back
+					spoil(&bad)
+					if p, err := keys.Decrypt(t.Context(), ref, m, bad); fault.ReasonOf(err) != fault.InvalidArgument || p.Value != nil {
+						t.Errorf("%s, another %s: %x, %v", in.Algorithm, what, p.Value, err)
+					}
+				}
+			}
+		}
+		// A block that decrypts to no padding.
+		in := vault.Input{Algorithm: name("CBC"), IV: iv, Value: make([]byte, 32)}
+		out, err := keys.Encrypt(t.Context(), ref, m, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Algorithm, in.Value = name("CBCPAD"), out.Value
+		if _, err := keys.Decrypt(t.Context(), ref, m, in); fault.ReasonOf(err) != fault.InvalidArgument {
+			t.Errorf("no padding: %v", err)
+		}
+		// The key's size is not in this name.
+		roundTrip(t, keys, m, vault.AESKeyWrap)
+		for _, alg := range []vault.Algorithm{vault.AESKeyWrapPad, vault.HS256} {
+			if _, err := keys.Sign(t.Context(), ref, m, vault.Input{Algorithm: alg, Value: share}); fault.ReasonOf(err) != fault.NotSupported {
+				t.Errorf("%s: %v", alg, err)
 			}
 		}
 	}
@@ -227,8 +296,8 @@ func TestHandleIsBound(t *testing.T) {
 	running := softhsmtest.Start(t, softhsmtest.New(t))
 	client := running.Client(t)
 	keys := hsm.New("instance", root, client)
-	m := makeKey(t, keys, hsm.Spec{Type: hsm.Oct, Bits: 256})
-	c, err := keys.Encrypt(t.Context(), ref, m, "A256KW", share)
+	m := makeKey(t, keys, vault.Shape{Type: vault.OctHSM, Bits: 256})
+	c, err := encrypt(t.Context(), keys, m, "A256KW", share)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,16 +312,16 @@ func TestHandleIsBound(t *testing.T) {
 		"key":      {keys, vault.Ref{Vault: "v", Key: "l", Version: "1"}},
 		"version":  {keys, vault.Ref{Vault: "v", Key: "k", Version: "2"}},
 	} {
-		if _, err := try.keys.Decrypt(t.Context(), try.ref, m, "A256KW", c); fault.ReasonOf(err) != fault.Integrity {
+		if _, err := try.keys.Decrypt(t.Context(), try.ref, m, vault.Input{Algorithm: "A256KW", Value: c}); fault.ReasonOf(err) != fault.Integrity {
 			t.Errorf("another %s: %v", name, err)
 		}
 	}
-	again, err := keys.Rebind(ref, m, moved)
+	again, err := keys.Move(t.Context(), ref, moved, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err := keys.Decrypt(t.Context(), moved, again, "A256KW", c); err != nil || !bytes.Equal(p, share) {
-		t.Errorf("bound anew: %v", err)
+	if out, err := keys.Decrypt(t.Context(), moved, again, vault.Input{Algorithm: "A256KW", Value: c}); err != nil || !bytes.Equal(out.Value, share) {
+		t.Errorf("moved: %v", err)
 	}
 }
 
@@ -281,9 +350,9 @@ func TestPrivatePartIsNotOnDisk(t *testing.T) {
 	token := softhsmtest.New(t)
 	running := softhsmtest.Start(t, token)
 	keys := hsm.New("instance", root, running.Client(t))
-	m := makeKey(t, keys, hsm.Spec{Type: hsm.RSA, Bits: 2048})
+	m := makeKey(t, keys, vault.Shape{Type: vault.RSAHSM, Bits: 2048})
 	roundTrip(t, keys, m, vault.RSAOAEP256)
-	public, err := x509.ParsePKIXPublicKey(m.Public)
+	public, err := vault.ParsePublic(m.Public)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +386,7 @@ func TestPrivatePartIsNotOnDisk(t *testing.T) {
 			t.Errorf("%s holds the PIN", name)
 		}
 	}
-	oct := makeKey(t, keys, hsm.Spec{Type: hsm.Oct, Bits: 256})
+	oct := makeKey(t, keys, vault.Shape{Type: vault.OctHSM, Bits: 256})
 	if h, err = keys.Handle(ref, oct); err != nil || len(h.Key) != 32 || len(h.Token) != 16 {
 		t.Errorf("%+v, %v", h, err)
 	}
@@ -335,7 +404,7 @@ func reversed(b []byte) []byte {
 func TestDelete(t *testing.T) {
 	keys, _, token := open(t)
 	before := len(contents(t, token.Dir))
-	for _, s := range []hsm.Spec{{Type: hsm.RSA, Bits: 2048}, {Type: hsm.EC, Curve: "P-256"}, {Type: hsm.Oct, Bits: 256}} {
+	for _, s := range []vault.Shape{{Type: vault.RSAHSM, Bits: 2048}, {Type: vault.ECHSM, Curve: vault.P256}, {Type: vault.OctHSM, Bits: 256}} {
 		m := makeKey(t, keys, s)
 		if len(contents(t, token.Dir)) == before {
 			t.Fatal("the token's files do not show its keys")
@@ -343,12 +412,12 @@ func TestDelete(t *testing.T) {
 		use := func() error {
 			var err error
 			switch s.Type {
-			case hsm.EC:
-				_, err = keys.Sign(t.Context(), ref, m, "ES256", make([]byte, 32))
-			case hsm.RSA:
-				_, err = keys.Sign(t.Context(), ref, m, "RS256", make([]byte, 32))
+			case vault.ECHSM:
+				_, err = sign(t.Context(), keys, m, "ES256", make([]byte, 32))
+			case vault.RSAHSM:
+				_, err = sign(t.Context(), keys, m, "RS256", make([]byte, 32))
 			default:
-				_, err = keys.Encrypt(t.Context(), ref, m, "A256KW", share)
+				_, err = encrypt(t.Context(), keys, m, "A256KW", share)
 			}
 			return err
 		}
@@ -356,7 +425,7 @@ func TestDelete(t *testing.T) {
 			t.Errorf("%s: %v", s.Type, err)
 		}
 		for range 2 { // the second time there is nothing left
-			if err := keys.Delete(t.Context(), ref, m); err != nil {
+			if err := keys.Destroy(t.Context(), ref, m); err != nil {
 				t.Errorf("%s: %v", s.Type, err)
 			}
 			if err := use(); fault.ReasonOf(err) != fault.Integrity {
@@ -382,8 +451,8 @@ func objects(t *testing.T, dir string) (n int) {
 // was made before serves after.
 func TestKilled(t *testing.T) {
 	keys, running, _ := open(t)
-	m := makeKey(t, keys, hsm.Spec{Type: hsm.RSA, Bits: 2048})
-	c, err := keys.Encrypt(t.Context(), ref, m, vault.RSAOAEP256, share)
+	m := makeKey(t, keys, vault.Shape{Type: vault.RSAHSM, Bits: 2048})
+	c, err := encrypt(t.Context(), keys, m, vault.RSAOAEP256, share)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +462,7 @@ func TestKilled(t *testing.T) {
 	for range 8 {
 		work.Go(func() {
 			for ctx.Err() == nil {
-				p, err := keys.Decrypt(t.Context(), ref, m, vault.RSAOAEP256, c)
+				p, err := decrypt(t.Context(), keys, m, vault.RSAOAEP256, c)
 				if err != nil || !bytes.Equal(p, share) {
 					t.Errorf("after %d: %v", done.Load(), err)
 					return
@@ -433,8 +502,8 @@ func TestUnreachable(t *testing.T) {
 	defer client.Close()
 	root := envelope.NewKey()
 	keys := hsm.New("instance", root, client)
-	m := makeKey(t, keys, hsm.Spec{Type: hsm.Oct, Bits: 256})
-	c, err := keys.Encrypt(t.Context(), ref, m, "A256KW", share)
+	m := makeKey(t, keys, vault.Shape{Type: vault.OctHSM, Bits: 256})
+	c, err := encrypt(t.Context(), keys, m, "A256KW", share)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -444,7 +513,7 @@ func TestUnreachable(t *testing.T) {
 		var err error
 		for end := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(end); { // it takes a moment to stop
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-			_, err = keys.Decrypt(ctx, ref, m, "A256KW", c)
+			_, err = decrypt(ctx, keys, m, "A256KW", c)
 			cancel()
 		}
 		if fault.ReasonOf(err) != fault.Unavailable || !errors.Is(err, context.DeadlineExceeded) {
@@ -452,19 +521,19 @@ func TestUnreachable(t *testing.T) {
 		}
 	})
 	t.Run("again", func(t *testing.T) {
-		if p, err := keys.Decrypt(t.Context(), ref, m, "A256KW", c); err != nil || !bytes.Equal(p, share) {
+		if p, err := decrypt(t.Context(), keys, m, "A256KW", c); err != nil || !bytes.Equal(p, share) {
 			t.Error(err)
 		}
 	})
 	t.Run("not there", func(t *testing.T) {
 		nowhere := cryptoki.New(cryptoki.Config{Socket: filepath.Join(t.TempDir(), "none"), Patience: 100 * time.Millisecond})
-		if _, err := hsm.New("instance", root, nowhere).Decrypt(t.Context(), ref, m, "A256KW", c); fault.ReasonOf(err) != fault.Unavailable {
+		if _, err := decrypt(t.Context(), hsm.New("instance", root, nowhere), m, "A256KW", c); fault.ReasonOf(err) != fault.Unavailable {
 			t.Error(err)
 		}
 	})
 	t.Run("another token", func(t *testing.T) {
 		other := softhsmtest.Start(t, softhsmtest.New(t)).Client(t)
-		if _, err := hsm.New("instance", root, other).Decrypt(t.Context(), ref, m, "A256KW", c); fault.ReasonOf(err) != fault.Unavailable {
+		if _, err := decrypt(t.Context(), hsm.New("instance", root, other), m, "A256KW", c); fault.ReasonOf(err) != fault.Unavailable {
 			t.Error(err)
 		}
 	})
@@ -476,7 +545,7 @@ func TestUnreachable(t *testing.T) {
 		}
 		wrong := softhsmtest.Start(t, locked)
 		k := hsm.New("instance", root, wrong.Client(t))
-		if _, err := k.Decrypt(t.Context(), ref, m, "A256KW", c); fault.ReasonOf(err) != fault.Unavailable {
+		if _, err := decrypt(t.Context(), k, m, "A256KW", c); fault.ReasonOf(err) != fault.Unavailable {
 			t.Error(err)
 		}
 		if n := strings.Count(wrong.Log(), "CKR_PIN_INCORRECT"); n != 1 {
@@ -487,7 +556,7 @@ func TestUnreachable(t *testing.T) {
 			t.Fatal(err)
 		}
 		for end := time.Now().Add(20 * time.Second); ; {
-			p, err := k.Decrypt(t.Context(), ref, m, "A256KW", c)
+			p, err := decrypt(t.Context(), k, m, "A256KW", c)
 			if err == nil && bytes.Equal(p, share) {
 				break
 			}
@@ -501,9 +570,13 @@ func TestUnreachable(t *testing.T) {
 // Many at once, of several keys, each gets its own answer.
 func TestConcurrent(t *testing.T) {
 	keys, _, _ := open(t)
-	oct := makeKey(t, keys, hsm.Spec{Type: hsm.Oct, Bits: 256})
-	ec := makeKey(t, keys, hsm.Spec{Type: hsm.EC, Curve: "P-256"})
-	rs := makeKey(t, keys, hsm.Spec{Type: hsm.RSA, Bits: 2048})
+	oct := makeKey(t, keys, vault.Shape{Type: vault.OctHSM, Bits: 256})
+	ec := makeKey(t, keys, vault.Shape{Type: vault.ECHSM, Curve: "P-256"})
+	rs := makeKey(t, keys, vault.Shape{Type: vault.RSAHSM, Bits: 2048})
+	public, err := vault.ParsePublic(ec.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var work sync.WaitGroup
 	for range 32 {
 		work.Go(func() {
@@ -512,25 +585,25 @@ func TestConcurrent(t *testing.T) {
 				rand.Read(v)
 				for _, m := range []vault.Material{oct, rs} {
 					alg := vault.RSAOAEP256
-					if m.Type == hsm.Oct {
+					if m.Type == vault.OctHSM {
 						alg = "A256KW"
 					}
-					c, err := keys.Encrypt(t.Context(), ref, m, alg, v)
+					c, err := encrypt(t.Context(), keys, m, alg, v)
 					if err != nil {
 						t.Error(err)
 						return
 					}
-					if p, err := keys.Decrypt(t.Context(), ref, m, alg, c); err != nil || !bytes.Equal(p, v) {
+					if p, err := decrypt(t.Context(), keys, m, alg, c); err != nil || !bytes.Equal(p, v) {
 						t.Errorf("%s: %x for %x, %v", m.Type, p, v, err)
 					}
 				}
-				sig, err := keys.Sign(t.Context(), ref, ec, "ES256", v)
+				sig, err := sign(t.Context(), keys, ec, "ES256", v)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if ok, err := keys.Verify(t.Context(), ref, ec, "ES256", v, sig); !ok || err != nil {
-					t.Errorf("ES256: %v, %v", ok, err)
+				if !ecdsa.Verify(public.(*ecdsa.PublicKey), v, new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])) {
+					t.Error("ES256: the signature is another's")
 				}
 			}
 		})
