@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kluis-io/kluis/cmd/kluis/cli"
 	"github.com/kluis-io/kluis/fault"
 )
 
@@ -43,12 +44,13 @@ func run(args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var usage usageError
+	var cliUsage cli.UsageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errNotHolding):
 		return exitNotHolding
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &cliUsage):
 		fmt.Fprintf(os.Stderr, "kluis: %v\nSee 'kluis --help'.\n", err)
 		return exitUsage
 	}
@@ -79,6 +81,7 @@ Try it:
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(initCommand(), serveCommand(), demoCommand(), fsckCommand(), auditCommand(), webhooksCommand(), hostsCommand(), azCloudCommand(), failpointsCommand())
+	root.AddCommand(cli.Commands()...)
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

@@ -4,10 +4,14 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 func TestMain(m *testing.M) {
@@ -22,7 +26,12 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
+			"exits":   exits,
+			"waitfor": waitFor,
+			"retry":   retry,
+			"shows":   shows,
+			"keyid":   keyID,
+			"stop":    stop,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TMPDIR", e.WorkDir)
@@ -53,4 +62,65 @@ func exitCode(err error) string {
 		return strconv.Itoa(e.ExitCode())
 	}
 	return err.Error()
+}
+
+// patience is how long a script waits for what happens by itself.
+const patience = 30 * time.Second
+
+// waitFor waits until a file is there: waitfor FILE
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s does not appear", args[0])
+		}
+	}
+}
+
+// retry runs a command until it succeeds, or with ! until it fails:
+// retry [!] COMMAND...
+func retry(ts *testscript.TestScript, _ bool, args []string) {
+	fails := args[0] == "!"
+	if fails {
+		args = args[1:]
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if err := ts.Exec(args[0], args[1:]...); (err != nil) == fails {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v does not come to the end wanted", args)
+		}
+	}
+}
+
+// shows runs a command until what it prints matches: shows PATTERN COMMAND...
+func shows(ts *testscript.TestScript, _ bool, args []string) {
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if err := ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v never shows %s", args[1:], args[0])
+		}
+	}
+}
+
+// keyID sets KEYID to the identifier of a vault's key: keyid VAULT KEY
+func keyID(ts *testscript.TestScript, _ bool, args []string) {
+	target, err := sdk.ReadProfile(ts.MkAbs(ts.Getenv("KLUIS_PROFILE")))
+	ts.Check(err)
+	ts.Setenv("KEYID", target.VaultURI(args[0])+"keys/"+args[1])
+}
+
+// stop stops a command in the background as an operator would: stop NAME
+func stop(ts *testscript.TestScript, _ bool, args []string) {
+	for _, c := range ts.BackgroundCmds() {
+		ts.Check(c.Process.Signal(os.Interrupt))
+	}
+	ts.Logf("stopping %s", args[0])
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -74,6 +76,31 @@ func (f *Fabric) Call(ctx context.Context, method, path string, in, out any) err
 	return json.Unmarshal(text, out)
 }
 
+// List makes a call that lists, page after page, and returns all values.
+func (f *Fabric) List(ctx context.Context, path string) (all []map[string]any, err error) {
+	separator := "?"
+	if strings.Contains(path, "?") {
+		separator = "&"
+	}
+	for token := ""; ; {
+		var page struct {
+			Value             []map[string]any `json:"value"`
+			ContinuationToken string           `json:"continuationToken"`
+		}
+		p := path
+		if token != "" {
+			p += separator + "continuationToken=" + url.QueryEscape(token)
+		}
+		if err := f.Call(ctx, http.MethodGet, p, nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Value...)
+		if token = page.ContinuationToken; token == "" {
+			return all, nil
+		}
+	}
+}
+
 // An EncryptionStatus is Fabric's answer about a workspace, with kluis's
 // additions.
 type EncryptionStatus struct {
@@ -84,11 +111,17 @@ type EncryptionStatus struct {
 	Items []struct {
 		Status string `json:"encryptionStatus"`
 		Items  []struct {
-			ID string `json:"id"`
+			ID          string `json:"id"`
+			DisplayName string `json:"displayName"`
+			Type        string `json:"type"`
+			Reason      string `json:"reason"`
+			Detail      string `json:"detail"`
 		} `json:"items"`
 	} `json:"workspaceEncryptionItemsDetails"`
 	Serving struct {
-		State string `json:"state"`
+		State  string `json:"state"`
+		Reason string `json:"reason"`
+		Detail string `json:"detail"`
 	} `json:"serving"`
 	KeyVersion  string `json:"keyVersion"`
 	KeyVersions []struct {

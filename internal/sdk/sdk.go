@@ -48,12 +48,21 @@ type Principal struct {
 }
 
 // ReadTarget reads the bootstrap.json of a dev mode server's data directory.
-func ReadTarget(data string) (t Target, err error) {
-	text, err := os.ReadFile(filepath.Join(data, "bootstrap.json"))
+func ReadTarget(data string) (Target, error) {
+	return ReadProfile(filepath.Join(data, "bootstrap.json"))
+}
+
+// ReadProfile reads a file of bootstrap.json's form, which may hold fewer
+// principals.
+func ReadProfile(path string) (t Target, err error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return t, err
 	}
-	return t, json.Unmarshal(text, &t)
+	if err := json.Unmarshal(text, &t); err != nil {
+		return t, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, nil
 }
 
 // VaultURI returns the address of one of the server's vaults.
@@ -128,9 +137,15 @@ type Officer struct {
 	cred    azcore.TokenCredential
 }
 
+// Target returns the server.
+func (o *Officer) Target() Target { return o.clients.Target }
+
 // Officer returns the clients of the principal "custodian".
-func (c *Clients) Officer() (*Officer, error) {
-	cred, err := c.Credential("custodian")
+func (c *Clients) Officer() (*Officer, error) { return c.OfficerAs("custodian") }
+
+// OfficerAs returns the same of another principal.
+func (c *Clients) OfficerAs(principal string) (*Officer, error) {
+	cred, err := c.Credential(principal)
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +173,11 @@ type Engineer struct {
 }
 
 // Engineer returns the clients of the principal "engineer".
-func (c *Clients) Engineer() (*Engineer, error) {
-	cred, err := c.Credential("engineer")
+func (c *Clients) Engineer() (*Engineer, error) { return c.EngineerAs("engineer") }
+
+// EngineerAs returns the same of another principal.
+func (c *Clients) EngineerAs(principal string) (*Engineer, error) {
+	cred, err := c.Credential(principal)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,139 @@
+// Package cli holds the commands that speak to a running server as one of its
+// clients: with the official SDKs, as a principal, and with that principal's
+// rights alone.
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/kluis-io/kluis/internal/sdk"
+)
+
+// Commands returns the commands of this package.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{vaultCommand(), keyCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand()}
+}
+
+// A UsageError is a wrong command line that only running it has shown.
+type UsageError struct{ error }
+
+func usage(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
+
+// A session is one command's run: which server, as whom, and how it answers.
+type session struct {
+	profile string
+	as      string
+	output  string
+	yes     bool
+	out     io.Writer
+	in      io.Reader
+	errOut  io.Writer
+}
+
+// group makes a command that only holds others.
+func group(use, short string, as string, subs ...func(*session) *cobra.Command) *cobra.Command {
+	s := &session{}
+	cmd := &cobra.Command{Use: use, Short: short}
+	f := cmd.PersistentFlags()
+	profile := os.Getenv("KLUIS_PROFILE")
+	if profile == "" {
+		profile = filepath.Join("kluis-data", "bootstrap.json")
+	}
+	f.StringVar(&s.profile, "profile", profile, "the server and its principals: a bootstrap.json `FILE`, or KLUIS_PROFILE")
+	f.StringVar(&s.as, "as", as, "the `PRINCIPAL` of the profile to act as")
+	f.StringVarP(&s.output, "output", "o", "table", "table or json")
+	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, sub := range subs {
+		c := sub(s)
+		run := c.RunE
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			if s.output != "table" && s.output != "json" {
+				return usage("--output is table or json, not %q", s.output)
+			}
+			s.out, s.in, s.errOut = cmd.OutOrStdout(), cmd.InOrStdin(), cmd.ErrOrStderr()
+			return explain(run(cmd, args))
+		}
+		cmd.AddCommand(c)
+	}
+	return cmd
+}
+
+// confirmFlag declares --yes, of commands that ask before they act.
+func (s *session) confirmFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&s.yes, "yes", false, "do not ask")
+}
+
+// confirm asks for a name to be typed before what cannot be undone is done.
+func (s *session) confirm(what, name string) error {
+	if s.yes {
+		return nil
+	}
+	if f, ok := s.in.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+		return usage("%s: say --yes where nobody can be asked", what)
+	}
+	fmt.Fprintf(s.errOut, "%s Type %q to go on: ", what, name)
+	line, _ := bufio.NewReader(s.in).ReadString('\n')
+	if strings.TrimSpace(line) != name {
+		return errors.New("nothing was done")
+	}
+	return nil
+}
+
+// clients connects to the profile's server.
+func (s *session) clients() (*sdk.Clients, error) {
+	t, err := sdk.ReadProfile(s.profile)
+	if err != nil {
+		return nil, fmt.Errorf("%w\nStart a server with 'kluis serve --dev', or name its bootstrap.json with --profile", err)
+	}
+	return sdk.New(t)
+}
+
+func (s *session) officer() (*sdk.Officer, error) {
+	c, err := s.clients()
+	if err != nil {
+		return nil, err
+	}
+	return c.OfficerAs(s.as)
+}
+
+func (s *session) engineer() (*sdk.Engineer, error) {
+	c, err := s.clients()
+	if err != nil {
+		return nil, err
+	}
+	return c.EngineerAs(s.as)
+}
+
+// show prints rows as a table, or v as JSON.
+func (s *session) show(v any, header string, rows [][]string) error {
+	if s.output == "json" {
+		e := json.NewEncoder(s.out)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
+	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.ReplaceAll(header, ",", "\t"))
+	for _, r := range rows {
+		fmt.Fprintln(t, strings.Join(r, "\t"))
+	}
+	return t.Flush()
+}
+
+// done says that something was done, to people only.
+func (s *session) done(format string, args ...any) error {
+	if s.output == "table" {
+		fmt.Fprintf(s.out, format+"\n", args...)
+	}
+	return nil
+}

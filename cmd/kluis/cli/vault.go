@@ -1,0 +1,235 @@
+package cli
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
+	"github.com/spf13/cobra"
+)
+
+// defaultGroup is the resource group of vaults for which none is named.
+const defaultGroup = "kluis"
+
+func vaultCommand() *cobra.Command {
+	return group("vault", "Make and manage vaults, as the custodian", "custodian",
+		vaultCreate, vaultList, vaultShow, vaultDelete, vaultDeleted, vaultRecover, vaultPurge)
+}
+
+func groupFlag(c *cobra.Command, group *string) {
+	c.Flags().StringVarP(group, "resource-group", "g", defaultGroup, "the vault's resource `GROUP`")
+}
+
+func vaultCreate(s *session) *cobra.Command {
+	var group, location string
+	var days int32
+	var purgeable bool
+	c := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a vault, with soft delete and purge protection",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := s.officer()
+			if err != nil {
+				return err
+			}
+			p := armkeyvault.VaultCreateOrUpdateParameters{Location: &location, Properties: &armkeyvault.VaultProperties{
+				TenantID: to.Ptr(o.Target().TenantID), EnableRbacAuthorization: to.Ptr(true), SoftDeleteRetentionInDays: &days,
+				SKU: &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
+			}}
+			if !purgeable {
+				p.Properties.EnablePurgeProtection = to.Ptr(true)
+			}
+			poller, err := o.Vaults.BeginCreateOrUpdate(cmd.Context(), group, args[0], p, nil)
+			if err != nil {
+				return err
+			}
+			v, err := poller.PollUntilDone(cmd.Context(), nil)
+			if err != nil {
+				return err
+			}
+			return s.showVaults([]*armkeyvault.Vault{&v.Vault})
+		},
+	}
+	groupFlag(c, &group)
+	c.Flags().StringVar(&location, "location", "local", "where the vault is said to be")
+	c.Flags().Int32Var(&days, "retention-days", 90, "for how many days deleted keys can be recovered, 7 to 90; never changed")
+	c.Flags().BoolVar(&purgeable, "no-purge-protection", false, "let deleted keys be purged early; such a vault's keys protect no workspace")
+	return c
+}
+
+func (s *session) showVaults(all []*armkeyvault.Vault) error {
+	var rows [][]string
+	for _, v := range all {
+		rows = append(rows, []string{*v.Name, value(v.Properties.VaultURI), strconv.Itoa(int(value(v.Properties.SoftDeleteRetentionInDays))),
+			yes(value(v.Properties.EnablePurgeProtection)), resourceGroup(*v.ID)})
+	}
+	return s.show(all, "NAME,URI,RETENTION DAYS,PURGE PROTECTION,GROUP", rows)
+}
+
+func vaultList(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the vaults that you may see",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := s.officer()
+			if err != nil {
+				return err
+			}
+			all := []*armkeyvault.Vault{}
+			for p := o.Vaults.NewListBySubscriptionPager(nil); p.More(); {
+				page, err := p.NextPage(cmd.Context())
+				if err != nil {
+					return err
+				}
+				all = append(all, page.Value...)
+			}
+			return s.showVaults(all)
+		},
+	}
+}
+
+func vaultShow(s *session) *cobra.Command {
+	var group string
+	c := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show a vault",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := s.officer()
+			if err != nil {
+				return err
+			}
+			v, err := o.Vaults.Get(cmd.Context(), group, args[0], nil)
+			if err != nil {
+				return err
+			}
+			return s.showVaults([]*armkeyvault.Vault{&v.Vault})
+		},
+	}
+	groupFlag(c, &group)
+	return c
+}
+
+func vaultDelete(s *session) *cobra.Command {
+	var group string
+	c := &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Soft-delete a vault: every workspace under one of its keys goes dark until it is recovered",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.confirm("Every workspace under a key of vault "+args[0]+" goes dark.", args[0]); err != nil {
+				return err
+			}
+			o, err := s.officer()
+			if err != nil {
+				return err
+			}
+			if _, err := o.Vaults.Delete(cmd.Context(), group, args[0], nil); err != nil {
+				return err
+			}
+			return s.done("Vault %s is soft-deleted. To take it back: kluis vault recover %s", args[0], args[0])
+		},
+	}
+	groupFlag(c, &group)
+	s.confirmFlag(c)
+	return c
+}
+
+func vaultDeleted(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "deleted",
+		Short: "List the soft-deleted vaults",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := s.officer()
+			if err != nil {
+				return err
+			}
+			all, rows := []*armkeyvault.DeletedVault{}, [][]string(nil)
+			for p := o.Vaults.NewListDeletedPager(nil); p.More(); {
+				page, err := p.NextPage(cmd.Context())
+				if err != nil {
+					return err
+				}
+				for _, v := range page.Value {
+					all = append(all, v)
+					rows = append(rows, []string{*v.Name, when(v.Properties.DeletionDate), when(v.Properties.ScheduledPurgeDate), yes(value(v.Properties.PurgeProtectionEnabled))})
+				}
+			}
+			return s.show(all, "NAME,DELETED,PURGED ON,PURGE PROTECTION", rows)
+		},
+	}
+}
+
+func vaultRecover(s *session) *cobra.Command {
+	var group, location string
+	c := &cobra.Command{
+		Use:   "recover NAME",
+		Short: "Take a soft-deleted vault back",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := s.officer()
+			if err != nil {
+				return err
+			}
+			poller, err := o.Vaults.BeginCreateOrUpdate(cmd.Context(), group, args[0], armkeyvault.VaultCreateOrUpdateParameters{
+				Location:   &location,
+				Properties: &armkeyvault.VaultProperties{TenantID: to.Ptr(o.Target().TenantID), CreateMode: to.Ptr(armkeyvault.CreateModeRecover)},
+			}, nil)
+			if err != nil {
+				return err
+			}
+			v, err := poller.PollUntilDone(cmd.Context(), nil)
+			if err != nil {
+				return err
+			}
+			return s.showVaults([]*armkeyvault.Vault{&v.Vault})
+		},
+	}
+	groupFlag(c, &group)
+	c.Flags().StringVar(&location, "location", "local", "where the vault is said to be")
+	return c
+}
+
+func vaultPurge(s *session) *cobra.Command {
+	var location string
+	c := &cobra.Command{
+		Use:   "purge NAME",
+		Short: "Destroy a soft-deleted vault and its keys for good",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.confirm("All data under a key of vault "+args[0]+" is lost for good.", args[0]); err != nil {
+				return err
+			}
+			o, err := s.officer()
+			if err != nil {
+				return err
+			}
+			poller, err := o.Vaults.BeginPurgeDeleted(cmd.Context(), args[0], location, nil)
+			if err == nil {
+				_, err = poller.PollUntilDone(cmd.Context(), nil)
+			}
+			if err != nil {
+				return err
+			}
+			return s.done("Vault %s is gone.", args[0])
+		},
+	}
+	c.Flags().StringVar(&location, "location", "local", "where the vault is said to be")
+	s.confirmFlag(c)
+	return c
+}
+
+// resourceGroup returns the group in a resource's id.
+func resourceGroup(id string) string {
+	parts := strings.Split(id, "/")
+	for i := 0; i+1 < len(parts); i++ {
+		if strings.EqualFold(parts[i], "resourceGroups") {
+			return parts[i+1]
+		}
+	}
+	return ""
+}
