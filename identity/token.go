@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
@@ -134,6 +136,35 @@ func parseClaims(payload []byte) (*claims, error) {
 		return nil, errMalformed
 	}
 	return &c, nil
+}
+
+// complete fills in what tokens of an OpenID Connect issuer need not have.
+func (c *claims) complete(issuer TrustedIssuer) {
+	if c.Tenant == "" {
+		c.Tenant = string(issuer.Tenant)
+	}
+	if c.Object == "" && c.Subject != "" {
+		c.Object = string(SubjectID(issuer.Issuer, c.Subject))
+		if c.Type == "" {
+			c.Type = "user"
+		}
+	}
+	if c.NotBefore == nil {
+		c.NotBefore = c.IssuedAt
+	}
+}
+
+// SubjectID returns the object id of an OpenID Connect issuer's subject: the
+// subject itself if it is a UUID, otherwise one made from both names (RFC 9562,
+// version 8, SHA-256).
+func SubjectID(issuer, subject string) PrincipalID {
+	if id, ok := parseUUID(subject); ok {
+		return PrincipalID(id)
+	}
+	sum := sha256.Sum256([]byte("kluis/v1/subject\x00" + issuer + "\x00" + subject))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	h := hex.EncodeToString(sum[:16])
+	return PrincipalID(h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:])
 }
 
 // principalType says what the token's subject is. Entra states idtyp only where

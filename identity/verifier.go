@@ -21,6 +21,14 @@ type TrustedIssuer struct {
 	Tenant   TenantID  // the only tid that it may state
 	Keys     KeySource // never named by a token
 	Standing Standing  // nil if nobody can say more than the token
+
+	// Audience, if not "", stands for every service of the party: it is for issuers
+	// that know one audience for all of it.
+	Audience string
+	// OpenID says that the issuer is none of Entra's kind: a token may lack tid, which
+	// is then the tenant above; oid, which is then made from sub by [SubjectID]; and
+	// nbf, which is then iat.
+	OpenID bool
 }
 
 // A Standing knows what became of a principal after its token was issued.
@@ -85,7 +93,8 @@ func (v *Verifier) Verify(ctx context.Context, token string, audiences ...string
 		return Caller{}, err
 	}
 	meant := slices.ContainsFunc(t.audiences, func(a string) bool {
-		return slices.ContainsFunc(audiences, func(b string) bool { return b != "" && sameAudience(a, b) })
+		return a != "" && a == t.issuer.Audience ||
+			slices.ContainsFunc(audiences, func(b string) bool { return b != "" && sameAudience(a, b) })
 	})
 	if !meant {
 		return Caller{}, fault.New(fault.Unauthenticated, "The token is meant for another audience.")
@@ -166,6 +175,9 @@ func (v *Verifier) verify(ctx context.Context, token string) (*verifiedToken, er
 // holds checks the claims of a signed token, but for those that depend on the
 // moment and on the use.
 func holds(issuer TrustedIssuer, c *claims) (*verifiedToken, error) {
+	if issuer.OpenID {
+		c.complete(issuer)
+	}
 	tenant, tenantOK := parseUUID(c.Tenant)
 	object, objectOK := parseUUID(c.Object)
 	switch {

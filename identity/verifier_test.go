@@ -299,6 +299,14 @@ func TestCachedTokens(t *testing.T) {
 	if r := verify(audience); r != fault.Unauthenticated {
 		t.Errorf("a cached token of a disabled principal: %q", r)
 	}
+	for _, announced := range []any{"cp1", []string{"x", "CP1"}} {
+		c := goodClaims()
+		c["xms_cc"] = announced
+		_, err := v.Verify(t.Context(), sign(t, jose.RS256, keys().rsa, fields{"kid": "rsa"}, c), audience)
+		if fault.ReasonOf(err) != fault.TokenRevoked {
+			t.Errorf("a voided token of a client that announced %v: %v", announced, err)
+		}
+	}
 	standing = fault.New(fault.Unavailable, "no answer")
 	if r := verify(audience); r != fault.Unavailable {
 		t.Errorf("nobody knows whether it stands: %q", r)

@@ -49,6 +49,9 @@ type Config struct {
 	// which customers' keys may lie: ".vault.example.com".
 	Vaults []string `yaml:"vaults"`
 
+	// Issuers are trusted beside the embedded one.
+	Issuers []Issuer `yaml:"issuers"`
+
 	// What the server tells the outside, and who calls it on a listener of its own:
 	// from the file alone.
 	EKM      *ekmConfig      `yaml:"ekm"`
@@ -152,6 +155,11 @@ func (c Config) check() error {
 	}
 	if ip := net.ParseIP(host); c.Dev && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return usageError{errors.New("--dev listens on a loopback address only: its principals' secrets lie in a file, and its roots are not sealed")}
+	}
+	for _, i := range c.Issuers {
+		if err := i.check(); err != nil {
+			return err
+		}
 	}
 	if !c.Dev && c.Domain == "" {
 		return usageError{errors.New("--domain is empty")}

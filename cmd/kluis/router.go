@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/kluis-io/kluis/api"
@@ -74,7 +75,7 @@ func (rt *router) bare(path string) http.Handler {
 		return rt.health
 	case first == storageAccount:
 		return rt.storage
-	case first == "keys" || first == "deletedkeys" || first == "changes":
+	case slices.Contains([]string{"keys", "deletedkeys", "changes", "approvals", "access"}, first):
 		return rt.vault
 	case first == "v1":
 		return rt.fabric

@@ -186,7 +186,15 @@ func (s *server) wireLogin(ctx context.Context, rt *router) (api.Tokens, error) 
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := identity.NewVerifier(nil, s.issuer.Trust(s.identity.Tenant))
+	trusted := []identity.TrustedIssuer{s.issuer.Trust(s.identity.Tenant)}
+	for _, i := range s.config.Issuers {
+		t, err := i.trust(s.identity.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		trusted = append(trusted, t)
+	}
+	tokens, err := identity.NewVerifier(nil, trusted...)
 	if err != nil {
 		return nil, err
 	}
