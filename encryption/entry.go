@@ -373,3 +373,18 @@ func (e *entry) newItem(item ItemID, itemType string) (*ItemKeys, error) {
 		Keys: newItemKeys(e.ring.root.Instance(), e.row, sealing, scopeKey, item, e.ring.now()),
 	}, nil
 }
+
+// forgetItem drops an item's keys.
+func (e *entry) forgetItem(item ItemID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, k := range e.keys {
+		if k.item == item {
+			k.drop()
+			delete(e.keys, id)
+		}
+	}
+	for _, p := range []Purpose{ContentKey, NamesKey} {
+		delete(e.currents, currentKey{item, p})
+	}
+}

@@ -196,7 +196,7 @@ func (s *Scopes) postpone(ctx context.Context, u *Use, i Item, cause error) erro
 			return err
 		}
 		if gone {
-			u.Forget(i.ID)
+			u.entry.forgetItem(i.ID)
 			return nil
 		}
 	}

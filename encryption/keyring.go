@@ -126,6 +126,20 @@ func NewKeyring(c Config) *Keyring {
 // the keyring is used.
 func (k *Keyring) OnDrop(fn func(ScopeID)) { k.dropped = append(k.dropped, fn) }
 
+// Forget drops an item's keys from memory. Call it after they were shredded: it
+// needs no key.
+func (k *Keyring) Forget(scope ScopeID, item ItemID) {
+	k.mu.RLock()
+	s := k.slots[scope]
+	k.mu.RUnlock()
+	if s == nil {
+		return
+	}
+	if e := s.entry.Load(); e != nil {
+		e.forgetItem(item)
+	}
+}
+
 // Bound returns the kill-switch bound: no plaintext leaves later than this after
 // a vault first says no.
 func (k *Keyring) Bound() time.Duration { return k.bound }

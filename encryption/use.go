@@ -63,22 +63,6 @@ func (u *Use) Confirm(tx KeyTx, keys ...KeyID) error {
 	return nil
 }
 
-// Forget drops the item's keys from memory, after they were shredded.
-func (u *Use) Forget(item ItemID) {
-	e := u.entry
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for id, k := range e.keys {
-		if k.item == item {
-			k.drop()
-			delete(e.keys, id)
-		}
-	}
-	for _, p := range []Purpose{ContentKey, NamesKey} {
-		delete(e.currents, currentKey{item, p})
-	}
-}
-
 // NewItem makes the keys of a new item, for the transaction that creates it.
 func (u *Use) NewItem(item ItemID, itemType string) (*ItemKeys, error) {
 	return u.entry.newItem(item, itemType)
