@@ -203,7 +203,6 @@ func (t *token) generate(o *opened, s pkcs11.SessionHandle, r *cryptoki.Request)
 	}
 	name := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, r.Key.Bytes()),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, r.Label),
 	}

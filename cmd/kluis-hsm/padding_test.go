@@ -215,3 +215,27 @@ func TestKeyWrapError(t *testing.T) {
 		t.Error("part of a block was taken for one")
 	}
 }
+
+func TestPadding(t *testing.T) {
+	for n := range 40 {
+		padded := addPadding(make([]byte, n))
+		if got, ok := padding(padded); !ok || len(padded)%block != 0 || len(padded)-got != n {
+			t.Errorf("%d bytes: %d, %v of %d", n, got, ok, len(padded))
+		}
+	}
+	for name, end := range map[string][]byte{
+		"none":     {},
+		"zero":     {0},
+		"too much": bytes.Repeat([]byte{17}, 17),
+		"unequal":  {3, 2, 3},
+		"short":    {2},
+	} {
+		plain := append(make([]byte, 32-len(end)), end...)
+		if n, ok := padding(plain); ok {
+			t.Errorf("%s: %d", name, n)
+		}
+	}
+	if _, ok := padding(nil); ok {
+		t.Error("nothing is padded")
+	}
+}

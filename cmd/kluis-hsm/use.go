@@ -34,7 +34,7 @@ func (t *token) do(ctx context.Context, r *cryptoki.Request) cryptoki.Response {
 		} else if !lostToken(err) {
 			break
 		}
-		if r.Op == cryptoki.OpGenerate {
+		if r.Op == cryptoki.OpGenerate || r.Op == cryptoki.OpCopy {
 			break
 		}
 	}
@@ -89,6 +89,8 @@ func (t *token) once(ctx context.Context, o *opened, r *cryptoki.Request) (value
 		return nil, err
 	}
 	switch {
+	case r.Op == cryptoki.OpCopy:
+		return nil, t.copy(s, k, r)
 	case k.kind == cryptoki.AES && (r.Op == cryptoki.OpEncrypt || r.Op == cryptoki.OpDecrypt):
 		return t.cipher(o, s, k, r)
 	case k.kind == cryptoki.RSA && r.Op == cryptoki.OpDecrypt:
@@ -97,6 +99,30 @@ func (t *token) once(ctx context.Context, o *opened, r *cryptoki.Request) (value
 		return t.sign(o, s, k, r)
 	}
 	return nil, errUnsupported
+}
+
+// copy makes a second copy of a key, under another id.
+func (t *token) copy(s pkcs11.SessionHandle, k *object, r *cryptoki.Request) error {
+	taken, err := t.handles(s, r.To)
+	if err != nil {
+		return err
+	}
+	if len(taken) > 0 {
+		return errExists
+	}
+	for _, h := range []pkcs11.ObjectHandle{k.private, k.public} {
+		if h == 0 {
+			continue
+		}
+		if _, err := t.m.CopyObject(s, h, []*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_ID, r.To.Bytes()),
+			pkcs11.NewAttribute(pkcs11.CKA_LABEL, r.Label),
+		}); err != nil {
+			t.destroy(s, r.To) // half a key serves nobody
+			return named("C_CopyObject", err)
+		}
+	}
+	return nil
 }
 
 // destroy removes every object under an id; the private ones first, so that a

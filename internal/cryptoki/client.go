@@ -85,7 +85,7 @@ func (c *Client) do(ctx context.Context, r *Request, again bool) (*Response, err
 	}
 	defer c.places.Release(1)
 	limit := useTime
-	if r.Op == OpGenerate {
+	if r.Op == OpGenerate || r.Op == OpCopy {
 		limit = makeTime
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)

@@ -58,11 +58,12 @@ const (
 	OpDecrypt  Op = "decrypt"
 	OpSign     Op = "sign"    // Value is the digest
 	OpVerify   Op = "verify"  // Value is the digest, Signature what to check
+	OpCopy     Op = "copy"    // the key under Request.Key to Request.To, which must be free
 	OpDestroy  Op = "destroy" // every object under Request.Key
 	OpRandom   Op = "random"  // Count bytes
 )
 
-var ops = []Op{OpInfo, OpGenerate, OpEncrypt, OpDecrypt, OpSign, OpVerify, OpDestroy, OpRandom}
+var ops = []Op{OpInfo, OpGenerate, OpEncrypt, OpDecrypt, OpSign, OpVerify, OpCopy, OpDestroy, OpRandom}
 
 // A Kind is what a key on a token is.
 type Kind string
@@ -211,6 +212,7 @@ type Request struct {
 	Timeout   int64     `json:"timeout"`         // milliseconds, after which nobody waits for the answer
 	Token     string    `json:"token,omitempty"` // serial number; required but for OpInfo
 	Key       KeyID     `json:"key,omitempty"`
+	To        KeyID     `json:"to,omitempty"`
 	Label     string    `json:"label,omitempty"` // CKA_LABEL of the new key
 	Spec      *Spec     `json:"spec,omitempty"`
 	Algorithm Algorithm `json:"alg,omitempty"`
@@ -258,6 +260,10 @@ func (r *Request) Check() error {
 			return errors.New("no kind of key")
 		}
 		return r.Spec.Check()
+	case OpCopy:
+		if !keyIDPattern.MatchString(string(r.To)) {
+			return errors.New("malformed key id")
+		}
 	case OpEncrypt, OpDecrypt, OpSign, OpVerify:
 		if r.Algorithm == "" {
 			return errors.New("no algorithm")

@@ -45,6 +45,20 @@ func (c *Client) Generate(ctx context.Context, spec Spec, label string) (Handle,
 	return h, r.Public, nil
 }
 
+// Copy makes a second copy of a key on its token, which lives and dies apart from
+// the first. label is as for [Client.Generate], and so is what happens if the answer
+// is lost.
+func (c *Client) Copy(ctx context.Context, h Handle, label string) (Handle, error) {
+	to := Handle{Token: h.Token, Key: NewKeyID()}
+	if _, err := c.do(ctx, &Request{Op: OpCopy, Token: h.Token, Key: h.Key, To: to.Key, Label: label}, false); err != nil {
+		if fault.ReasonOf(err) == fault.Unavailable {
+			go c.discard(to)
+		}
+		return Handle{}, err
+	}
+	return to, nil
+}
+
 // discard destroys a key that may have been made.
 func (c *Client) discard(h Handle) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

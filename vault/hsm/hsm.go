@@ -67,11 +67,10 @@ func specOf(s vault.Shape) cryptoki.Spec {
 	return cryptoki.Spec{Kind: cryptoki.AES, Bits: s.Bits}
 }
 
-// Generate implements [vault.Keys]. The token's own tools show the key with its id
-// and version as the label. A caller that cannot keep the result gives it to
+// Generate implements [vault.Keys]. A caller that cannot keep the result gives it to
 // [Keys.Destroy], or the token keeps a key that nobody uses.
 func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape) (vault.Material, error) {
-	handle, public, err := k.token.Generate(ctx, specOf(s), fmt.Sprintf("kluis %s %s", ref.Key, ref.Version))
+	handle, public, err := k.token.Generate(ctx, specOf(s), label(ref))
 	if err != nil {
 		return vault.Material{}, err
 	}
@@ -101,15 +100,23 @@ func (k *Keys) Handle(ref vault.Ref, m vault.Material) (cryptoki.Handle, error) 
 	return h, nil
 }
 
-// Move implements [vault.Keys]: it is still the same key on the token.
-func (k *Keys) Move(_ context.Context, from, to vault.Ref, m vault.Material) (vault.Material, error) {
+// Move implements [vault.Keys] with a copy on the token, so that each name's key is
+// destroyed with that name and no other. A key whose last copy was destroyed does
+// not come back from a backup of the vault.
+func (k *Keys) Move(ctx context.Context, from, to vault.Ref, m vault.Material) (vault.Material, error) {
 	h, err := k.Handle(from, m)
 	if err != nil {
+		return vault.Material{}, err
+	}
+	if h, err = k.token.Copy(ctx, h, label(to)); err != nil {
 		return vault.Material{}, err
 	}
 	m.Sealed, err = k.seal(to, h)
 	return m, err
 }
+
+// label is what the token's own tools show of a key.
+func label(ref vault.Ref) string { return fmt.Sprintf("kluis %s %s", ref.Key, ref.Version) }
 
 // ImportWrapped implements [vault.Keys], and refuses.
 func (k *Keys) ImportWrapped(context.Context, vault.Ref, vault.KeyType, vault.Wrapped) (vault.Material, error) {

@@ -323,6 +323,24 @@ func TestHandleIsBound(t *testing.T) {
 	if out, err := keys.Decrypt(t.Context(), moved, again, vault.Input{Algorithm: "A256KW", Value: c}); err != nil || !bytes.Equal(out.Value, share) {
 		t.Errorf("moved: %v", err)
 	}
+	// Each dies for itself.
+	if err := keys.Destroy(t.Context(), ref, m); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decrypt(t.Context(), keys, m, "A256KW", c); fault.ReasonOf(err) != fault.Integrity {
+		t.Errorf("destroyed: %v", err)
+	}
+	if out, err := keys.Decrypt(t.Context(), moved, again, vault.Input{Algorithm: "A256KW", Value: c}); err != nil || !bytes.Equal(out.Value, share) {
+		t.Errorf("moved, and the first destroyed: %v", err)
+	}
+	if _, err := keys.Move(t.Context(), ref, moved, m); fault.ReasonOf(err) != fault.Integrity {
+		t.Errorf("moved when destroyed: %v", err)
+	}
+	pair := makeKey(t, keys, vault.Shape{Type: vault.ECHSM, Bits: 256, Curve: vault.P256})
+	if pair, err = keys.Move(t.Context(), ref, ref, pair); err != nil {
+		t.Fatal(err)
+	}
+	signed(t, keys, pair, "ES256", share)
 }
 
 // contents returns what lies in a folder and below.
