@@ -60,6 +60,9 @@ func (t *tx) PutVaultKey(k vault.Key) error {
 }
 
 func (t *tx) DropVaultKey(id vault.KeyID) error {
+	if err := t.keepVaultRemains(`k.id = $1`, string(id)); err != nil {
+		return err
+	}
 	t.shreds = true
 	_, err := t.exec(`DELETE FROM vault_key WHERE id = $1`, string(id))
 	return err
