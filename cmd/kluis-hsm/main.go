@@ -21,6 +21,8 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A config is what the flags and the KLUIS_HSM_* variables say. A flag goes first.
@@ -62,6 +64,11 @@ func run(args []string, out io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(out, "kluis-hsm:", err)
 		return 2
+	}
+	// A crash of the library leaves no copy of the memory, PIN and all.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		fmt.Fprintln(out, "kluis-hsm: core dumps cannot be switched off:", err)
+		return 1
 	}
 	log := slog.New(slog.NewJSONHandler(out, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
