@@ -93,33 +93,6 @@ func (t *tx) SweepEventDeliveries(now, waiting, dead time.Time) (gaveUp int64, e
 	if gaveUp, err = t.exec(`UPDATE event_delivery SET dead = $1 WHERE dead = 0 AND created < $2`, micros(now), micros(waiting)); err != nil {
 		return 0, err
 	}
-	if _, err = t.exec(`DELETE FROM event_delivery WHERE dead > 0 AND dead < $1`, micros(dead)); err != nil {
-		return 0, err
-	}
-	_, err = t.exec(`DELETE FROM event_raised WHERE key NOT IN (SELECT id FROM vault_key)`)
+	_, err = t.exec(`DELETE FROM event_delivery WHERE dead > 0 AND dead < $1`, micros(dead))
 	return gaveUp, err
-}
-
-func (t *tx) ExpiringVaultKeys(typ event.Type, after, upTo time.Time, limit int) (all []event.Expiring, err error) {
-	err = t.rows(`SELECT k.vault, k.id, k.name, v.version, v.expires FROM vault_key_version v
-		JOIN vault_key k ON k.id = v.key AND k.current = v.version JOIN vault b ON b.id = k.vault
-		LEFT JOIN event_raised r ON r.key = v.key AND r.version = v.version AND r.type = $1
-		WHERE v.expires > $2 AND v.expires <= $3 AND k.deleted = 0 AND b.deleted = 0 AND (r.expires IS NULL OR r.expires <> v.expires)
-		ORDER BY v.expires, v.key LIMIT $4`,
-		[]any{string(typ), max(0, micros(after)), micros(upTo), limit}, func(scan func(...any) error) error {
-			var x event.Expiring
-			var expires int64
-			err := scan((*string)(&x.Vault), (*string)(&x.Key), (*string)(&x.Name), (*string)(&x.Version), &expires)
-			x.Expires = fromMicros(expires)
-			all = append(all, x)
-			return err
-		})
-	return all, err
-}
-
-func (t *tx) MarkEventRaised(typ event.Type, x event.Expiring) error {
-	_, err := t.exec(`INSERT INTO event_raised (key, version, type, expires) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (key, version, type) DO UPDATE SET expires = excluded.expires`,
-		string(x.Key), string(x.Version), string(typ), micros(x.Expires))
-	return err
 }

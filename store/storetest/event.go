@@ -7,13 +7,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/event"
 )
 
-// Event checks an implementation of [event.Store]. open returns a new, empty one,
-// and the vaults in the same database.
-func Event(t *testing.T, open func(t *testing.T) (event.Store, vault.Store)) {
+// Event checks an implementation of [event.Store]. open returns a new, empty one.
+func Event(t *testing.T, open func(t *testing.T) event.Store) {
 	at := time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)
 	same := func(t *testing.T, got, want any) {
 		t.Helper()
@@ -23,7 +21,7 @@ func Event(t *testing.T, open func(t *testing.T) (event.Store, vault.Store)) {
 	}
 
 	t.Run("feeds", func(t *testing.T) {
-		s, _ := open(t)
+		s := open(t)
 		update(t, s, func(tx event.Tx) error {
 			return firstError(tx.PutEventFeed(event.Feed{}), tx.PutEventFeed(event.Feed{Vault: "v", Name: "n", Scope: "/s", Seq: 1}),
 				tx.PutEventFeed(event.Feed{Vault: "v", Name: "n", Scope: "/s", Seq: 2}), tx.PutEventFeed(event.Feed{Vault: "w"}),
@@ -37,7 +35,7 @@ func Event(t *testing.T, open func(t *testing.T) (event.Store, vault.Store)) {
 	})
 
 	t.Run("deliveries", func(t *testing.T) {
-		s, _ := open(t)
+		s := open(t)
 		d := func(sink, id, ordering string) event.Delivery {
 			return event.Delivery{Sink: sink, Event: id, Type: "t", Ordering: ordering, Body: []byte(id), Created: at, Next: at}
 		}
@@ -91,59 +89,5 @@ func Event(t *testing.T, open func(t *testing.T) (event.Store, vault.Store)) {
 			same(t, len(all), 2) // what was given up in this very sweep stays
 			return err
 		})
-	})
-
-	t.Run("expiry", func(t *testing.T) {
-		s, vaults := open(t)
-		v := vault.Vault{ID: "v1", Name: "kv1", Tenant: "t", Subscription: "s", ResourceGroup: "g", Location: "l", RetentionDays: 7, Created: at, Updated: at}
-		gone := v
-		gone.ID, gone.Name, gone.Deleted, gone.PurgeAt = "v2", "kv2", at, at.Add(time.Hour)
-		update(t, vaults, func(tx vault.Tx) error {
-			if err := firstError(tx.PutVault(v), tx.PutVault(gone)); err != nil {
-				return err
-			}
-			for i, k := range []vault.Key{
-				{ID: "k1", Vault: "v1", Name: "K1", Current: "b"},
-				{ID: "k2", Vault: "v1", Name: "K2", Current: "b", Deleted: at, PurgeAt: at.Add(time.Hour)},
-				{ID: "k3", Vault: "v2", Name: "K3", Current: "b"},
-			} {
-				k.Created = at
-				if err := tx.PutVaultKey(k); err != nil {
-					return err
-				}
-				for n, version := range []vault.Version{"a", "b"} {
-					err := tx.AddVaultKeyVersion(vault.KeyVersion{
-						Key: k.ID, Version: version, Ordinal: n + 1, Type: vault.RSA, Bits: 2048, Public: []byte{byte(i)}, Enabled: true,
-						Expires: at.Add(time.Hour), Created: at, Updated: at,
-					}, []byte("sealed"))
-					if err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-		x := event.Expiring{Vault: "v1", Key: "k1", Name: "K1", Version: "b", Expires: at.Add(time.Hour)}
-		expiring := func(typ event.Type, after, upTo time.Time) (all []event.Expiring) {
-			t.Helper()
-			view(t, s, func(tx event.Tx) (err error) {
-				all, err = tx.ExpiringVaultKeys(typ, after, upTo, 10)
-				return err
-			})
-			return all
-		}
-		same(t, expiring("t", time.Time{}, at.Add(time.Hour-time.Second)), []event.Expiring(nil))
-		same(t, expiring("t", at.Add(time.Hour), at.Add(2*time.Hour)), []event.Expiring(nil))
-		same(t, expiring("t", time.Time{}, at.Add(time.Hour)), []event.Expiring{x})
-		update(t, s, func(tx event.Tx) error { return tx.MarkEventRaised("t", x) })
-		same(t, expiring("t", time.Time{}, at.Add(time.Hour)), []event.Expiring(nil))
-		same(t, expiring("u", time.Time{}, at.Add(time.Hour)), []event.Expiring{x})
-		x.Expires = at.Add(30 * time.Minute)
-		update(t, vaults, func(tx vault.Tx) error {
-			return tx.SetVaultKeyVersion(vault.KeyVersion{Key: "k1", Version: "b", Expires: x.Expires, Updated: at})
-		})
-		same(t, expiring("t", time.Time{}, at.Add(time.Hour)), []event.Expiring{x})
-		update(t, s, func(tx event.Tx) error { return tx.MarkEventRaised("t", x) })
-		same(t, expiring("t", time.Time{}, at.Add(time.Hour)), []event.Expiring(nil))
 	})
 }

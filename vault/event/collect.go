@@ -3,7 +3,6 @@ package event
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/failpoint"
@@ -24,18 +23,10 @@ func (e *Events) Collect(ctx context.Context) error {
 	}
 	for {
 		more, err := e.collectChanges(ctx)
-		if err != nil {
+		if err != nil || !more {
 			return err
 		}
-		if !more {
-			break
-		}
 	}
-	now := e.clock()
-	if err := e.collectExpiry(ctx, KeyExpired, time.Time{}, now); err != nil {
-		return err
-	}
-	return e.collectExpiry(ctx, KeyNearExpiry, now, now.Add(nearExpiry))
 }
 
 // begin notes at the first call where every vault's feed stands.
@@ -69,12 +60,6 @@ func (e *Events) begin(ctx context.Context) error {
 		return tx.PutEventFeed(Feed{})
 	})
 }
-
-// Kinds of the feed that are hints for the platform.
-const (
-	feedNearExpiry vault.Kind = "keyNearExpiry"
-	feedExpired    vault.Kind = "keyExpired"
-)
 
 // A gathered is what one look has found: deliveries, and where the feeds then
 // stand.
@@ -147,17 +132,13 @@ func (e *Events) collectChanges(ctx context.Context) (more bool, err error) {
 				return err
 			}
 		}
-		return enqueue(tx, g.deliveries)
-	})
-}
-
-func enqueue(tx Tx, deliveries []Delivery) error {
-	for _, d := range deliveries {
-		if err := tx.AddEventDelivery(d); err != nil {
-			return err
+		for _, d := range g.deliveries {
+			if err := tx.AddEventDelivery(d); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // changes makes events of a batch of one vault's changes, and returns how many
@@ -188,8 +169,8 @@ func (e *Events) changes(tx Tx, g *gathered, id vault.ID, f Feed) (int, error) {
 	}
 	for _, c := range next {
 		f.Seq = c.Seq
-		if c.Kind == feedNearExpiry || c.Kind == feedExpired {
-			continue // told by [Events.collectExpiry], also of keys whose feed was dropped
+		if c.Kind == vault.AccessPolicyChanged && c.Principal != "" {
+			continue // for that principal's ears; the vault has one of its own
 		}
 		s := at
 		s.key, s.principal = c.Key, c.Principal
@@ -229,53 +210,4 @@ func version(tx Tx, id vault.ID, c vault.Change) (vault.KeyVersion, error) {
 		return gone, nil
 	}
 	return v, err
-}
-
-// collectExpiry makes events of the expiries in (after, upTo] that were not told.
-func (e *Events) collectExpiry(ctx context.Context, typ Type, after, upTo time.Time) error {
-	for {
-		var g gathered
-		var due []Expiring
-		err := e.store.View(ctx, func(tx Tx) (err error) {
-			if due, err = tx.ExpiringVaultKeys(typ, after, upTo, collectBatch); err != nil {
-				return err
-			}
-			for _, x := range due {
-				v, err := tx.VaultByID(x.Vault)
-				if err != nil {
-					return err
-				}
-				s := subject{vault: v.ID, name: v.Name, scope: string(v.Scope()), key: x.Name}
-				if s.version, err = tx.VaultKeyVersion(x.Key, x.Version); err != nil {
-					return err
-				}
-				kind := "expired"
-				if typ == KeyNearExpiry {
-					kind = "near"
-				}
-				id := fmt.Sprintf("%s-%s-%s-%d", x.Key, x.Version, kind, x.Expires.Unix())
-				if err := g.add(e, e.event(id, typ, e.clock(), s), s); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil || len(due) == 0 {
-			return err
-		}
-		if err := beforeCollect.Hit(); err != nil {
-			return err
-		}
-		err = e.store.Update(ctx, func(tx Tx) error {
-			for _, x := range due {
-				if err := tx.MarkEventRaised(typ, x); err != nil {
-					return err
-				}
-			}
-			return enqueue(tx, g.deliveries)
-		})
-		if err != nil || len(due) < collectBatch {
-			return err
-		}
-	}
 }

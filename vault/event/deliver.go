@@ -136,10 +136,10 @@ func (e *Events) Deliver(ctx context.Context, s Sink) (int, error) {
 		return 0, err
 	}
 	var (
-		sends sync.WaitGroup
-		mu    sync.Mutex
-		first error
-		slots = make(chan struct{}, parallel)
+		sends  sync.WaitGroup
+		mu     sync.Mutex
+		failed error
+		slots  = make(chan struct{}, parallel)
 	)
 	for _, d := range due {
 		slots <- struct{}{}
@@ -148,12 +148,12 @@ func (e *Events) Deliver(ctx context.Context, s Sink) (int, error) {
 			if err := e.send(ctx, s, d); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				first = err
+				failed = err
 			}
 		})
 	}
 	sends.Wait()
-	return len(due), first
+	return len(due), failed
 }
 
 func (e *Events) send(ctx context.Context, s Sink, d Delivery) error {

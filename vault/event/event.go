@@ -2,9 +2,8 @@
 // 1.0: Azure's own types for new versions, expiry and access policies, and kluis's
 // for what Azure has none.
 //
-// The sources of truth are the vaults' change feeds and, for expiry, the keys
-// themselves, looked at level by level: whatever was missed while nobody ran is
-// found by the next look. An event and its deliveries are rows of the vault's
+// The source of truth is the vaults' change feeds: whatever was missed while nobody
+// ran is found by the next look. An event's deliveries are rows of the vault's
 // database, written in the transaction that notes how far the feed was read.
 //
 // # What it promises
@@ -36,7 +35,7 @@ type Type string
 // the prefix of kluis's own.
 const (
 	KeyNewVersionCreated     Type = "Microsoft.KeyVault.KeyNewVersionCreated"
-	KeyNearExpiry            Type = "Microsoft.KeyVault.KeyNearExpiry" // 30 days before
+	KeyNearExpiry            Type = "Microsoft.KeyVault.KeyNearExpiry" // 30 days before, or as the rotation policy says
 	KeyExpired               Type = "Microsoft.KeyVault.KeyExpired"
 	VaultAccessPolicyChanged Type = "Microsoft.KeyVault.VaultAccessPolicyChanged"
 
@@ -53,6 +52,8 @@ var types = map[vault.Kind]Type{
 	vault.KeyRotated:          KeyNewVersionCreated,
 	vault.KeyDisabled:         own + "KeyVersionDisabled",
 	vault.KeyEnabled:          own + "KeyVersionEnabled",
+	vault.KeyNearExpiry:       KeyNearExpiry,
+	vault.KeyExpired:          KeyExpired,
 	vault.AccessPolicyChanged: VaultAccessPolicyChanged,
 	vault.RoleAssigned:        own + "RoleAssignmentCreated",
 	vault.RoleRemoved:         own + "RoleAssignmentDeleted",
@@ -68,9 +69,6 @@ func TypeOf(k vault.Kind) Type {
 
 // ContentType is a CloudEvent's in structured mode.
 const ContentType = "application/cloudevents+json; charset=utf-8"
-
-// nearExpiry is how long before its expiry a key is near it, as Azure's.
-const nearExpiry = 30 * 24 * time.Hour
 
 // A CloudEvent is an event as it is sent (CloudEvents 1.0, structured JSON).
 type CloudEvent struct {

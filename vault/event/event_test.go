@@ -120,6 +120,7 @@ func (w *world) start(t *testing.T) {
 // settle collects and delivers until nothing is due.
 func (w *world) settle(t *testing.T) {
 	t.Helper()
+	check(t, w.Vaults.Sweep(t.Context(), w.Now())) // tells of expiries
 	check(t, w.events.Collect(t.Context()))
 	for _, s := range w.sinks {
 		for {
@@ -189,7 +190,7 @@ func TestOverTheWire(t *testing.T) {
 	check(t, err)
 	a := w.Grant(t, vaulttest.Caller(9), rbac.KeyVaultCryptoUser, v.Scope())
 	w.Ungrant(t, a)
-	policies := []vault.AccessPolicy{{Tenant: string(vaulttest.Tenant), Object: "o", Keys: []string{"get"}}}
+	policies := []vault.AccessPolicy{{Tenant: string(vaulttest.Tenant), Object: vaulttest.ID(9), Keys: []string{"get"}}}
 	_, err = w.Vaults.PatchVault(ctx, w.Officer, vaulttest.Path("kv1"), vault.Spec{AccessPolicies: &policies})
 	check(t, err)
 	w.settle(t)

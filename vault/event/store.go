@@ -45,13 +45,6 @@ type Tx interface {
 	// SweepEventDeliveries gives up what has waited since before one time, and
 	// removes what was given up before another.
 	SweepEventDeliveries(now, waiting, dead time.Time) (gaveUp int64, err error)
-
-	// ExpiringVaultKeys returns at most limit live keys whose current version
-	// expires after one time, up to another, and of whose expiry the type was not
-	// marked.
-	ExpiringVaultKeys(typ Type, after, upTo time.Time, limit int) ([]Expiring, error)
-	// MarkEventRaised marks it.
-	MarkEventRaised(typ Type, e Expiring) error
 }
 
 // A Feed is how far a vault's changes have become events. Name and Scope outlive
@@ -76,13 +69,4 @@ type Delivery struct {
 	Next     time.Time // not before
 	Dead     time.Time // given up at; zero if not
 	Error    string    // of the last attempt
-}
-
-// An Expiring is a key's current version with its expiry.
-type Expiring struct {
-	Vault   vault.ID
-	Key     vault.KeyID
-	Name    vault.KeyName
-	Version vault.Version
-	Expires time.Time
 }

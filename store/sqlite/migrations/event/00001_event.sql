@@ -26,14 +26,3 @@ CREATE TABLE event_delivery (
 ) STRICT;
 
 CREATE INDEX event_delivery_by_order ON event_delivery (sink, dead, ordering, seq);
-
--- Which expiries have been told.
-CREATE TABLE event_raised (
-    key     TEXT NOT NULL,    -- id
-    version TEXT NOT NULL,
-    type    TEXT NOT NULL,
-    expires INTEGER NOT NULL, -- the expiry told of
-    PRIMARY KEY (key, version, type)
-) STRICT;
-
-CREATE INDEX vault_key_version_by_expiry ON vault_key_version (expires);
