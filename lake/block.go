@@ -20,20 +20,25 @@ const maxBlocks = 50_000
 
 // StageBlock stores a block for a later [Lake.CommitBlocks] to the path, and
 // returns its CRC-64/NVME. Of blocks with one id the last staged counts.
-func (l *Lake) StageBlock(ctx context.Context, caller identity.Caller, p Path, blockID string, body io.Reader, size int64, h Hashes) (crc64 uint64, err error) {
+func (l *Lake) StageBlock(ctx context.Context, caller identity.Caller, p Path, blockID string, body io.Reader, size int64, o StageOptions) (crc64 uint64, err error) {
 	err = l.do(ctx, caller, opStage, rbac.DataWrite, p, func(s *session) error {
 		if blockID == "" || len(blockID) > 128 {
 			return fault.New(fault.InvalidBlockID, "A block id has between 1 and 64 bytes.")
 		}
-		if err := s.prepare(ctx, p, Conditions{}); err != nil {
+		if err := s.prepare(ctx, p, Conditions{Lease: o.Lease}); err != nil {
 			return err
 		}
-		u, err := s.receive(ctx, body, size, h)
+		u, err := s.receive(ctx, body, size, o.Hashes)
 		if err != nil {
 			return err
 		}
 		crc64 = u.crc64
 		err = s.update(ctx, func(tx Tx) error {
+			if _, old, err := s.target(tx, p, Conditions{Lease: o.Lease}); err != nil {
+				return err
+			} else if old != nil && old.appends {
+				return errAppendBlob()
+			}
 			owner, err := s.blocksOf(tx, p, true)
 			if err != nil {
 				return err
@@ -207,6 +212,9 @@ func (l *Lake) CommitBlocks(ctx context.Context, caller identity.Caller, p Path,
 
 func (s *session) chosen(tx Tx, p Path, blocks []BlockRef, c Conditions) (place, *manifest, []choice, error) {
 	pl, old, err := s.target(tx, p, c)
+	if err == nil && old != nil && old.appends {
+		err = errAppendBlob()
+	}
 	if err != nil {
 		return pl, nil, nil, err
 	}
@@ -291,6 +299,9 @@ func (l *Lake) Blocks(ctx context.Context, caller identity.Caller, p Path) (list
 			if err != nil {
 				return err
 			}
+			if old != nil && old.appends {
+				return errAppendBlob()
+			}
 			if old != nil {
 				node = pl.entry.ID
 				list.Properties = s.properties(p.String(), s.content.ID(), *old)
@@ -334,144 +345,4 @@ func (l *Lake) Blocks(ctx context.Context, caller identity.Caller, p Path) (list
 		return s.recordRead(ctx, node, 0)
 	})
 	return list, err
-}
-
-// Append stores bytes at a position of an existing file; [Lake.Flush] shows them.
-// Appends may come in any order. It returns their CRC-64/NVME.
-func (l *Lake) Append(ctx context.Context, caller identity.Caller, p Path, position int64, body io.Reader, size int64, h Hashes) (crc64 uint64, err error) {
-	err = l.do(ctx, caller, opStage, rbac.DataWrite, p, func(s *session) error {
-		check := func(tx Tx) (NodeID, error) {
-			pl, m, err := s.existing(tx, p)
-			switch {
-			case err != nil:
-				return "", err
-			case m.kind != File:
-				return "", fault.New(fault.PathConflict, "There is a folder with this name.")
-			case position < m.size:
-				return "", fault.New(fault.InvalidPosition, "The position is within what the file already has.")
-			}
-			return pl.entry.ID, nil
-		}
-		if len(p.Segments) <= managedDepth {
-			return errManaged()
-		}
-		if err := s.view(ctx, func(tx Tx) error { _, err := check(tx); return err }); err != nil {
-			return err
-		}
-		u, err := s.receive(ctx, body, size, h)
-		if err != nil {
-			return err
-		}
-		crc64 = u.crc64
-		err = s.update(ctx, func(tx Tx) error {
-			owner, err := check(tx)
-			if err != nil {
-				return err
-			}
-			if u.size > 0 {
-				if err := u.keep(tx, owner, position, ""); err != nil {
-					return err
-				}
-			}
-			return s.record(tx, owner, u.size)
-		})
-		if err != nil {
-			u.abandon(ctx)
-		}
-		return err
-	})
-	return crc64, err
-}
-
-// Flush makes what was appended up to position part of the file. It fails with
-// [fault.InvalidPosition] unless the appends fill the file up to there exactly.
-func (l *Lake) Flush(ctx context.Context, caller identity.Caller, p Path, position int64, o FlushOptions) (props Properties, err error) {
-	err = l.do(ctx, caller, opWrite, rbac.DataWrite, p, func(s *session) error {
-		if len(p.Segments) <= managedDepth {
-			return errManaged()
-		}
-		flush := func(tx Tx, act bool) error {
-			pl, m, err := s.existing(tx, p)
-			if err != nil {
-				return err
-			}
-			if m.kind != File {
-				return fault.New(fault.PathConflict, "There is a folder with this name.")
-			}
-			if err := o.Conditions.forWrite(&m.attributes); err != nil {
-				return err
-			}
-			staged, err := tx.LakeStagedOf(pl.entry.ID)
-			if err != nil {
-				return err
-			}
-			used, err := s.fill(&m, staged, position)
-			if err != nil || !act {
-				return err
-			}
-			for _, row := range staged {
-				switch {
-				case used[row.ID] != nil:
-					if err := s.adopt(tx, pl.entry.ID, used[row.ID]); err != nil {
-						return err
-					}
-					err = tx.DeleteLakeStaged(row.ID)
-				case !o.KeepUncommitted || row.Position < position:
-					err = dropStaged(tx, row, s.now())
-				}
-				if err != nil {
-					return err
-				}
-			}
-			if o.Headers != nil {
-				m.headers = *o.Headers
-			} else if len(used) > 0 {
-				m.headers.MD5 = nil // it was of less
-			}
-			m.etag, m.modified = newETag(), s.now()
-			props, err = s.finish(tx, p, pl, pl.entry.ID, m)
-			return err
-		}
-		if err := s.view(ctx, func(tx Tx) error { return flush(tx, false) }); err != nil {
-			return err
-		}
-		err := s.update(ctx, func(tx Tx) error { return flush(tx, true) })
-		if err == nil {
-			err = published.Hit()
-		}
-		return err
-	})
-	return props, err
-}
-
-// fill adds staged appends to a manifest until it is position long, and returns
-// the extents of those that it took.
-func (s *session) fill(m *manifest, staged []StagedRow, position int64) (map[StagedID][]extentRef, error) {
-	if position < m.size {
-		return nil, fault.New(fault.InvalidPosition, "The position is before the file's end.")
-	}
-	at := map[int64]StagedRow{}
-	for _, row := range staged {
-		at[row.Position] = row // of two the later counts
-	}
-	used := map[StagedID][]extentRef{}
-	for m.size < position {
-		row, ok := at[m.size]
-		if !ok || row.Size > position-m.size {
-			return nil, fault.New(fault.InvalidPosition, "What was appended does not end at this position.")
-		}
-		part, err := s.openStaged(row)
-		if err != nil {
-			return nil, err
-		}
-		if m.crc64 != nil && part.crc64 != nil {
-			crc := combineCRC64(*m.crc64, *part.crc64, row.Size)
-			m.crc64 = &crc
-		}
-		m.extents = append(m.extents, part.extents...)
-		m.blocks = nil
-		m.size += row.Size
-		used[row.ID] = part.extents
-	}
-	return used, nil
 }

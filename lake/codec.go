@@ -30,6 +30,11 @@ const (
 	tagMetadata     = 14 // repeated: name's length (varint), name, value
 	tagExtent       = 15 // repeated: id (16 bytes), plain length (varint), CRC-64/NVME (8 bytes)
 	tagBlock        = 16 // repeated: number of extents (varint), id; blocks lie in the order of the extents
+	tagAppend       = 17 // 1 for an append blob
+	tagCopyID       = 18 // what the content is a copy of: the copy's id,
+	tagCopySource   = 19 // its source's URL, without what authorised it,
+	tagCopyTime     = 20 // when it was done
+	tagCopySize     = 21 // and how much it was
 )
 
 type fields []byte
@@ -84,6 +89,7 @@ type attributes struct {
 	modified time.Time
 	headers  ContentHeaders
 	crc64    *uint64
+	appends  bool // an append blob
 }
 
 func (a attributes) append(f *fields) {
@@ -101,13 +107,16 @@ func (a attributes) append(f *fields) {
 	if a.crc64 != nil {
 		f.bytes(tagCRC64, binary.BigEndian.AppendUint64(nil, *a.crc64))
 	}
+	if a.appends {
+		f.number(tagAppend, 1)
+	}
 }
 
 // field takes one field if it is an attribute's.
 func (a *attributes) field(tag byte, v []byte) bool {
 	var n uint64
 	switch tag {
-	case tagKind, tagSize, tagETag, tagCreated, tagModified:
+	case tagKind, tagSize, tagETag, tagCreated, tagModified, tagAppend:
 		if !number(v, &n) {
 			return false
 		}
@@ -123,6 +132,8 @@ func (a *attributes) field(tag byte, v []byte) bool {
 		a.created = time.UnixMicro(int64(n)).UTC()
 	case tagModified:
 		a.modified = time.UnixMicro(int64(n)).UTC()
+	case tagAppend:
+		a.appends = n == 1
 	case tagType:
 		a.headers.Type = string(v)
 	case tagEncoding:
@@ -191,6 +202,8 @@ type manifest struct {
 	metadata map[string]string
 	extents  []extentRef
 	blocks   []blockRef
+	copied   *Copied
+	lease    Lease // of the row, and not part of what is sealed
 }
 
 func (m manifest) encode() []byte {
@@ -208,6 +221,12 @@ func (m manifest) encode() []byte {
 	}
 	for _, bl := range m.blocks {
 		f.bytes(tagBlock, append(binary.AppendUvarint(nil, uint64(bl.extents)), bl.id...))
+	}
+	if c := m.copied; c != nil {
+		f.text(tagCopyID, c.ID)
+		f.text(tagCopySource, c.Source)
+		f.number(tagCopyTime, uint64(c.Completed.UnixMicro()))
+		f.number(tagCopySize, uint64(c.Size))
 	}
 	return f
 }
@@ -241,10 +260,37 @@ func decodeManifest(b []byte) (m manifest, err error) {
 				return false
 			}
 			m.blocks = append(m.blocks, blockRef{id: string(v[used:]), extents: int(n)})
+		case tagCopyID, tagCopySource, tagCopyTime, tagCopySize:
+			if m.copied == nil {
+				m.copied = &Copied{}
+			}
+			return m.copied.field(tag, v)
 		default:
 			return m.attributes.field(tag, v)
 		}
 		return true
 	})
 	return m, err
+}
+
+// field takes one field of a copy's record.
+func (c *Copied) field(tag byte, v []byte) bool {
+	var n uint64
+	switch tag {
+	case tagCopyID:
+		c.ID = string(v)
+	case tagCopySource:
+		c.Source = string(v)
+	case tagCopyTime:
+		if !number(v, &n) {
+			return false
+		}
+		c.Completed = time.UnixMicro(int64(n)).UTC()
+	case tagCopySize:
+		if !number(v, &n) {
+			return false
+		}
+		c.Size = int64(n)
+	}
+	return true
 }

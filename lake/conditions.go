@@ -22,7 +22,7 @@ func formatETag(v uint64) string { return fmt.Sprintf("\"0x%016X\"", v) }
 func describe(name string, a attributes) Properties {
 	return Properties{
 		Name: name, Kind: a.kind, Size: a.size, ETag: formatETag(a.etag), Created: a.created, Modified: a.modified,
-		Headers: a.headers, CRC64: a.crc64,
+		Headers: a.headers, CRC64: a.crc64, Append: a.appends,
 	}
 }
 
@@ -43,6 +43,9 @@ func seconds(t time.Time) time.Time { return t.Truncate(time.Second) }
 
 // forRead checks the conditions of a read of what exists.
 func (c Conditions) forRead(p Properties) error {
+	if err := p.Lease.allowsRead(c.Lease); err != nil {
+		return err
+	}
 	if c.IfMatch != "" && !namesETag(c.IfMatch, p.ETag) ||
 		!c.IfUnmodifiedSince.IsZero() && seconds(p.Modified).After(c.IfUnmodifiedSince) {
 		return errPrecondition()
@@ -78,6 +81,21 @@ func (c Conditions) forWrite(p *attributes) error {
 		return errPrecondition()
 	}
 	return nil
+}
+
+// allow checks the conditions and the lease of a write; m is nil if nothing is
+// there yet.
+func (c Conditions) allow(m *manifest) error {
+	if m == nil {
+		if err := (Lease{}).allowsWrite(c.Lease); err != nil {
+			return err
+		}
+		return c.forWrite(nil)
+	}
+	if err := m.lease.allowsWrite(c.Lease); err != nil {
+		return err
+	}
+	return c.forWrite(&m.attributes)
 }
 
 func errPrecondition() error {

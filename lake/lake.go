@@ -29,6 +29,7 @@ import (
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/identity"
 )
 
@@ -98,7 +99,7 @@ type Object interface {
 	Size() int64
 }
 
-// Config is what a [Lake] works with. All fields but Now and BackupHorizon are
+// Config is what a [Lake] works with. All fields but the last three are
 // required.
 type Config struct {
 	Store    Store
@@ -109,6 +110,7 @@ type Config struct {
 
 	Now           func() time.Time // time.Now if nil
 	BackupHorizon time.Duration    // how long deleted extents are kept; 7 days if 0
+	Delegation    *envelope.Key    // user delegation keys are derived from it; nil: there are none
 }
 
 // A Lake is the namespace and content of all items of a platform. It is safe for
@@ -122,6 +124,8 @@ type Lake struct {
 	now      func() time.Time
 	horizon  time.Duration
 
+	delegation *envelope.Key
+
 	folders folderCache
 	arrives arrivals
 }
@@ -132,7 +136,7 @@ const defaultHorizon = 7 * 24 * time.Hour
 func New(c Config) *Lake {
 	l := &Lake{
 		store: c.Store, objects: c.Objects, keys: c.Keys, catalog: c.Catalog, recorder: c.Recorder,
-		now: c.Now, horizon: c.BackupHorizon,
+		now: c.Now, horizon: c.BackupHorizon, delegation: c.Delegation,
 	}
 	if l.now == nil {
 		l.now = time.Now

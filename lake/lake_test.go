@@ -348,7 +348,7 @@ func TestPutAndRead(t *testing.T) {
 			}
 		}
 		p.wantContent(t, path, body)
-		for _, r := range []lake.Range{{0, 1}, {int64(n) / 2, 10}, {int64(n) - 1, 0}, {1<<20 - 5, 10}, {16380, 16390}} {
+		for _, r := range []lake.Range{{Offset: 0, Count: 1}, {Offset: int64(n) / 2, Count: 10}, {Offset: int64(n) - 1}, {Offset: 1<<20 - 5, Count: 10}, {Offset: 16380, Count: 16390}} {
 			got, err := p.get(t.Context(), path, r)
 			if r.Offset < 0 || r.Offset >= int64(n) {
 				if err == nil {
@@ -513,7 +513,7 @@ func TestBlocks(t *testing.T) {
 	path := at("Files/blocks.bin")
 	parts := map[string][]byte{"AAAA": random(10, 1), "BBBB": random(50_000, 2), "CCCC": random(250_000, 3)}
 	for id, b := range parts {
-		crc, err := p.StageBlock(ctx, p.caller, path, id, bytes.NewReader(b), int64(len(b)), lake.Hashes{})
+		crc, err := p.StageBlock(ctx, p.caller, path, id, bytes.NewReader(b), int64(len(b)), lake.StageOptions{})
 		must(t, err)
 		if crc != lake.CRC64(0, b) {
 			t.Error("wrong CRC64 of a block")
@@ -540,11 +540,11 @@ func TestBlocks(t *testing.T) {
 	p.wantNoStaged(t)
 
 	// A committed block stays where it is while new ones come around it.
-	_, err = p.StageBlock(ctx, p.caller, path, "BBBB", bytes.NewReader(parts["BBBB"]), -1, lake.Hashes{})
+	_, err = p.StageBlock(ctx, p.caller, path, "BBBB", bytes.NewReader(parts["BBBB"]), -1, lake.StageOptions{})
 	must(t, err)
-	_, err = p.StageBlock(ctx, p.caller, path, "EEEE", strings.NewReader("first"), -1, lake.Hashes{})
+	_, err = p.StageBlock(ctx, p.caller, path, "EEEE", strings.NewReader("first"), -1, lake.StageOptions{})
 	must(t, err)
-	_, err = p.StageBlock(ctx, p.caller, path, "EEEE", strings.NewReader("second"), -1, lake.Hashes{})
+	_, err = p.StageBlock(ctx, p.caller, path, "EEEE", strings.NewReader("second"), -1, lake.StageOptions{})
 	must(t, err)
 	blocks, err := p.Blocks(ctx, p.caller, path)
 	must(t, err)
@@ -565,13 +565,13 @@ func TestAppendAndFlush(t *testing.T) {
 	p := start(t, t.TempDir())
 	ctx := t.Context()
 	path := at("Files/append.bin")
-	_, err := p.Append(ctx, p.caller, path, 0, strings.NewReader("x"), 1, lake.Hashes{})
+	_, err := p.Append(ctx, p.caller, path, 0, strings.NewReader("x"), 1, lake.StageOptions{})
 	wantReason(t, err, fault.PathNotFound)
 	_, err = p.Create(ctx, p.caller, path, lake.File, lake.PutOptions{})
 	must(t, err)
 	a, b := random(100_000, 1), random(30, 2)
 	for pos, part := range map[int64][]byte{100_000: b, 0: a} { // in any order
-		_, err := p.Append(ctx, p.caller, path, pos, bytes.NewReader(part), int64(len(part)), lake.Hashes{})
+		_, err := p.Append(ctx, p.caller, path, pos, bytes.NewReader(part), int64(len(part)), lake.StageOptions{})
 		must(t, err)
 	}
 	p.wantContent(t, "Files/append.bin", nil)

@@ -69,6 +69,8 @@ type lister struct {
 	n    int    // entries and prefixes so far
 	last string // path of the last
 	full bool   // there is more
+
+	leased map[NodeID]Lease // in the item that is being listed
 }
 
 // A step is one thing in the order of a folder's listing.
@@ -159,6 +161,14 @@ func (w *lister) transaction(ctx context.Context, s *session, fn func(Tx) error)
 		out := before.out
 		*w = before
 		w.out = Listing{slices.Clip(out.Entries), slices.Clip(out.Prefixes), ""}
+		leased, err := tx.LakeNodesLeased(s.item.ID)
+		if err != nil {
+			return err
+		}
+		w.leased = make(map[NodeID]Lease, len(leased))
+		for _, n := range leased {
+			w.leased[n.ID] = n.Lease.at(s.now())
+		}
 		return fn(tx)
 	})
 }
@@ -315,13 +325,13 @@ func (w *lister) take(tx Tx, s *session, st step) error {
 		return nil
 	}
 	p := describe(st.path, st.rec.attributes)
-	p.Container, p.Item = s.container.ID, s.item.ID
+	p.Container, p.Item, p.Lease = s.container.ID, s.item.ID, w.leased[st.id]
 	if w.o.IncludeMetadata && w.n < w.max && !(w.o.Delimited && st.rec.kind == Folder) {
 		n, m, err := s.node(tx, st.id)
 		if err != nil {
 			return err
 		}
-		p.Metadata, p.KeyID = m.metadata, n.Key
+		p.Metadata, p.KeyID, p.Copy = m.metadata, n.Key, m.copied
 	}
 	w.emit(st, p)
 	return nil

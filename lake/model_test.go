@@ -159,7 +159,7 @@ func TestModel(t *testing.T) {
 				conflict := m.blocked(path) || m.folders[path]
 				for i, b := range rapid.SliceOfN(contents, 1, 3).Draw(t, "blocks") {
 					id := fmt.Sprintf("block%d", i)
-					_, err := p.StageBlock(ctx, p.caller, at(path), id, bytes.NewReader(b), -1, lake.Hashes{})
+					_, err := p.StageBlock(ctx, p.caller, at(path), id, bytes.NewReader(b), -1, lake.StageOptions{})
 					if conflict {
 						want("stage "+path, err, fault.PathConflict)
 						return
@@ -178,7 +178,7 @@ func TestModel(t *testing.T) {
 				if !ok {
 					return
 				}
-				_, err := p.Append(ctx, p.caller, at(path), int64(len(old)), bytes.NewReader(body), -1, lake.Hashes{})
+				_, err := p.Append(ctx, p.caller, at(path), int64(len(old)), bytes.NewReader(body), -1, lake.StageOptions{})
 				want("append "+path, err, "")
 				_, err = p.Flush(ctx, p.caller, at(path), int64(len(old)+len(body)), lake.FlushOptions{})
 				want("flush "+path, err, "")

@@ -37,6 +37,10 @@ type Properties struct {
 	Headers  ContentHeaders
 	Metadata map[string]string
 	CRC64    *uint64 // CRC-64/NVME of the content, if it is known
+	Append   bool    // an append blob
+	Blocks   int     // committed blocks
+	Copy     *Copied // what the content is a copy of, if it is one
+	Lease    Lease
 
 	Container encryption.ScopeID
 	Item      encryption.ItemID // "" for the container itself
@@ -56,12 +60,14 @@ type Conditions struct {
 	IfNoneMatch       string
 	IfModifiedSince   time.Time
 	IfUnmodifiedSince time.Time
+	Lease             string // id of the lease under which the request comes, "" for none
 }
 
 // A Range is a run of bytes. The zero Range is the whole content.
 type Range struct {
 	Offset int64
 	Count  int64 // 0: to the end; what lies beyond the end is left out
+	Suffix int64 // if not 0, the last bytes instead, as many as there are
 }
 
 // Hashes are what a client says of a body. What is nil is not checked.
@@ -70,12 +76,20 @@ type Hashes struct {
 	CRC64 *uint64 // CRC-64/NVME, as x-ms-content-crc64
 }
 
+// StageOptions go with content that is not to be seen yet.
+type StageOptions struct {
+	Hashes Hashes
+	Lease  string // as in [Conditions]
+}
+
 // PutOptions go with content.
 type PutOptions struct {
 	Headers    ContentHeaders
 	Metadata   map[string]string
 	Conditions Conditions
-	Hashes     Hashes // of the body; [Lake.CommitBlocks] and [Lake.Create] have none
+	Hashes     Hashes  // of the body; [Lake.CommitBlocks] and [Lake.Create] have none
+	Append     bool    // [Lake.Create] makes an append blob
+	Copied     *Copied // what the content is a copy of; [Lake.Copy] sets it
 }
 
 // A BlockSource says where a block list's entry is looked for.

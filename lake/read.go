@@ -166,11 +166,15 @@ func (l *Lake) Open(ctx context.Context, caller identity.Caller, p Path, c Condi
 
 // within clips a range to a size.
 func (r Range) within(size int64) (offset, length int64, err error) {
-	if r.Offset < 0 || r.Count < 0 {
+	if r.Offset < 0 || r.Count < 0 || r.Suffix < 0 {
 		return 0, 0, fault.New(fault.InvalidArgument, "A range begins at or after the first byte.")
 	}
 	if r == (Range{}) {
 		return 0, size, nil
+	}
+	if r.Suffix > 0 {
+		length = min(r.Suffix, size)
+		return size - length, length, nil
 	}
 	if r.Offset >= size {
 		return 0, 0, fault.New(fault.RangeNotSatisfiable, "The range begins behind the last byte.")

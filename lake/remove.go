@@ -25,14 +25,18 @@ func (l *Lake) Delete(ctx context.Context, caller identity.Caller, p Path, recur
 			if err != nil {
 				return err
 			}
-			if err := c.forWrite(&m.attributes); err != nil {
+			if err := c.allow(&m); err != nil {
 				return err
 			}
 			folder = pl.isFolder()
-			if folder && !recursive {
-				if err := isEmpty(tx, pl.entry.ID); err != nil {
-					return err
-				}
+			switch {
+			case folder && recursive:
+				err = s.leasedBelow(tx, pl.entry.ID)
+			case folder:
+				err = isEmpty(tx, pl.entry.ID)
+			}
+			if err != nil {
+				return err
 			}
 			if err := s.cutOff(tx, p, pl); err != nil {
 				return err
@@ -227,7 +231,7 @@ func (s *session) rename(tx Tx, from, to Path, o RenameOptions) (Properties, err
 	if err != nil {
 		return Properties{}, err
 	}
-	if err := o.SourceConditions.forWrite(&m.attributes); err != nil {
+	if err := o.SourceConditions.allow(&m); err != nil {
 		return Properties{}, err
 	}
 	dst, err := s.locate(tx, to.inner())
@@ -259,13 +263,13 @@ func (s *session) rename(tx Tx, from, to Path, o RenameOptions) (Properties, err
 // replace makes room at a rename's destination.
 func (s *session) replace(tx Tx, p Path, dst place, kind Kind, c Conditions) error {
 	if !dst.exists {
-		return c.forWrite(nil)
+		return c.allow(nil)
 	}
 	_, m, err := s.node(tx, dst.entry.ID)
 	if err != nil {
 		return err
 	}
-	if err := c.forWrite(&m.attributes); err != nil {
+	if err := c.allow(&m); err != nil {
 		return err
 	}
 	if dst.entry.Kind != kind {

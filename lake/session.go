@@ -25,6 +25,8 @@ const (
 	opDelete    = "lake/delete"
 	opRename    = "lake/rename"
 	opUpdate    = "lake/update"
+	opLease     = "lake/lease"
+	opDelegate  = "lake/delegation-key/generate"
 )
 
 // A session is one caller's operation on one item, from its authorisation to its
@@ -222,6 +224,15 @@ func (s *session) recordRead(ctx context.Context, node NodeID, bytes int64) erro
 		return auditFailed(err)
 	}
 	return nil
+}
+
+// note adds to what the operation's audit entry tells.
+func (s *session) note(name, id string) {
+	s.entry.Detail = maps.Clone(s.entry.Detail)
+	if s.entry.Detail == nil {
+		s.entry.Detail = map[string]string{}
+	}
+	s.entry.Detail[name] = id
 }
 
 func (s *session) success(node NodeID, bytes int64) audit.Entry {

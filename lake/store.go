@@ -85,6 +85,7 @@ type NodeRow struct {
 	Size     int64
 	Modified time.Time
 	Manifest []byte // sealed
+	Lease    Lease
 }
 
 // An ExtentState is where an extent is in its life.
@@ -161,6 +162,8 @@ type Tx interface {
 	LakeNode(NodeID) (NodeRow, bool, error)
 	// LakeNodesUnder returns nodes whose manifest is under the key.
 	LakeNodesUnder(key encryption.KeyID, limit int) ([]NodeRow, error)
+	// LakeNodesLeased returns the item's nodes that have a lease, be it over.
+	LakeNodesLeased(item encryption.ItemID) ([]NodeRow, error)
 	PutLakeNode(NodeRow) error
 	DeleteLakeNode(NodeID) error
 

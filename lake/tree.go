@@ -238,6 +238,7 @@ func (s *session) putNode(tx Tx, id NodeID, m manifest) error {
 	}
 	return tx.PutLakeNode(NodeRow{
 		ID: id, Item: s.item.ID, Kind: m.kind, Key: s.content.ID(), Size: m.size, Modified: m.modified, Manifest: sealed,
+		Lease: m.lease,
 	})
 }
 
@@ -251,7 +252,9 @@ func (s *session) openNode(n NodeRow) (manifest, error) {
 	if err != nil {
 		return manifest{}, err
 	}
-	return decodeManifest(b)
+	m, err := decodeManifest(b)
+	m.lease = n.Lease.at(s.now())
+	return m, err
 }
 
 // node reads and opens the node that an entry names.
@@ -270,7 +273,7 @@ func (s *session) node(tx Tx, id NodeID) (NodeRow, manifest, error) {
 // properties describes a node at its path.
 func (s *session) properties(name string, key encryption.KeyID, m manifest) Properties {
 	p := describe(name, m.attributes)
-	p.Metadata = m.metadata
+	p.Metadata, p.Blocks, p.Copy, p.Lease = m.metadata, len(m.blocks), m.copied, m.lease
 	p.Container, p.Item, p.KeyID = s.container.ID, s.item.ID, key
 	return p
 }

@@ -118,6 +118,9 @@ type upload struct {
 // the caller ends the upload by adopt or keep, or by abandon.
 func (s *session) receive(ctx context.Context, body io.Reader, size int64, h Hashes) (_ *upload, err error) {
 	u := &upload{s: s, id: StagedID(newID())}
+	if from, ok := body.(*sourceReader); ok {
+		s.note("source", from.resource())
+	}
 	src := &source{ctx: ctx, use: s.use, body: body}
 	if h.MD5 != nil {
 		src.md5 = md5.New()

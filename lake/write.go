@@ -59,13 +59,13 @@ func (s *session) target(tx Tx, p Path, c Conditions) (place, *manifest, error) 
 		return pl, nil, fault.New(fault.PathConflict, "There is a folder with this name.")
 	}
 	if !pl.exists {
-		return pl, nil, c.forWrite(nil)
+		return pl, nil, c.allow(nil)
 	}
 	_, m, err := s.node(tx, pl.entry.ID)
 	if err != nil {
 		return pl, nil, err
 	}
-	return pl, &m, c.forWrite(&m.attributes)
+	return pl, &m, c.allow(&m)
 }
 
 // publish makes an upload the content of the file at the path.
@@ -108,11 +108,12 @@ func (s *session) publish(ctx context.Context, p Path, o PutOptions, u *upload) 
 func (s *session) begun(tx Tx, pl *place, old *manifest, o PutOptions) (NodeID, manifest, error) {
 	now := s.now()
 	m := manifest{
-		attributes: attributes{kind: File, etag: newETag(), created: now, modified: now, headers: o.Headers},
+		attributes: attributes{kind: File, etag: newETag(), created: now, modified: now, headers: o.Headers, appends: o.Append},
 		metadata:   o.Metadata,
+		copied:     o.Copied,
 	}
 	if old != nil {
-		m.created = old.created
+		m.created, m.lease = old.created, old.lease.kept()
 		return pl.entry.ID, m, nil
 	}
 	return NodeID(newID()), m, s.makeParents(tx, pl)
@@ -179,7 +180,7 @@ func (s *session) createFolder(tx Tx, p Path, o PutOptions) (Properties, error) 
 		if err != nil {
 			return Properties{}, err
 		}
-		if err := o.Conditions.forWrite(&m.attributes); err != nil {
+		if err := o.Conditions.allow(&m); err != nil {
 			return Properties{}, err
 		}
 		if !pl.isFolder() {
@@ -187,7 +188,7 @@ func (s *session) createFolder(tx Tx, p Path, o PutOptions) (Properties, error) 
 		}
 		return s.properties(p.String(), s.content.ID(), m), s.record(tx, pl.entry.ID, 0)
 	}
-	if err := o.Conditions.forWrite(nil); err != nil {
+	if err := o.Conditions.allow(nil); err != nil {
 		return Properties{}, err
 	}
 	if err := s.makeParents(tx, &pl); err != nil {
@@ -220,11 +221,11 @@ func (l *Lake) change(ctx context.Context, caller identity.Caller, p Path, c Con
 			if err != nil {
 				return err
 			}
-			if err := c.forWrite(&m.attributes); err != nil {
+			if err := c.allow(&m); err != nil {
 				return err
 			}
 			set(&m)
-			m.etag, m.modified = newETag(), s.now()
+			m.etag, m.modified, m.lease = newETag(), s.now(), m.lease.kept()
 			props, err = s.finish(tx, p, pl, pl.entry.ID, m)
 			return err
 		})

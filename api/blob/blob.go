@@ -1,9 +1,9 @@
 // Package blob speaks Azure Blob Storage's REST API over package lake, as far as
-// block blobs in a hierarchical namespace go: a container is a workspace, and a
-// blob is a file below one of its items.
+// block and append blobs in a hierarchical namespace go: a container is a
+// workspace, and a blob is a file below one of its items.
 //
-// It answers what it leaves out (page and append blobs, copies, leases, snapshots,
-// tags, tiers, batches, client-provided keys) with Azure's own errors, and holds no
+// It answers what it leaves out (page blobs, snapshots, versions, undelete, tags,
+// client-provided keys) with Azure's own errors, and holds no
 // rule of its own. See
 // https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api.
 package blob
@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/api/storagewire"
@@ -29,13 +30,20 @@ type Lake interface {
 	Stat(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.Properties, error)
 	Open(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions, r lake.Range) (*lake.Content, error)
 	Put(ctx context.Context, caller identity.Caller, p lake.Path, body io.Reader, size int64, o lake.PutOptions) (lake.Properties, error)
-	StageBlock(ctx context.Context, caller identity.Caller, p lake.Path, blockID string, body io.Reader, size int64, h lake.Hashes) (crc64 uint64, err error)
+	StageBlock(ctx context.Context, caller identity.Caller, p lake.Path, blockID string, body io.Reader, size int64, o lake.StageOptions) (crc64 uint64, err error)
 	CommitBlocks(ctx context.Context, caller identity.Caller, p lake.Path, blocks []lake.BlockRef, o lake.PutOptions) (lake.Properties, error)
 	Blocks(ctx context.Context, caller identity.Caller, p lake.Path) (lake.BlockList, error)
 	Create(ctx context.Context, caller identity.Caller, p lake.Path, k lake.Kind, o lake.PutOptions) (lake.Properties, error)
 	List(ctx context.Context, caller identity.Caller, p lake.Path, o lake.ListOptions) (lake.Listing, error)
 	Delete(ctx context.Context, caller identity.Caller, p lake.Path, recursive bool, c lake.Conditions) error
 	SetMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.Properties, error)
+	AppendBlock(ctx context.Context, caller identity.Caller, p lake.Path, body io.Reader, size int64, o lake.AppendOptions) (lake.Appended, error)
+	Copy(ctx context.Context, caller identity.Caller, to lake.Path, src lake.Source, o lake.CopyOptions) (lake.Properties, error)
+	StageBlockFrom(ctx context.Context, caller identity.Caller, p lake.Path, blockID string, src lake.Source, o lake.StageOptions) (crc64 uint64, err error)
+	AppendBlockFrom(ctx context.Context, caller identity.Caller, p lake.Path, src lake.Source, o lake.AppendOptions) (lake.Appended, error)
+	Lease(ctx context.Context, caller identity.Caller, p lake.Path, r lake.LeaseRequest) (lake.Properties, error)
+	DelegationKey(ctx context.Context, caller identity.Caller, account string, start, expiry time.Time, version string) (lake.DelegationKey, error)
+	DelegationValue(lake.DelegationKey) ([]byte, error)
 	SetHeaders(ctx context.Context, caller identity.Caller, p lake.Path, h lake.ContentHeaders, c lake.Conditions) (lake.Properties, error)
 }
 
@@ -123,6 +131,10 @@ func (s *server) service(c *call) error {
 		c.w.Header().Set("x-ms-is-hns-enabled", "true")
 		c.w.WriteHeader(http.StatusOK)
 		return nil
+	case c.r.Method == http.MethodPost && comp == "userdelegationkey" && restype == "service":
+		return s.delegationKey(c)
+	case c.r.Method == http.MethodPost && comp == "batch" && restype == "":
+		return s.batch(c, "")
 	}
 	return notSupported()
 }
@@ -144,6 +156,10 @@ func (s *server) container(c *call) error {
 	case http.MethodPut:
 		if comp == "" {
 			return s.createContainer(c)
+		}
+	case http.MethodPost:
+		if comp == "batch" {
+			return s.batch(c, c.path.Container)
 		}
 	}
 	return notSupported()
@@ -208,12 +224,20 @@ func (s *server) blob(c *call) error {
 			return s.head(c)
 		}
 	case http.MethodPut:
-		if c.r.Header.Get("x-ms-copy-source") != "" {
-			return fault.New(fault.NotSupported, "Copies by the server are not supported.")
-		}
 		switch comp {
 		case "":
+			if c.r.Header.Get("x-ms-copy-source") != "" {
+				return s.copy(c)
+			}
 			return s.put(c)
+		case "copy":
+			return s.abortCopy(c)
+		case "appendblock":
+			return s.appendBlock(c)
+		case "lease":
+			return s.lease(c)
+		case "tier":
+			return s.setTier(c)
 		case "block":
 			return s.putBlock(c)
 		case "blocklist":

@@ -69,8 +69,19 @@ func (s *server) head(c *call) error {
 
 func setProperties(h http.Header, p lake.Properties) {
 	storagewire.SetProperties(h, p)
-	h.Set("x-ms-blob-type", "BlockBlob")
+	h.Set("x-ms-blob-type", blobType(p))
+	if p.Append {
+		h.Set("x-ms-blob-committed-block-count", strconv.Itoa(p.Blocks))
+	}
+	setCopy(h, p)
 	setMetadata(h, p)
+}
+
+func blobType(p lake.Properties) string {
+	if p.Append {
+		return "AppendBlob"
+	}
+	return "BlockBlob"
 }
 
 func setMetadata(h http.Header, p lake.Properties) {
@@ -111,12 +122,14 @@ func (s *server) put(c *call) error {
 	case "blockblob":
 	case "":
 		return storagewire.Coded(fault.InvalidArgument, "MissingRequiredHeader", "An HTTP header that's mandatory for this request is not specified: x-ms-blob-type.")
-	case "pageblob", "appendblob":
-		return fault.New(fault.NotSupported, "Only block blobs are supported.")
+	case "appendblob":
+		return s.createAppend(c)
+	case "pageblob":
+		return fault.New(fault.NotSupported, "Page blobs are not supported.")
 	default:
 		return storagewire.Coded(fault.InvalidArgument, "InvalidHeaderValue", "The value of x-ms-blob-type is none that exists.")
 	}
-	size, err := storagewire.CheckLength(c.r, maxPut)
+	body, err := storagewire.ParseBody(c.w, c.r, maxPut)
 	if err != nil {
 		return err
 	}
@@ -124,9 +137,7 @@ func (s *server) put(c *call) error {
 	if err != nil {
 		return err
 	}
-	if o.Hashes, err = storagewire.ParseHashes(c.r.Header); err != nil {
-		return err
-	}
+	o.Hashes = body.Hashes
 	switch { // both headers are the MD5 of the same bytes here
 	case o.Hashes.MD5 == nil:
 		o.Hashes.MD5 = o.Headers.MD5
@@ -138,11 +149,11 @@ func (s *server) put(c *call) error {
 
 	storagewire.SetRejected(c.w, c.r, "x-ms-access-tier")
 	var p lake.Properties
-	if size == 0 && takeFolderMark(o.Metadata) {
+	if body.Size == 0 && takeFolderMark(o.Metadata) {
 		o.Hashes = lake.Hashes{}
 		p, err = s.lake.Create(c.r.Context(), c.caller, c.path, lake.Folder, o)
 	} else {
-		p, err = s.lake.Put(c.r.Context(), c.caller, c.path, c.r.Body, size, o)
+		p, err = s.lake.Put(c.r.Context(), c.caller, c.path, body, body.Size, o)
 	}
 	if err != nil {
 		return existing(o.Conditions, err)
@@ -181,19 +192,19 @@ func (s *server) putBlock(c *call) error {
 	if id == "" {
 		return storagewire.Coded(fault.InvalidArgument, "MissingRequiredQueryParameter", "A query parameter that's mandatory for this request is not specified: blockid.")
 	}
-	size, err := storagewire.CheckLength(c.r, maxBlock)
+	if c.r.Header.Get("x-ms-copy-source") != "" {
+		return s.putBlockFromURL(c, id)
+	}
+	body, err := storagewire.ParseBody(c.w, c.r, maxBlock)
 	if err != nil {
 		return err
 	}
-	hashes, err := storagewire.ParseHashes(c.r.Header)
+	crc, err := s.lake.StageBlock(c.r.Context(), c.caller, c.path, id, body, body.Size,
+		lake.StageOptions{Hashes: body.Hashes, Lease: c.r.Header.Get("x-ms-lease-id")})
 	if err != nil {
 		return err
 	}
-	crc, err := s.lake.StageBlock(c.r.Context(), c.caller, c.path, id, c.r.Body, size, hashes)
-	if err != nil {
-		return err
-	}
-	storagewire.SetHashes(c.w.Header(), hashes, &crc)
+	storagewire.SetHashes(c.w.Header(), body.Hashes, &crc)
 	c.w.Header().Set("x-ms-request-server-encrypted", "true")
 	c.w.WriteHeader(http.StatusCreated)
 	return nil

@@ -80,7 +80,14 @@ type details struct {
 	BlobType           string
 	LeaseStatus        string
 	LeaseState         string
+	LeaseDuration      string `xml:",omitempty"`
 	ServerEncrypted    bool
+
+	CopyID             string `xml:"CopyId,omitempty"`
+	CopySource         string `xml:",omitempty"`
+	CopyStatus         string `xml:",omitempty"`
+	CopyProgress       string `xml:",omitempty"`
+	CopyCompletionTime string `xml:",omitempty"`
 }
 
 // An entryName is a name in a listing. One that XML cannot carry is percent-encoded
@@ -114,7 +121,11 @@ func (m metadata) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
 	return e.EncodeToken(start.End())
 }
 
-func newBlobEntry(p lake.Properties, withMetadata bool) blobEntry {
+// An inclusion is what a listing shows of each blob beside its properties.
+type inclusion struct{ metadata, copies bool }
+
+func newBlobEntry(p lake.Properties, with inclusion) blobEntry {
+	status, state, duration := storagewire.LeaseStatus(p.Lease)
 	d := details{
 		LastModified:       p.Modified.UTC().Format(http.TimeFormat),
 		ETag:               strings.Trim(p.ETag, `"`),
@@ -126,10 +137,15 @@ func newBlobEntry(p lake.Properties, withMetadata bool) blobEntry {
 		ContentMD5:         base64.StdEncoding.EncodeToString(p.Headers.MD5),
 		CacheControl:       p.Headers.CacheControl,
 		ContentDisposition: p.Headers.Disposition,
-		BlobType:           "BlockBlob",
-		LeaseStatus:        "unlocked",
-		LeaseState:         "available",
+		BlobType:           blobType(p),
+		LeaseStatus:        status,
+		LeaseState:         state,
+		LeaseDuration:      duration,
 		ServerEncrypted:    true,
+	}
+	if c := p.Copy; c != nil && with.copies {
+		d.CopyID, d.CopySource, d.CopyStatus, d.CopyProgress = c.ID, c.Source, "success", copyProgress(c)
+		d.CopyCompletionTime = c.Completed.UTC().Format(http.TimeFormat)
 	}
 	if d.ContentType == "" {
 		d.ContentType = "application/octet-stream"
@@ -146,7 +162,7 @@ func newBlobEntry(p lake.Properties, withMetadata bool) blobEntry {
 		}
 		m[folderMark] = "true"
 	}
-	if withMetadata {
+	if with.metadata {
 		e.Metadata = &m
 	}
 	return e
@@ -169,7 +185,8 @@ func (s *server) listBlobs(c *call) error {
 	if delimiter != "" && delimiter != "/" {
 		return fault.New(fault.NotSupported, "The only delimiter of a hierarchical namespace is the slash.")
 	}
-	withMetadata := slices.Contains(strings.Split(strings.ToLower(q["include"]), ","), "metadata")
+	include := strings.Split(strings.ToLower(q["include"]), ",")
+	with := inclusion{slices.Contains(include, "metadata"), slices.Contains(include, "copy")}
 	listing, err := s.lake.List(c.r.Context(), c.caller, c.path, lake.ListOptions{
 		Prefix:          q["prefix"],
 		Delimited:       delimiter != "",
@@ -177,7 +194,7 @@ func (s *server) listBlobs(c *call) error {
 		Max:             int(n),
 		Continuation:    q["marker"],
 		StartFrom:       q["startfrom"],
-		IncludeMetadata: withMetadata,
+		IncludeMetadata: with.metadata || with.copies,
 	})
 	if err != nil {
 		return err
@@ -189,7 +206,7 @@ func (s *server) listBlobs(c *call) error {
 		Marker:          q["marker"],
 		MaxResults:      n,
 		Delimiter:       delimiter,
-		Blobs:           &blobEntries{Entries: merge(listing, withMetadata)},
+		Blobs:           &blobEntries{Entries: merge(listing, with)},
 		NextMarker:      listing.Continuation,
 	})
 	return nil
@@ -197,12 +214,12 @@ func (s *server) listBlobs(c *call) error {
 
 // merge brings a page's blobs and prefixes into the one order that Azure lists them
 // in.
-func merge(l lake.Listing, withMetadata bool) []any {
+func merge(l lake.Listing, with inclusion) []any {
 	entries, prefixes := l.Entries, l.Prefixes
 	out := make([]any, 0, len(entries)+len(prefixes))
 	for len(entries)+len(prefixes) > 0 {
 		if len(prefixes) == 0 || len(entries) > 0 && entries[0].Name < prefixes[0] {
-			out = append(out, newBlobEntry(entries[0], withMetadata))
+			out = append(out, newBlobEntry(entries[0], with))
 			entries = entries[1:]
 			continue
 		}

@@ -84,23 +84,27 @@ func (s *server) append(c *call) error {
 	if err != nil {
 		return err
 	}
-	size, err := storagewire.CheckLength(c.r, maxAppend)
+	body, err := storagewire.ParseBody(c.w, c.r, maxAppend)
 	if err != nil {
 		return err
 	}
-	hashes, err := storagewire.ParseHashes(c.r.Header)
+	lease, err := s.leased(c)
 	if err != nil {
 		return err
 	}
-	crc, err := s.lake.Append(c.r.Context(), c.caller, c.path, position, c.r.Body, size, hashes)
+	crc, err := s.lake.Append(c.r.Context(), c.caller, c.path, position, body, body.Size, lake.StageOptions{Hashes: body.Hashes, Lease: lease})
 	if err != nil {
 		return err
 	}
 	h := c.w.Header()
-	storagewire.SetHashes(h, hashes, &crc)
+	storagewire.SetHashes(h, body.Hashes, &crc)
 	if flush {
-		p, err := s.lake.Flush(c.r.Context(), c.caller, c.path, position+size, lake.FlushOptions{})
+		o := lake.FlushOptions{Conditions: lake.Conditions{Lease: lease}}
+		p, err := s.lake.Flush(c.r.Context(), c.caller, c.path, position+body.Size, o)
 		if err != nil {
+			return err
+		}
+		if err := s.release(c, lease); err != nil {
 			return err
 		}
 		written(c.w, http.StatusAccepted, p)
@@ -146,8 +150,14 @@ func (s *server) flush(c *call) error {
 		}
 		o.Headers = &headers
 	}
+	if o.Conditions.Lease, err = s.leased(c); err != nil {
+		return err
+	}
 	p, err := s.lake.Flush(c.r.Context(), c.caller, c.path, position, o)
 	if err != nil {
+		return err
+	}
+	if err := s.release(c, o.Conditions.Lease); err != nil {
 		return err
 	}
 	written(c.w, http.StatusOK, p)
@@ -202,7 +212,7 @@ func (s *server) setProperties(c *call) error {
 		if p, err = s.lake.SetHeaders(c.r.Context(), c.caller, c.path, headers, conditions); err != nil {
 			return err
 		}
-		conditions = lake.Conditions{IfMatch: p.ETag} // what held for the first step holds for the second
+		conditions = lake.Conditions{IfMatch: p.ETag, Lease: conditions.Lease} // what held for the first step holds for the second
 	}
 	if properties != "" || n == 0 {
 		if p, err = s.lake.SetMetadata(c.r.Context(), c.caller, c.path, metadata, conditions); err != nil {

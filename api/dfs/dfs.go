@@ -3,8 +3,8 @@
 // from the workspace's roles, and headers that would set owners, permissions, tiers
 // or keys are ignored and named in x-ms-rejected-headers.
 //
-// It answers what it leaves out (filesystems' life, leases, access control lists,
-// expiry, undelete, queries) with the protocol's errors, and holds no rule of its
+// It answers what it leaves out (filesystems' life, access control lists, expiry,
+// undelete, queries) with the protocol's errors, and holds no rule of its
 // own. See https://learn.microsoft.com/rest/api/storageservices/data-lake-storage-gen2
 // and https://learn.microsoft.com/fabric/onelake/onelake-api-parity.
 package dfs
@@ -29,12 +29,13 @@ type Lake interface {
 	Stat(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.Properties, error)
 	Open(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions, r lake.Range) (*lake.Content, error)
 	Create(ctx context.Context, caller identity.Caller, p lake.Path, k lake.Kind, o lake.PutOptions) (lake.Properties, error)
-	Append(ctx context.Context, caller identity.Caller, p lake.Path, position int64, body io.Reader, size int64, h lake.Hashes) (crc64 uint64, err error)
+	Append(ctx context.Context, caller identity.Caller, p lake.Path, position int64, body io.Reader, size int64, o lake.StageOptions) (crc64 uint64, err error)
 	Flush(ctx context.Context, caller identity.Caller, p lake.Path, position int64, o lake.FlushOptions) (lake.Properties, error)
 	List(ctx context.Context, caller identity.Caller, p lake.Path, o lake.ListOptions) (lake.Listing, error)
 	Delete(ctx context.Context, caller identity.Caller, p lake.Path, recursive bool, c lake.Conditions) error
 	Rename(ctx context.Context, caller identity.Caller, from, to lake.Path, o lake.RenameOptions) (lake.Properties, error)
 	SetMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.Properties, error)
+	Lease(ctx context.Context, caller identity.Caller, p lake.Path, r lake.LeaseRequest) (lake.Properties, error)
 	SetHeaders(ctx context.Context, caller identity.Caller, p lake.Path, h lake.ContentHeaders, c lake.Conditions) (lake.Properties, error)
 }
 
@@ -146,6 +147,9 @@ func (s *server) route(c *call) error {
 	case http.MethodDelete:
 		return s.delete(c)
 	case http.MethodPost:
+		if c.r.Header.Get("x-ms-lease-action") != "" {
+			return s.lease(c)
+		}
 	default:
 		return fault.New(fault.MethodNotAllowed, "")
 	}

@@ -72,7 +72,7 @@ func (c *canned) Create(_ context.Context, _ identity.Caller, p lake.Path, k lak
 	return c.properties, c.err
 }
 
-func (c *canned) Append(_ context.Context, _ identity.Caller, _ lake.Path, position int64, body io.Reader, _ int64, _ lake.Hashes) (uint64, error) {
+func (c *canned) Append(_ context.Context, _ identity.Caller, _ lake.Path, position int64, body io.Reader, _ int64, _ lake.StageOptions) (uint64, error) {
 	b, err := io.ReadAll(body)
 	if err != nil {
 		return 0, err
@@ -209,7 +209,7 @@ func TestRefused(t *testing.T) {
 		{"set access control", "PATCH", path + "?action=setAccessControl", "", nil, 400, "UnsupportedQueryParameter"},
 		{"set it below", "PATCH", path + "?action=setAccessControlRecursive&mode=set", "", nil, 400, "UnsupportedQueryParameter"},
 		{"check access", "HEAD", path + "?action=checkAccess", "", nil, 501, "NotImplemented"},
-		{"lease", "POST", path, "", []string{"x-ms-lease-action: acquire"}, 501, "NotImplemented"},
+		{"lease", "POST", path, "", []string{"x-ms-lease-action: acquire"}, 400, "MissingRequiredHeader"},
 		{"expiry", "PUT", path + "?comp=expiry", "", nil, 501, "NotImplemented"},
 		{"filesystem's end", "DELETE", "/ws?resource=filesystem", "", nil, 501, "NotImplemented"},
 		{"filesystem's properties", "PATCH", "/ws?resource=filesystem", "", nil, 501, "NotImplemented"},
@@ -221,7 +221,7 @@ func TestRefused(t *testing.T) {
 		{"append to nowhere", "PATCH", path + "?action=append", "x", nil, 400, "MissingRequiredQueryParameter"},
 		{"append before the start", "PATCH", path + "?action=append&position=-1", "x", nil, 400, "OutOfRangeQueryParameterValue"},
 		{"append without length", "PATCH", path + "?action=append&position=0", "x", []string{"Transfer-Encoding: chunked"}, 411, "MissingContentLengthHeader"},
-		{"structured body", "PATCH", path + "?action=append&position=0", "x", []string{"x-ms-structured-body: XSM/1.0; properties=crc64"}, 400, "UnsupportedHeader"},
+		{"structured body", "PATCH", path + "?action=append&position=0", "x", []string{"x-ms-structured-body: XSM/2.0"}, 400, "UnsupportedHeader"},
 		{"rename from a filesystem", "PUT", path, "", []string{"x-ms-rename-source: /ws"}, 400, "InvalidSourceUri"},
 		{"rename from nonsense", "PUT", path, "", []string{"x-ms-rename-source: /ws/%zz"}, 400, "InvalidSourceUri"},
 		{"properties", "PUT", path + "?resource=file", "", []string{"x-ms-properties: a=?"}, 400, "InvalidPropertyName"},

@@ -250,7 +250,7 @@ func TestAzblob(t *testing.T) {
 			wantCode(t, err, 404, string(bloberror.BlobNotFound))
 			_, err = c.DeleteBlob(ctx, "ws", strings.TrimSuffix(dir, "/"), nil)
 			wantCode(t, err, 409, "DirectoryIsNotEmpty")
-			_, err = cc.NewAppendBlobClient(dir+"x").Create(ctx, nil)
+			_, err = cc.NewPageBlobClient(dir+"x").Create(ctx, 512, nil)
 			wantCode(t, err, 501, "NotImplemented")
 		})
 	}

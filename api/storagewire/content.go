@@ -41,6 +41,7 @@ func SetProperties(h http.Header, p lake.Properties) {
 	if p.Kind == lake.Folder {
 		resource = "directory"
 	}
+	status, state, duration := LeaseStatus(p.Lease)
 	for name, v := range map[string]string{
 		"Content-Type":          contentType,
 		"Content-Encoding":      p.Headers.Encoding,
@@ -50,8 +51,9 @@ func SetProperties(h http.Header, p lake.Properties) {
 		"Accept-Ranges":         "bytes",
 		"x-ms-resource-type":    resource,
 		"x-ms-server-encrypted": "true",
-		"x-ms-lease-status":     "unlocked",
-		"x-ms-lease-state":      "available",
+		"x-ms-lease-status":     status,
+		"x-ms-lease-state":      state,
+		"x-ms-lease-duration":   duration,
 		"x-ms-owner":            Superuser,
 		"x-ms-group":            Superuser,
 		"x-ms-permissions":      Permissions,
@@ -96,6 +98,11 @@ func ServeContent(w http.ResponseWriter, r *http.Request, c Content, describe fu
 	if c.Ranged && c.Length == 0 {
 		return fault.New(fault.RangeNotSatisfiable, "")
 	}
+	if v := r.Header.Get(structuredHeader); v != "" {
+		if err := checkStructured(v); err != nil {
+			return err
+		}
+	}
 	hashes, crc, err := rangeHashes(r, &c)
 	if err != nil {
 		return err
@@ -115,7 +122,14 @@ func ServeContent(w http.ResponseWriter, r *http.Request, c Content, describe fu
 		}
 		h.Set(name, base64.StdEncoding.EncodeToString(sum))
 	}
-	h.Set("Content-Length", strconv.FormatInt(c.Length, 10))
+	length := c.Length
+	if r.Header.Get(structuredHeader) != "" {
+		h.Set(structuredHeader, structuredValue)
+		h.Set(structuredLength, strconv.FormatInt(c.Length, 10))
+		_, length = newStructuredWriter(nil, c.Length)
+		c.Body = structured{c.Body, c.Length}
+	}
+	h.Set("Content-Length", strconv.FormatInt(length, 10))
 	w.WriteHeader(status)
 	stream(w, r, c)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/lake"
 )
 
 // A Row is how one reason looks to a client.
@@ -41,12 +42,41 @@ func (e *CodedError) Error() string { return e.Err.Error() }
 // Unwrap returns the refusal without its code.
 func (e *CodedError) Unwrap() error { return e.Err }
 
+// refusals are those for which storage clients know codes of their own, in both
+// dialects.
+var refusals = map[lake.Refusal]struct {
+	status int
+	code   string
+}{
+	lake.LeaseMissing:             {412, "LeaseIdMissing"},
+	lake.LeaseMismatch:            {412, "LeaseIdMismatchWithBlobOperation"},
+	lake.LeaseNotPresent:          {412, "LeaseNotPresentWithBlobOperation"},
+	lake.LeaseLost:                {412, "LeaseLost"},
+	lake.LeasePresent:             {409, "LeaseAlreadyPresent"},
+	lake.LeaseNotThere:            {409, "LeaseNotPresentWithLeaseOperation"},
+	lake.LeaseOtherThanThis:       {409, "LeaseIdMismatchWithLeaseOperation"},
+	lake.LeaseBreakingNotAcquired: {409, "LeaseIsBreakingAndCannotBeAcquired"},
+	lake.LeaseBreakingNotChanged:  {409, "LeaseIsBreakingAndCannotBeChanged"},
+	lake.LeaseBrokenNotRenewed:    {409, "LeaseIsBrokenAndCannotBeRenewed"},
+	lake.WrongContentType:         {409, "InvalidBlobType"},
+	lake.AppendPosition:           {412, "AppendPositionConditionNotMet"},
+	lake.AppendTooLarge:           {412, "MaxBlobSizeConditionNotMet"},
+	lake.TooManyBlocks:            {409, "BlockCountExceedsLimit"},
+	lake.SourceCondition:          {412, "SourceConditionNotMet"},
+}
+
 // Row returns how an error of this request looks to its client.
 func (t Table) Row(r *http.Request, err error) Row {
 	e := fault.As(err)
 	row, ok := t[e.Reason]
 	if !ok {
 		row = t[fault.Internal]
+	}
+	var refusal lake.Refusal
+	if errors.As(err, &refusal) {
+		if close, ok := refusals[refusal]; ok {
+			row.Status, row.Code = close.status, close.code
+		}
 	}
 	var coded *CodedError
 	if errors.As(err, &coded) {

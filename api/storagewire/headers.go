@@ -23,8 +23,8 @@ func invalidHeader(name string) error {
 }
 
 // ParseRange reads the range of a read, and reports whether one is asked for.
-// x-ms-range outranks Range. As in Azure there is one range, and it begins with a
-// position: no lists, no "last n bytes".
+// x-ms-range outranks Range. As in Azure there is one range; "the last n bytes",
+// which Azure lacks, is one too.
 func ParseRange(h http.Header) (lake.Range, bool, error) {
 	name := "x-ms-range"
 	v := h.Get(name)
@@ -35,26 +35,38 @@ func ParseRange(h http.Header) (lake.Range, bool, error) {
 	if v == "" {
 		return lake.Range{}, false, nil
 	}
+	rng, err := parseRange(name, v)
+	return rng, err == nil, err
+}
+
+func parseRange(name, v string) (lake.Range, error) {
 	spec, ok := strings.CutPrefix(v, "bytes=")
 	first, last, dash := strings.Cut(spec, "-")
 	if !ok || !dash {
-		return lake.Range{}, false, invalidHeader(name)
+		return lake.Range{}, invalidHeader(name)
+	}
+	if first == "" {
+		n, err := parsePosition(last)
+		if err != nil || n == 0 {
+			return lake.Range{}, invalidHeader(name)
+		}
+		return lake.Range{Suffix: n}, nil
 	}
 	from, err := parsePosition(first)
 	if err != nil {
-		return lake.Range{}, false, invalidHeader(name)
+		return lake.Range{}, invalidHeader(name)
 	}
 	if last == "" {
-		return lake.Range{Offset: from}, true, nil
+		return lake.Range{Offset: from}, nil
 	}
 	to, err := parsePosition(last)
 	if err != nil || to < from {
-		return lake.Range{}, false, invalidHeader(name)
+		return lake.Range{}, invalidHeader(name)
 	}
 	if to-from == math.MaxInt64 { // one more would overflow, and means the end anyway
-		return lake.Range{Offset: from}, true, nil
+		return lake.Range{Offset: from}, nil
 	}
-	return lake.Range{Offset: from, Count: to - from + 1}, true, nil
+	return lake.Range{Offset: from, Count: to - from + 1}, nil
 }
 
 // parsePosition reads digits only, where strconv would take a sign as well.
@@ -88,7 +100,15 @@ func ParseConditions(h http.Header, prefix string) (lake.Conditions, error) {
 		}
 		*d.into = t
 	}
+	c.Lease = h.Get(leaseOf(prefix))
 	return c, nil
+}
+
+func leaseOf(prefix string) string {
+	if prefix == "" {
+		return "x-ms-lease-id"
+	}
+	return prefix + "lease-id"
 }
 
 // ParseMD5 reads a header that holds an MD5; nil if it is not there.
@@ -205,17 +225,10 @@ func CheckLength(r *http.Request, most int64) (int64, error) {
 }
 
 // Refuse refuses headers that ask for what is not offered and that would change
-// the meaning of the request if they were ignored. A structured body above all:
-// its framing must never be stored as data.
+// the meaning of the request if they were ignored.
 func Refuse(h http.Header) error {
-	if h.Get("x-ms-structured-body") != "" {
-		return Coded(fault.InvalidArgument, "UnsupportedHeader", "Structured bodies are not supported.").about("x-ms-structured-body")
-	}
-	if h.Get("x-ms-lease-id") != "" || h.Get("x-ms-source-lease-id") != "" {
-		return Coded(fault.PreconditionFailed, "LeaseNotPresentWithBlobOperation", "There is currently no lease on the resource.")
-	}
 	for _, name := range []string{
-		"x-ms-if-tags", "x-ms-tags", "x-ms-lease-action", "x-ms-expiry-option", "x-ms-expiry-time", "x-ms-legal-hold",
+		"x-ms-if-tags", "x-ms-source-if-tags", "x-ms-tags", "x-ms-expiry-option", "x-ms-expiry-time", "x-ms-legal-hold",
 		"x-ms-immutability-policy-mode", "x-ms-immutability-policy-until-date",
 	} {
 		if h.Get(name) != "" {

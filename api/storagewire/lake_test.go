@@ -54,7 +54,7 @@ func newLake(t *testing.T) *lake.Lake {
 	check(err)
 	_, err = workspaces.CreateItem(ctx, caller, ws.ID, workspace.NewItem{DisplayName: "L", Type: workspace.Lakehouse})
 	check(err)
-	return lake.New(lake.Config{Store: db.Lake(), Objects: objects, Keys: ring, Catalog: catalog{workspaces}, Recorder: log})
+	return lake.New(lake.Config{Store: db.Lake(), Objects: objects, Keys: ring, Catalog: catalog{workspaces}, Recorder: log, Delegation: r.Derive("test")})
 }
 
 // A catalog shows the workspaces to the lake, as the wiring does.

@@ -238,6 +238,7 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 	})
 	s.lake = lake.New(lake.Config{
 		Store: s.operator.db.Lake(), Objects: objects, Keys: s.ring, Catalog: catalog{s.workspaces}, Recorder: s.operator.log,
+		Delegation: s.operator.root.Derive("kluis/v1/user-delegation"),
 	})
 	s.ring.OnDrop(s.lake.Forget)
 	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, workspace.Supported, s.workspaces, s.lake)

@@ -161,12 +161,14 @@ func (t *tx) DeleteLakeEntry(id lake.NodeID) error {
 	return err
 }
 
-const nodeColumns = `id, item, kind, key, size, modified, manifest`
+const nodeColumns = `id, item, kind, key, size, modified, manifest, lease, lease_length, lease_ends, lease_breaks`
 
 func scanNode(scan func(...any) error) (n lake.NodeRow, err error) {
-	var modified int64
-	err = scan(&n.ID, &n.Item, &n.Kind, &n.Key, &n.Size, &modified, &n.Manifest)
+	var modified, length, ends, breaks int64
+	err = scan(&n.ID, &n.Item, &n.Kind, &n.Key, &n.Size, &modified, &n.Manifest, &n.Lease.ID, &length, &ends, &breaks)
 	n.Modified = fromMicros(modified)
+	n.Lease.Length = time.Duration(length) * time.Microsecond
+	n.Lease.Ends, n.Lease.Breaks = fromMicros(ends), fromMicros(breaks)
 	return n, err
 }
 
@@ -180,13 +182,20 @@ func (t *tx) LakeNodesUnder(key encryption.KeyID, limit int) ([]lake.NodeRow, er
 	return many(t, scanNode, `SELECT `+nodeColumns+` FROM lake_node WHERE key = $1 LIMIT $2`, string(key), limit)
 }
 
+// LakeNodesLeased implements [lake.Tx].
+func (t *tx) LakeNodesLeased(item encryption.ItemID) ([]lake.NodeRow, error) {
+	return many(t, scanNode, `SELECT `+nodeColumns+` FROM lake_node WHERE item = $1 AND lease <> ''`, string(item))
+}
+
 // PutLakeNode implements [lake.Tx].
 func (t *tx) PutLakeNode(n lake.NodeRow) error {
-	_, err := t.exec(`INSERT INTO lake_node (id, item, kind, key, size, modified, manifest)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
+	_, err := t.exec(`INSERT INTO lake_node (id, item, kind, key, size, modified, manifest, lease, lease_length, lease_ends, lease_breaks)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 		ON CONFLICT (id) DO UPDATE SET key = excluded.key, size = excluded.size, modified = excluded.modified,
-		manifest = excluded.manifest`,
-		string(n.ID), string(n.Item), int64(n.Kind), string(n.Key), n.Size, micros(n.Modified), n.Manifest)
+		manifest = excluded.manifest, lease = excluded.lease, lease_length = excluded.lease_length,
+		lease_ends = excluded.lease_ends, lease_breaks = excluded.lease_breaks`,
+		string(n.ID), string(n.Item), int64(n.Kind), string(n.Key), n.Size, micros(n.Modified), n.Manifest,
+		n.Lease.ID, n.Lease.Length.Microseconds(), micros(n.Lease.Ends), micros(n.Lease.Breaks))
 	return lakeErr(err)
 }
 

@@ -197,6 +197,15 @@ func lakeNodes(t *testing.T, s lakeStore) {
 		}
 		return nil
 	})
+	changed.Lease = lake.Lease{ID: "lease", Length: time.Minute, Ends: lakeTime, Breaks: lakeTime.Add(time.Second)}
+	update(t, s, func(tx lake.Tx) error { return tx.PutLakeNode(changed) })
+	view(t, s, func(tx lake.Tx) error {
+		got, ok, err := tx.LakeNode(changed.ID)
+		wantLakeRow(t, got, ok, err, changed)
+		wantLakeRows[lake.NodeRow](t, "leased", 1)(tx.LakeNodesLeased(lakeItem))
+		wantLakeRows[lake.NodeRow](t, "leased elsewhere", 0)(tx.LakeNodesLeased(lakeOther))
+		return nil
+	})
 	update(t, s, func(tx lake.Tx) error { return tx.DeleteLakeNode(changed.ID) })
 	view(t, s, func(tx lake.Tx) error {
 		if _, ok, err := tx.LakeNode(changed.ID); ok || err != nil {

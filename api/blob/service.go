@@ -1,0 +1,106 @@
+package blob
+
+import (
+	"encoding/base64"
+	"encoding/xml"
+	"io"
+	"net/http"
+
+	"github.com/kluis-io/kluis/api/storagewire"
+	"github.com/kluis-io/kluis/fault"
+)
+
+// lease answers Lease Blob.
+func (s *server) lease(c *call) error {
+	r, err := storagewire.ParseLease(c.r.Header)
+	if err != nil {
+		return err
+	}
+	p, err := s.lake.Lease(c.r.Context(), c.caller, c.path, r)
+	if err != nil {
+		return err
+	}
+	storagewire.AnswerLease(c.w, r.Action, p)
+	return nil
+}
+
+// setTier answers Set Blob Tier. There is one tier; as in OneLake the wish is
+// named as ignored, not refused.
+func (s *server) setTier(c *call) error {
+	if c.r.Header.Get("x-ms-access-tier") == "" {
+		return storagewire.Coded(fault.InvalidArgument, "MissingRequiredHeader", "An HTTP header that's mandatory for this request is not specified: x-ms-access-tier.")
+	}
+	conditions, err := storagewire.ParseConditions(c.r.Header, "")
+	if err != nil {
+		return err
+	}
+	if _, err := s.lake.Stat(c.r.Context(), c.caller, c.path, conditions); err != nil {
+		return err
+	}
+	storagewire.SetRejected(c.w, c.r, "x-ms-access-tier")
+	c.w.Header().Set("Content-Length", "0")
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// maxKeyInfo bounds the body that asks for a user delegation key, in bytes.
+const maxKeyInfo = 4 << 10
+
+type keyInfo struct {
+	XMLName xml.Name `xml:"KeyInfo"`
+	Start   string
+	Expiry  string
+}
+
+type userDelegationKey struct {
+	XMLName       xml.Name `xml:"UserDelegationKey"`
+	SignedOid     string
+	SignedTid     string
+	SignedStart   string
+	SignedExpiry  string
+	SignedService string
+	SignedVersion string
+	Value         string
+}
+
+// delegationKey answers Get User Delegation Key.
+func (s *server) delegationKey(c *call) error {
+	if _, err := storagewire.CheckLength(c.r, maxKeyInfo); err != nil {
+		return err
+	}
+	body, err := io.ReadAll(io.LimitReader(c.r.Body, maxKeyInfo))
+	if err != nil {
+		return fault.Wrap(fault.InvalidArgument, err, "The request body could not be read.")
+	}
+	var info keyInfo
+	if err := xml.Unmarshal(body, &info); err != nil {
+		return invalidXML(err)
+	}
+	expiry, err := parseDelegationTime(info.Expiry)
+	if err != nil {
+		return err
+	}
+	start, err := parseDelegationTime(info.Start)
+	if err != nil {
+		return err
+	}
+	version := c.r.Header.Get("x-ms-version")
+	if version == "" {
+		version = c.w.Header().Get("x-ms-version")
+	}
+	k, err := s.lake.DelegationKey(c.r.Context(), c.caller, s.config.Account, start, expiry, version)
+	if err != nil {
+		return err
+	}
+	value, err := s.lake.DelegationValue(k)
+	if err != nil {
+		return err
+	}
+	writeXML(c.w, http.StatusOK, userDelegationKey{
+		SignedOid: string(k.Principal), SignedTid: string(k.Tenant),
+		SignedStart: k.Start.Format(delegationTime), SignedExpiry: k.Expiry.Format(delegationTime),
+		SignedService: k.Service, SignedVersion: k.Version,
+		Value: base64.StdEncoding.EncodeToString(value),
+	})
+	return nil
+}
