@@ -141,7 +141,11 @@ func (v *Vaults) make(ctx context.Context, a *act, name KeyName, how making) (Bu
 	if err != nil {
 		return Bundle{}, v.refused(ctx, a, err)
 	}
-	m, err := how.key(ctx, keys, ref, spec)
+	var m Material
+	err = v.load.make(ctx, vault, spec.Type, func() (err error) {
+		m, err = how.key(ctx, keys, ref, spec)
+		return err
+	})
 	if err == nil {
 		err = afterMake.Hit()
 	}

@@ -82,6 +82,7 @@ func New(t testing.TB) *Fixture {
 	f := &Fixture{Store: db.Vault(), Log: log, Keys: &Keys{softkey.New("instance", envelope.NewKey())}, Officer: Caller(1)}
 	f.Vaults = vault.New(vault.Config{
 		Store: f.Store, Audit: log, Keys: f.Keys, HSM: f.Keys, Roles: rbac.VaultRoles, Now: f.Now,
+		Limits:   &vault.Limits{}, // none
 		Instance: "instance", Backups: envelope.NewKey(),
 	})
 	t.Cleanup(f.Vaults.Close)

@@ -1,0 +1,365 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+)
+
+// Limits are how much key work a vault and a tenant may ask for. A limit of 0 is
+// none.
+type Limits struct {
+	Period    time.Duration // in which the rates below are counted
+	Software  Rates
+	HSM       Rates
+	Tenant    float64 // how many vaults' worth all of a tenant's may ask for together
+	Making    int     // new key versions per vault
+	MakingHSM int     // of them in an HSM
+}
+
+// Rates are uses of keys per vault, by type. Uses of several types add up as
+// fractions of their rates.
+type Rates struct {
+	RSA2048, RSA3072, RSA4096, EC, Oct int
+}
+
+// AzureLimits are Azure Key Vault's published ones, but for oct, for which it has none
+// (learn.microsoft.com/azure/key-vault/general/service-limits).
+var AzureLimits = Limits{
+	Period:    10 * time.Second,
+	Software:  Rates{RSA2048: 4000, RSA3072: 1000, RSA4096: 500, EC: 4000, Oct: 80_000},
+	HSM:       Rates{RSA2048: 2000, RSA3072: 500, RSA4096: 250, EC: 2000, Oct: 80_000},
+	Tenant:    5,
+	Making:    20,
+	MakingHSM: 10,
+}
+
+// Times returns the limits, each multiplied.
+func (l Limits) Times(f float64) Limits {
+	for _, n := range []*int{
+		&l.Software.RSA2048, &l.Software.RSA3072, &l.Software.RSA4096, &l.Software.EC, &l.Software.Oct,
+		&l.HSM.RSA2048, &l.HSM.RSA3072, &l.HSM.RSA4096, &l.HSM.EC, &l.HSM.Oct, &l.Making, &l.MakingHSM,
+	} {
+		if *n > 0 {
+			*n = max(1, int(float64(*n)*f))
+		}
+	}
+	return l
+}
+
+// cost returns what one use of a key takes of its vault's share of a period.
+func (l Limits) cost(t KeyType, bits int) float64 {
+	r := l.Software
+	if t.HSM() {
+		r = l.HSM
+	}
+	rate := r.Oct
+	switch {
+	case t.Family() == EC:
+		rate = r.EC
+	case t.Family() == RSA && bits <= 2048:
+		rate = r.RSA2048
+	case t.Family() == RSA && bits <= 3072:
+		rate = r.RSA3072
+	case t.Family() == RSA:
+		rate = r.RSA4096
+	}
+	return share(rate)
+}
+
+// making is cost for a new version.
+func (l Limits) making(t KeyType) float64 {
+	if t.HSM() {
+		return share(l.MakingHSM)
+	}
+	return share(l.Making)
+}
+
+func share(rate int) float64 {
+	if rate <= 0 {
+		return 0
+	}
+	return 1 / float64(rate)
+}
+
+// How long work waits for its turn before it is turned away: what answers later
+// than this is of no use to a client that waits, and what arrives faster than it is
+// done would wait ever longer.
+const (
+	usePatience  = 250 * time.Millisecond
+	makePatience = 30 * time.Second // a key takes seconds to make
+	hsmSlots     = 16               // operations in an HSM at once; it has a queue of its own
+)
+
+// A load admits key work: by the limits first, then by turns that are fair between
+// tenants, and between a tenant's vaults.
+type load struct {
+	limits Limits
+	now    func() time.Time
+
+	mu      sync.Mutex
+	buckets map[string]*bucket // by vault and by tenant
+
+	cores, making, hsm *turns
+}
+
+func newLoad(l Limits, now func() time.Time) *load {
+	cores := runtime.GOMAXPROCS(0)
+	return &load{
+		limits: l, now: now, buckets: map[string]*bucket{},
+		cores: newTurns(cores, usePatience), making: newTurns(1, makePatience), hsm: newTurns(hsmSlots, makePatience),
+	}
+}
+
+// A bucket holds what is left of a share. It refills at a steady rate.
+type bucket struct {
+	left float64
+	at   time.Time
+}
+
+// maxBuckets bounds the memory of who asked lately.
+const maxBuckets = 16384
+
+func (l *load) bucket(key string, size float64, now time.Time) *bucket {
+	b := l.buckets[key]
+	if b == nil {
+		if len(l.buckets) >= maxBuckets {
+			for k, old := range l.buckets {
+				if now.Sub(old.at) >= l.limits.Period { // full again
+					delete(l.buckets, k)
+				}
+			}
+		}
+		b = &bucket{left: size, at: now}
+		l.buckets[key] = b
+	}
+	if d := now.Sub(b.at); d > 0 {
+		b.left = min(size, b.left+size*float64(d)/float64(l.limits.Period))
+	}
+	b.at = now
+	return b
+}
+
+// take takes from the shares of a vault and its tenant, or fails with
+// [fault.Throttled] and takes nothing.
+func (l *load) take(v Vault, kind string, cost float64) error {
+	if cost == 0 || l.limits.Period <= 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	ofVault := l.bucket("vault/"+kind+string(v.ID), 1, now)
+	limited := ofVault.left < cost
+	if size := l.limits.Tenant; size > 0 {
+		ofTenant := l.bucket("tenant/"+kind+string(v.Tenant), size, now)
+		if limited = limited || ofTenant.left < cost; !limited {
+			ofTenant.left -= cost
+		}
+	}
+	if limited {
+		return fault.New(fault.Throttled, fmt.Sprintf("Vault %s, or its tenant, asks for more key operations than its limit.", v.Name)).
+			WithMend("Try again later; the limit is the server's configuration's.")
+	}
+	ofVault.left -= cost
+	return nil
+}
+
+// use does a key's work when it is the vault's turn.
+func (l *load) use(ctx context.Context, v Vault, k KeyVersion, work func() error) error {
+	cost := l.limits.cost(k.Type, k.Bits)
+	if err := l.take(v, "", cost); err != nil {
+		return err
+	}
+	turns := l.cores
+	if k.Type.HSM() && k.Platform != Software {
+		turns = l.hsm
+	}
+	return turns.do(ctx, v.Tenant, v.ID, max(cost, 1e-6), work)
+}
+
+// make makes a key when it is the vault's turn.
+func (l *load) make(ctx context.Context, v Vault, t KeyType, work func() error) error {
+	if err := l.take(v, "make/", l.limits.making(t)); err != nil {
+		return err
+	}
+	turns := l.making
+	switch {
+	case t.HSM():
+		turns = l.hsm
+	case t.Family() != RSA: // which take no longer than a use
+		turns = l.cores
+	}
+	return turns.do(ctx, v.Tenant, v.ID, max(l.limits.cost(t, 0), 1e-6), work)
+}
+
+// Turns give each tenant, and each of its vaults, its part of a few slots: of those
+// that wait, the one goes next that has had least, by start-time fair queueing
+// (Goyal, Vin and Cheng, SIGCOMM 1996). Who comes back after a while has saved
+// nothing up.
+type turns struct {
+	patience time.Duration
+
+	mu      sync.Mutex
+	slots   int
+	free    int
+	clock   float64 // the start tag of the latest turn
+	tenants map[identity.TenantID]*flow
+}
+
+// maxWaiting bounds how many of one vault wait. More could not be served within the
+// patience in any case.
+const maxWaiting = 512
+
+// A flow is a tenant's or a vault's: where it stands in virtual time, and who waits.
+type flow struct {
+	next    float64 // start tag of its next turn
+	clock   float64 // of the flows below it
+	below   map[ID]*flow
+	waiting []*waiter
+	count   int // who waits here and below
+}
+
+type waiter struct {
+	turn chan struct{}
+	cost float64
+	gone bool
+}
+
+func newTurns(slots int, patience time.Duration) *turns {
+	return &turns{slots: slots, free: slots, patience: patience, tenants: map[identity.TenantID]*flow{}}
+}
+
+func (t *turns) do(ctx context.Context, tenant identity.TenantID, vault ID, cost float64, work func() error) error {
+	if err := t.enter(ctx, tenant, vault, cost); err != nil {
+		return err
+	}
+	defer t.leave()
+	return work()
+}
+
+func (t *turns) enter(ctx context.Context, tenant identity.TenantID, vault ID, cost float64) error {
+	t.mu.Lock()
+	at, of := t.flows(tenant, vault)
+	if of.count >= maxWaiting {
+		t.mu.Unlock()
+		return tooBusy()
+	}
+	if at.count == 0 {
+		at.next = max(at.next, t.clock)
+	}
+	if of.count == 0 {
+		of.next = max(of.next, at.clock)
+	}
+	w := &waiter{turn: make(chan struct{}), cost: cost}
+	of.waiting = append(of.waiting, w)
+	of.count++
+	at.count++
+	t.serve()
+	t.mu.Unlock()
+	select {
+	case <-w.turn: // as a rule
+		return nil
+	default:
+	}
+	patience := time.NewTimer(t.patience)
+	defer patience.Stop()
+	var err error
+	select {
+	case <-w.turn:
+		return nil
+	case <-patience.C:
+		err = tooBusy()
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-w.turn: // its turn came at the last moment
+		return nil
+	default:
+	}
+	w.gone = true
+	at.count--
+	if of.count--; of.count == 0 {
+		of.waiting = nil
+	}
+	return err
+}
+
+// manyFlows is from when on flows that time has caught up with are forgotten.
+const manyFlows = 256
+
+// flows returns those of a tenant and of one of its vaults.
+func (t *turns) flows(tenant identity.TenantID, vault ID) (at, of *flow) {
+	if at = t.tenants[tenant]; at == nil {
+		if len(t.tenants) >= manyFlows {
+			maps.DeleteFunc(t.tenants, func(_ identity.TenantID, f *flow) bool { return f.count == 0 && f.next <= t.clock })
+		}
+		at = &flow{below: map[ID]*flow{}}
+		t.tenants[tenant] = at
+	}
+	if of = at.below[vault]; of == nil {
+		if len(at.below) >= manyFlows {
+			maps.DeleteFunc(at.below, func(_ ID, f *flow) bool { return f.count == 0 && f.next <= at.clock })
+		}
+		of = &flow{}
+		at.below[vault] = of
+	}
+	return at, of
+}
+
+func (t *turns) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.free++
+	t.serve()
+	if t.free == t.slots { // nobody runs or waits, so nobody has had more than another
+		clear(t.tenants)
+		t.clock = 0
+	}
+}
+
+// serve gives free slots to those who wait. It is called with t locked.
+func (t *turns) serve() {
+	for t.free > 0 {
+		at := first(t.tenants)
+		if at == nil {
+			return
+		}
+		of := first(at.below)
+		for of.waiting[0].gone {
+			of.waiting = of.waiting[1:]
+		}
+		w := of.waiting[0]
+		of.waiting = of.waiting[1:]
+		of.count--
+		at.count--
+		t.clock, at.clock = at.next, of.next
+		at.next += w.cost
+		of.next += w.cost
+		t.free--
+		close(w.turn)
+	}
+}
+
+// first returns the flow whose turn it is, nil if nobody waits.
+func first[K comparable](all map[K]*flow) (next *flow) {
+	for _, f := range all {
+		if f.count > 0 && (next == nil || f.next < next.next) {
+			next = f
+		}
+	}
+	return next
+}
+
+func tooBusy() error {
+	return fault.New(fault.Throttled, "The vault has more key operations to do than it can.").WithMend("Try again later.")
+}

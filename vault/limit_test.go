@@ -1,0 +1,283 @@
+package vault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/vault"
+	"github.com/kluis-io/kluis/vault/vaulttest"
+)
+
+// Azure's published limits, exactly: so many in ten seconds, then as they come back.
+func TestLimits(t *testing.T) {
+	for _, c := range []struct {
+		typ  vault.KeyType
+		bits int
+		want int
+	}{
+		{vault.RSA, 2048, 4000}, {vault.RSA, 3072, 1000}, {vault.RSA, 4096, 500}, {vault.EC, 256, 4000},
+		{vault.RSAHSM, 2048, 2000}, {vault.RSAHSM, 3072, 500}, {vault.RSAHSM, 4096, 250}, {vault.ECHSM, 521, 2000},
+	} {
+		now := time.Now()
+		take := vault.Take(vault.AzureLimits, func() time.Time { return now })
+		of := func(n int, tenant identity.TenantID) vault.Vault {
+			return vault.Vault{ID: vault.ID(fmt.Sprint(n)), Tenant: tenant}
+		}
+		many := func(v vault.Vault) (n int) {
+			for {
+				if err := take(v, c.typ, c.bits); err != nil {
+					wantReason(t, err, fault.Throttled)
+					return n
+				}
+				n++
+			}
+		}
+		near := func(got, want int) bool { return want-1 <= got && got <= want+1 }
+		if n := many(of(1, "t")); !near(n, c.want) {
+			t.Errorf("%s %d: %d", c.typ, c.bits, n)
+		}
+		now = now.Add(time.Second) // what was refused has cost nothing
+		if n := many(of(1, "t")); !near(n, c.want/10) {
+			t.Errorf("%s %d: %d a second later, want %d", c.typ, c.bits, n, c.want/10)
+		}
+		total := 0
+		for i := range 10 {
+			total += many(of(2+i, "t"))
+		}
+		if want := c.want*5 - c.want*6/10; total > want+c.want || total < want-c.want { // the rest of five vaults' worth
+			t.Errorf("%s %d: the tenant's other vaults did %d, want about %d", c.typ, c.bits, total, want)
+		}
+		if n := many(of(1, "u")); n != 0 {
+			t.Errorf("%s %d: the vault's share came back with another tenant", c.typ, c.bits)
+		}
+		if n := many(of(99, "u")); !near(n, c.want) {
+			t.Errorf("%s %d: another tenant's vault did %d", c.typ, c.bits, n)
+		}
+	}
+	double := vault.AzureLimits.Times(2)
+	if double.Software.RSA2048 != 8000 || double.MakingHSM != 20 || vault.AzureLimits.Times(0.001).HSM.RSA4096 != 1 {
+		t.Errorf("twice: %+v", double)
+	}
+	free := vault.Take(vault.Limits{}, time.Now)
+	for range 10_000 {
+		if err := free(vault.Vault{}, vault.RSA, 4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// One tenant's flood leaves another's latency alone, and so does one vault's flood
+// another's of the same tenant.
+func TestFloodIsKeptApart(t *testing.T) {
+	for _, other := range []identity.TenantID{"quiet", "loud"} {
+		synctest.Test(t, func(t *testing.T) {
+			turns := vault.NewTurns(2, time.Second)
+			ctx, cancel := context.WithCancel(t.Context())
+			var done atomic.Int64
+			var wg sync.WaitGroup
+			for i := range 400 {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						if turns.Do(ctx, "loud", vault.ID(fmt.Sprint(i%3)), 1, func() { time.Sleep(time.Millisecond) }) == nil {
+							done.Add(1)
+						}
+					}
+				})
+			}
+			time.Sleep(100 * time.Millisecond)
+			var worst time.Duration
+			for range 100 {
+				began := time.Now()
+				if err := turns.Do(ctx, other, "quiet", 1, func() { time.Sleep(time.Millisecond) }); err != nil {
+					t.Fatal(err)
+				}
+				worst = max(worst, time.Since(began))
+				time.Sleep(5 * time.Millisecond)
+			}
+			cancel()
+			wg.Wait()
+			if worst > 4*time.Millisecond { // its own, one that could not be stopped, and the other vaults' turns
+				t.Errorf("tenant %s waited %v behind another's flood", other, worst)
+			}
+			if done.Load() < 1000 { // two slots for 0.7 s
+				t.Errorf("the flood did %d in the meantime", done.Load())
+			}
+		})
+	}
+}
+
+// Two floods share alike, whatever they cost and however many vaults they use.
+func TestFloodsShareAlike(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := vault.NewTurns(1, time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var busy [2]atomic.Int64 // milliseconds
+		var wg sync.WaitGroup
+		for i := range 100 {
+			who, cost := i%2, 1+7*(i%2)
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					turns.Do(ctx, identity.TenantID(fmt.Sprint(who)), vault.ID(fmt.Sprint(i%(1+9*who))), float64(cost), func() {
+						time.Sleep(time.Duration(cost) * time.Millisecond)
+						busy[who].Add(int64(cost))
+					})
+				}
+			})
+		}
+		wg.Wait()
+		a, b := busy[0].Load(), busy[1].Load()
+		if a+b < 9_900 || a < b*9/10 || b < a*9/10 {
+			t.Errorf("one had %d ms, the other %d", a, b)
+		}
+	})
+}
+
+func TestTurnsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := vault.NewTurns(1, 250*time.Millisecond)
+		release := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() { turns.Do(t.Context(), "a", "v", 1, func() { <-release }) })
+		synctest.Wait()
+		began := time.Now()
+		wantReason(t, turns.Do(t.Context(), "b", "v", 1, func() {}), fault.Throttled)
+		if waited := time.Since(began); waited != 250*time.Millisecond {
+			t.Errorf("shed after %v", waited)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := turns.Do(ctx, "b", "v", 1, func() {}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("nobody waits for it: %v", err)
+		}
+		var shed atomic.Int64
+		for range 600 { // more than a vault's queue holds
+			wg.Go(func() {
+				if fault.ReasonOf(turns.Do(t.Context(), "b", "v", 1, func() {})) == fault.Throttled {
+					shed.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := shed.Load(); n != 600-512 {
+			t.Errorf("%d were shed at once", n)
+		}
+		close(release)
+		wg.Wait()
+		if n := shed.Load(); n != 600-512 {
+			t.Errorf("%d were shed in the end", n)
+		}
+		for i := range 10_000 { // tenants that come once are forgotten
+			if err := turns.Do(t.Context(), identity.TenantID(fmt.Sprint(i)), "v", 1, func() {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := turns.Flows(); n > 300 {
+			t.Errorf("%d tenants are remembered", n)
+		}
+	})
+}
+
+// Above its limit a vault answers with Throttled, records that, and comes back.
+func TestThrottledUse(t *testing.T) {
+	f := vaulttest.New(t)
+	f.Vault(t, "kv1")
+	vaults := vault.New(vault.Config{
+		Store: f.Store, Audit: f.Log, Keys: f.Keys, Roles: rbac.VaultRoles, Now: f.Now,
+		Limits: &vault.Limits{Period: 10 * time.Second, Software: vault.Rates{RSA2048: 3}, Making: 2},
+	})
+	for i := range 3 {
+		_, err := vaults.CreateKey(t.Context(), f.Officer, "kv1", vault.KeyName(fmt.Sprint("k", i)), vault.KeySpec{Type: vault.RSA})
+		wantReason(t, err, map[bool]fault.Reason{true: "", false: fault.Throttled}[i < 2])
+	}
+	use := func(c identity.Caller) error {
+		_, _, err := vaults.Use(t.Context(), c, "kv1", "k0", "", vault.WrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: []byte("x")})
+		return err
+	}
+	for range 3 {
+		wantReason(t, use(vaulttest.Caller(9)), fault.Denied) // costs nothing
+		wantReason(t, use(f.Officer), "")
+	}
+	wantReason(t, use(f.Officer), fault.Throttled)
+	if e := f.Entries(t, "KeyWrap"); e[len(e)-1].Outcome != "failed" || e[len(e)-1].Reason != fault.Throttled {
+		t.Errorf("recorded %+v", e[len(e)-1])
+	}
+	f.Advance(5 * time.Second)
+	wantReason(t, use(f.Officer), "")
+}
+
+func BenchmarkTurn(b *testing.B) {
+	turns := vault.NewTurns(4, time.Second)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			turns.Do(b.Context(), "t", "v", 1, func() {})
+		}
+	})
+}
+
+// BenchmarkFlood is one unwrap at a time of a quiet tenant, alone and beside a
+// neighbour that asks for as much as he can.
+func BenchmarkFlood(b *testing.B) {
+	for _, flooding := range []int{0, 64} {
+		b.Run(fmt.Sprintf("neighbours=%d", flooding), func(b *testing.B) {
+			f := vaulttest.New(b)
+			f.Vault(b, "kv1")
+			f.Key(b, "kv1", "k")
+			in := vault.Input{Algorithm: vault.RSAOAEP256, Value: []byte("0123456789abcdef0123456789abcdef")}
+			_, wrapped, err := f.Vaults.Use(b.Context(), f.Officer, "kv1", "k", "", vault.WrapKey, in)
+			if err != nil {
+				b.Fatal(err)
+			}
+			const sub = "55555555-0000-4000-8000-000000000005"
+			quiet := vaulttest.Caller(7)
+			quiet.Tenant = vaulttest.OtherTenant
+			must := func(err error) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			must(f.Vaults.Provision(b.Context(), vault.Subscription{ID: sub, Tenant: quiet.Tenant},
+				rbac.Assignment{Principal: quiet.Principal, Role: rbac.Owner, Scope: "/subscriptions/" + sub},
+				rbac.Assignment{Principal: quiet.Principal, Role: rbac.KeyVaultAdministrator, Scope: "/subscriptions/" + sub}))
+			_, _, err = f.Vaults.PutResourceGroup(b.Context(), quiet, vault.ResourceGroup{Subscription: sub, Name: "g", Location: "l"})
+			must(err)
+			_, _, err = f.Vaults.PutVault(b.Context(), quiet, vault.Path{Subscription: sub, ResourceGroup: "g", Name: "kv2"}, vault.Spec{Location: new("l")})
+			must(err)
+			_, err = f.Vaults.CreateKey(b.Context(), quiet, "kv2", "k", vault.KeySpec{Type: vault.RSA})
+			must(err)
+			_, mine, err := f.Vaults.Use(b.Context(), quiet, "kv2", "k", "", vault.WrapKey, in)
+			must(err)
+			ctx, cancel := context.WithCancel(b.Context())
+			var wg sync.WaitGroup
+			for range flooding {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						f.Vaults.Use(ctx, f.Officer, "kv1", "k", "", vault.UnwrapKey, vault.Input{Algorithm: in.Algorithm, Value: slices.Clone(wrapped.Value)})
+					}
+				})
+			}
+			var took []time.Duration
+			for b.Loop() {
+				began := time.Now()
+				_, _, err := f.Vaults.Use(ctx, quiet, "kv2", "k", "", vault.UnwrapKey, vault.Input{Algorithm: in.Algorithm, Value: slices.Clone(mine.Value)})
+				must(err)
+				took = append(took, time.Since(began))
+			}
+			cancel()
+			wg.Wait()
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms/p50")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "ms/p99")
+		})
+	}
+}
