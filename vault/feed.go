@@ -209,6 +209,10 @@ func (v *Vaults) reads(tx Tx, c identity.Caller, vault Vault, name KeyName) (boo
 	if ok || err != nil || vault.byPolicy() {
 		return ok, err
 	}
+	roles, action := v.roles, actionKeyRead
+	if vault.Flavour == ManagedHSM {
+		roles, action = rbac.HSMRoles, localAction(actionKeyRead)
+	}
 	all, err := tx.RoleAssignmentsAt(vault.Scope(), true)
 	if err != nil {
 		return false, err
@@ -217,7 +221,7 @@ func (v *Vaults) reads(tx Tx, c identity.Caller, vault Vault, name KeyName) (boo
 		if a.Tenant != vault.Tenant || !slices.Contains(c.Subjects(), a.Principal) || !vault.Scope().Contains(a.Scope) {
 			continue
 		}
-		if _, ok := rbac.Allowed(v.roles, []rbac.Assignment{a}, actionKeyRead, true, a.Scope); ok {
+		if _, ok := rbac.Allowed(roles, []rbac.Assignment{a}, action, true, a.Scope); ok {
 			return true, nil
 		}
 	}

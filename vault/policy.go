@@ -158,6 +158,9 @@ func (v *Vaults) admit(tx Tx, a *act, vault Vault, action rbac.Action, scope rba
 			return err
 		}
 	}
+	if vault.Flavour == ManagedHSM && of(a.caller, vault.Tenant) {
+		return v.authoriseLocal(tx, a, vault, localAction(action), scope)
+	}
 	if !vault.byPolicy() || !of(a.caller, vault.Tenant) {
 		return v.authorise(tx, a, vault.Tenant, action, true, scope)
 	}
@@ -180,6 +183,10 @@ func (v *Vaults) mayRead(tx Tx, c identity.Caller, vault Vault, scope rbac.Scope
 		_, get := vault.policy(c, "get")
 		_, list := vault.policy(c, "list")
 		return get || list, nil
+	}
+	if vault.Flavour == ManagedHSM && of(c, vault.Tenant) {
+		_, ok, err := rbac.Check(tx, rbac.HSMRoles, c, localAction(actionKeyRead), true, scope)
+		return ok, err
 	}
 	_, ok, err := v.allowed(tx, c, vault.Tenant, actionKeyRead, true, scope)
 	return ok, err

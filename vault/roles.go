@@ -129,7 +129,7 @@ func (v *Vaults) RoleAssignment(ctx context.Context, c identity.Caller, scope rb
 func (v *Vaults) assignment(tx Tx, a *act, action rbac.Action, scope rbac.Scope, id string) (rbac.Assignment, error) {
 	as, err := tx.RoleAssignment(id)
 	missing := fault.ReasonOf(err) == fault.RoleAssignmentNotFound ||
-		err == nil && (as.Tenant != a.caller.Tenant || !as.Scope.Contains(scope))
+		err == nil && (as.Tenant != a.caller.Tenant || !as.Scope.Contains(scope) || !v.governed(as))
 	if err != nil && !missing {
 		return as, err
 	}
@@ -156,7 +156,7 @@ func (v *Vaults) RoleAssignments(ctx context.Context, c identity.Caller, scope r
 			return err
 		}
 		all, err = tx.RoleAssignmentsAt(scope, below)
-		all = slices.DeleteFunc(all, func(as rbac.Assignment) bool { return as.Tenant != c.Tenant })
+		all = slices.DeleteFunc(all, func(as rbac.Assignment) bool { return as.Tenant != c.Tenant || !v.governed(as) })
 		return err
 	})
 	return all, err
@@ -205,7 +205,7 @@ func scopeExists(tx Tx, scope rbac.Scope) error {
 	if _, err := tx.VaultGroup(seg[1], seg[3]); err != nil || len(seg) == 4 {
 		return err
 	}
-	isVault := len(seg) >= 8 && seg[4] == "providers" && seg[5] == "microsoft.keyvault" && seg[6] == "vaults"
+	isVault := len(seg) >= 8 && seg[4] == "providers" && seg[5] == "microsoft.keyvault" && (seg[6] == "vaults" || seg[6] == "managedhsms" && len(seg) == 8)
 	isKey := isVault && len(seg) == 10 && seg[8] == "keys" && keyNamePattern.MatchString(seg[9])
 	if !isVault || len(seg) > 8 && !isKey {
 		return fault.New(fault.InvalidArgument, "The scope names no vault and no key in one.")
@@ -241,4 +241,11 @@ func (v *Vaults) rightsChanged(tx Tx, a *act, as rbac.Assignment, kind Kind) err
 		}
 	}
 	return nil
+}
+
+// governed reports whether an assignment is one of Resource Manager's roles, and not
+// a managed HSM's own.
+func (v *Vaults) governed(as rbac.Assignment) bool {
+	_, ok := v.roles.Lookup(as.Role)
+	return ok
 }

@@ -49,16 +49,6 @@ const (
 	DefaultRetentionDays = 90
 )
 
-// A Flavour is which of Azure's two products a vault speaks as.
-type Flavour string
-
-// The flavours. A managed HSM keeps all its keys in an HSM, holds oct keys as well,
-// and has roles of its own, which reach its keys and nothing else does.
-const (
-	Standard   Flavour = "vault"
-	ManagedHSM Flavour = "managedhsm"
-)
-
 // A Vault holds keys.
 type Vault struct {
 	ID            ID
@@ -88,8 +78,8 @@ type Vault struct {
 
 // Scope returns the scope at which roles for the whole vault are given.
 func (v Vault) Scope() rbac.Scope {
-	return rbac.Scope(fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.KeyVault/vaults/%s",
-		v.Subscription, v.ResourceGroup, v.Name))
+	return rbac.Scope(fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/%s/%s",
+		v.Subscription, v.ResourceGroup, v.Flavour.ResourceType(), v.Name))
 }
 
 // KeyScope returns the scope at which roles for one key are given.
@@ -124,7 +114,7 @@ func ParseName(s string) (Name, error) {
 	return Name(n), nil
 }
 
-// Config is what [New] needs. All of it is required but HSM, Duties, Limits, Now and Backups.
+// Config is what [New] needs. All of it is required but HSM, Duties, Now and Backups.
 type Config struct {
 	Store Store
 	Audit audit.Recorder
@@ -135,7 +125,6 @@ type Config struct {
 
 	// Duties are what a vault that asks for it keeps apart; [rbac.VaultDuties] if nil.
 	Duties rbac.Duties
-	Limits *Limits // [AzureLimits] if nil
 
 	Instance string        // that backups of keys are bound to
 	Backups  *envelope.Key // seals them; nil if there are none
@@ -151,7 +140,6 @@ type Vaults struct {
 	duties rbac.Duties
 	now    func() time.Time
 	feed   *feed
-	load   *load
 
 	instance string
 	backups  *envelope.Key
@@ -162,13 +150,10 @@ func New(c Config) *Vaults {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if c.Limits == nil {
-		c.Limits = &AzureLimits
-	}
 	if c.Duties == nil {
 		c.Duties = rbac.VaultDuties
 	}
-	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now, feed: newFeed(), load: newLoad(*c.Limits, c.Now), instance: c.Instance, backups: c.Backups}
+	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now, feed: newFeed(), instance: c.Instance, backups: c.Backups}
 }
 
 // Close ends the long polls of [Vaults.Changes] early, for a server that drains.

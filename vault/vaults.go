@@ -26,13 +26,14 @@ type Path struct {
 	Subscription  string
 	ResourceGroup string
 	Name          Name
+	Flavour       Flavour // "" stands for [Standard]
 }
 
 // Scope returns the scope of the vault at the path.
 func (p Path) Scope() rbac.Scope { return p.vault().Scope() }
 
 func (p Path) vault() Vault {
-	return Vault{Subscription: strings.ToLower(p.Subscription), ResourceGroup: p.ResourceGroup, Name: p.Name}
+	return Vault{Subscription: strings.ToLower(p.Subscription), ResourceGroup: p.ResourceGroup, Name: p.Name, Flavour: p.Flavour}
 }
 
 // A Spec is what a vault is to be. What is nil takes its default in a new vault,
@@ -52,7 +53,8 @@ type Spec struct {
 	RequireApproval *bool
 	SeparateDuties  *bool
 	Tags            *map[string]string
-	Recover         bool // bring the soft-deleted vault back, instead of making one
+	Admins          *[]identity.PrincipalID // of a new managed HSM, which needs one
+	Recover         bool                    // bring the soft-deleted vault back, instead of making one
 }
 
 func (s Spec) apply(vault *Vault, isNew bool) error {
@@ -140,16 +142,16 @@ func (s Spec) applyAccess(vault *Vault, isNew bool) (err error) {
 
 // Find tells whose a vault is, soft-deleted or not, for a wire adapter that must
 // say where to get a token: no caller is known yet.
-func (v *Vaults) Find(ctx context.Context, name Name) (id ID, tenant identity.TenantID, err error) {
+func (v *Vaults) Find(ctx context.Context, name Name) (tenant identity.TenantID, f Flavour, err error) {
 	err = v.store.View(ctx, func(tx Tx) error {
 		vault, err := tx.Vault(name)
 		if fault.ReasonOf(err) == fault.VaultNotFound {
 			return vaultNotFound(name)
 		}
-		id, tenant = vault.ID, vault.Tenant
+		tenant, f = vault.Tenant, vault.Flavour
 		return err
 	})
-	return id, tenant, err
+	return tenant, f, err
 }
 
 // NameFree reports whether a vault of the name could be made, and why not.
@@ -184,7 +186,7 @@ func (v *Vaults) PutVault(ctx context.Context, c identity.Caller, p Path, s Spec
 	vault := p.vault()
 	a := begin(c, op, vault.Scope())
 	err = v.write(ctx, a, func(tx Tx) error {
-		sub, err := v.manage(tx, a, p.Subscription, actionVaultWrite, p.vault().Scope())
+		sub, err := v.manage(tx, a, p.Subscription, p.Flavour.action(actionVaultWrite), p.vault().Scope())
 		if err != nil {
 			return err
 		}
@@ -204,7 +206,7 @@ func (v *Vaults) PutVault(ctx context.Context, c identity.Caller, p Path, s Spec
 			}
 			created = true
 			vault = Vault{
-				ID: ID(newUUID()), Name: p.Name, Tenant: sub.Tenant, Subscription: sub.ID, ResourceGroup: group.Name,
+				ID: ID(newUUID()), Flavour: p.vault().Flavour, Name: p.Name, Tenant: sub.Tenant, Subscription: sub.ID, ResourceGroup: group.Name,
 				RetentionDays: DefaultRetentionDays, Created: now,
 			}
 		case err != nil:
@@ -223,6 +225,11 @@ func (v *Vaults) PutVault(ctx context.Context, c identity.Caller, p Path, s Spec
 			return err
 		}
 		a.note("vault", string(vault.ID))
+		if created && vault.Flavour == ManagedHSM {
+			if err := v.appoint(tx, a, &vault, s.Admins); err != nil {
+				return err
+			}
+		}
 		return v.putVault(tx, a, &vault, now, kind)
 	})
 	return vault, created, err
@@ -277,13 +284,13 @@ func (v Vault) at(p Path) bool { return v.Scope().Key() == p.vault().Scope().Key
 
 // liveAt authorises a management action at a path and returns the vault there.
 func (v *Vaults) liveAt(tx Tx, a *act, p Path, action rbac.Action) (Vault, error) {
-	if _, err := v.manage(tx, a, p.Subscription, action, p.vault().Scope()); err != nil {
+	if _, err := v.manage(tx, a, p.Subscription, p.Flavour.action(action), p.vault().Scope()); err != nil {
 		return Vault{}, err
 	}
 	vault, err := liveVault(tx, p.Name)
 	if err == nil && !vault.at(p) || fault.ReasonOf(err) == fault.VaultNotFound {
 		return Vault{}, fault.New(fault.ResourceNotFound,
-			fmt.Sprintf("The Resource 'Microsoft.KeyVault/vaults/%s' under resource group '%s' was not found.", p.Name, p.ResourceGroup))
+			fmt.Sprintf("The Resource '%s/%s' under resource group '%s' was not found.", p.Flavour.ResourceType(), p.Name, p.ResourceGroup))
 	}
 	a.note("vault", string(vault.ID))
 	return vault, err
@@ -301,7 +308,16 @@ func (v *Vaults) Vault(ctx context.Context, c identity.Caller, p Path) (vault Va
 
 // Vaults lists the live vaults of a subscription that the caller can read, by
 // name; only those of one resource group if that is not "".
-func (v *Vaults) Vaults(ctx context.Context, c identity.Caller, sub, group string) (mine []Vault, err error) {
+func (v *Vaults) Vaults(ctx context.Context, c identity.Caller, sub, group string) ([]Vault, error) {
+	return v.listVaults(ctx, c, Standard, sub, group)
+}
+
+// ManagedHSMs is the same of managed HSMs.
+func (v *Vaults) ManagedHSMs(ctx context.Context, c identity.Caller, sub, group string) ([]Vault, error) {
+	return v.listVaults(ctx, c, ManagedHSM, sub, group)
+}
+
+func (v *Vaults) listVaults(ctx context.Context, c identity.Caller, f Flavour, sub, group string) (mine []Vault, err error) {
 	s := Subscription{ID: strings.ToLower(sub)}
 	scope := s.Scope()
 	if group != "" {
@@ -319,10 +335,10 @@ func (v *Vaults) Vaults(ctx context.Context, c identity.Caller, sub, group strin
 			return err
 		}
 		for _, vault := range all {
-			if !vault.live() || !scope.Contains(vault.Scope()) {
+			if !vault.live() || (vault.Flavour == ManagedHSM) != (f == ManagedHSM) || !scope.Contains(vault.Scope()) {
 				continue
 			}
-			_, ok, err := v.allowed(tx, c, vault.Tenant, actionVaultRead, false, vault.Scope())
+			_, ok, err := v.allowed(tx, c, vault.Tenant, f.action(actionVaultRead), false, vault.Scope())
 			if err != nil {
 				return err
 			}
@@ -342,7 +358,7 @@ func (v *Vaults) DeleteVault(ctx context.Context, c identity.Caller, p Path) (va
 		if vault, err = v.liveAt(tx, a, p, actionVaultDelete); err != nil {
 			return err
 		}
-		if err := v.consent(tx, a, vault, actionVaultDelete, false, vault.Scope()); err != nil {
+		if err := v.consent(tx, a, vault, vault.Flavour.action(actionVaultDelete), false, vault.Scope()); err != nil {
 			return err
 		}
 		now := v.clock()
@@ -354,25 +370,45 @@ func (v *Vaults) DeleteVault(ctx context.Context, c identity.Caller, p Path) (va
 }
 
 // DeletedVaults lists a subscription's soft-deleted vaults.
-func (v *Vaults) DeletedVaults(ctx context.Context, c identity.Caller, sub string) (deleted []Vault, err error) {
+func (v *Vaults) DeletedVaults(ctx context.Context, c identity.Caller, sub string) ([]Vault, error) {
+	return v.listDeleted(ctx, c, Standard, sub)
+}
+
+// DeletedManagedHSMs is the same of managed HSMs.
+func (v *Vaults) DeletedManagedHSMs(ctx context.Context, c identity.Caller, sub string) ([]Vault, error) {
+	return v.listDeleted(ctx, c, ManagedHSM, sub)
+}
+
+func (v *Vaults) listDeleted(ctx context.Context, c identity.Caller, f Flavour, sub string) (deleted []Vault, err error) {
 	s := Subscription{ID: strings.ToLower(sub)}
 	a := begin(c, "VaultListDeleted", s.Scope())
 	err = v.read(ctx, a, func(tx Tx) error {
-		if _, err := v.manage(tx, a, sub, actionDeletedList, s.Scope()); err != nil {
+		if _, err := v.manage(tx, a, sub, f.action(actionDeletedList), s.Scope()); err != nil {
 			return err
 		}
 		all, err := tx.Vaults(c.Tenant)
-		deleted = slices.DeleteFunc(all, func(vault Vault) bool { return vault.live() || !s.Scope().Contains(vault.Scope()) })
+		deleted = slices.DeleteFunc(all, func(vault Vault) bool {
+			return vault.live() || (vault.Flavour == ManagedHSM) != (f == ManagedHSM) || !s.Scope().Contains(vault.Scope())
+		})
 		return err
 	})
 	return deleted, err
 }
 
 // DeletedVault returns a soft-deleted vault.
-func (v *Vaults) DeletedVault(ctx context.Context, c identity.Caller, sub string, name Name) (vault Vault, err error) {
+func (v *Vaults) DeletedVault(ctx context.Context, c identity.Caller, sub string, name Name) (Vault, error) {
+	return v.getDeleted(ctx, c, Standard, sub, name)
+}
+
+// DeletedManagedHSM is the same of a managed HSM.
+func (v *Vaults) DeletedManagedHSM(ctx context.Context, c identity.Caller, sub string, name Name) (Vault, error) {
+	return v.getDeleted(ctx, c, ManagedHSM, sub, name)
+}
+
+func (v *Vaults) getDeleted(ctx context.Context, c identity.Caller, f Flavour, sub string, name Name) (vault Vault, err error) {
 	a := begin(c, "VaultGetDeleted", Subscription{ID: sub}.Scope())
 	err = v.read(ctx, a, func(tx Tx) error {
-		vault, err = v.deleted(tx, a, sub, name, actionDeletedRead)
+		vault, err = v.deleted(tx, a, f, sub, name, actionDeletedRead)
 		return err
 	})
 	return vault, err
@@ -381,17 +417,26 @@ func (v *Vaults) DeletedVault(ctx context.Context, c identity.Caller, sub string
 // PurgeVault removes a soft-deleted vault for ever, with its keys and the roles
 // given at it, unless purge protection forbids it.
 func (v *Vaults) PurgeVault(ctx context.Context, c identity.Caller, sub string, name Name) error {
+	return v.purge(ctx, c, Standard, sub, name)
+}
+
+// PurgeManagedHSM is the same of a managed HSM.
+func (v *Vaults) PurgeManagedHSM(ctx context.Context, c identity.Caller, sub string, name Name) error {
+	return v.purge(ctx, c, ManagedHSM, sub, name)
+}
+
+func (v *Vaults) purge(ctx context.Context, c identity.Caller, f Flavour, sub string, name Name) error {
 	a := begin(c, "VaultPurge", Subscription{ID: sub}.Scope())
 	var gone []KeyID
 	err := v.write(ctx, a, func(tx Tx) error {
-		vault, err := v.deleted(tx, a, sub, name, actionDeletedPurge)
+		vault, err := v.deleted(tx, a, f, sub, name, actionDeletedPurge)
 		if err != nil {
 			return err
 		}
 		if vault.PurgeProtection {
 			return purgeProtected()
 		}
-		if err := v.consent(tx, a, vault, actionDeletedPurge, false, vault.Scope()); err != nil {
+		if err := v.consent(tx, a, vault, f.action(actionDeletedPurge), false, vault.Scope()); err != nil {
 			return err
 		}
 		gone, err = v.purgeVault(tx, a, vault)
@@ -403,13 +448,13 @@ func (v *Vaults) PurgeVault(ctx context.Context, c identity.Caller, sub string, 
 	return err
 }
 
-func (v *Vaults) deleted(tx Tx, a *act, sub string, name Name, action rbac.Action) (Vault, error) {
-	s, err := v.manage(tx, a, sub, action, Subscription{ID: strings.ToLower(sub)}.Scope())
+func (v *Vaults) deleted(tx Tx, a *act, f Flavour, sub string, name Name, action rbac.Action) (Vault, error) {
+	s, err := v.manage(tx, a, sub, f.action(action), Subscription{ID: strings.ToLower(sub)}.Scope())
 	if err != nil {
 		return Vault{}, err
 	}
 	vault, err := tx.Vault(name)
-	if err == nil && (vault.live() || vault.Tenant != s.Tenant || vault.Subscription != s.ID) || fault.ReasonOf(err) == fault.VaultNotFound {
+	if err == nil && (vault.live() || (vault.Flavour == ManagedHSM) != (f == ManagedHSM) || vault.Tenant != s.Tenant || vault.Subscription != s.ID) || fault.ReasonOf(err) == fault.VaultNotFound {
 		return Vault{}, fault.New(fault.VaultNotFound, fmt.Sprintf("There is no soft-deleted vault named %s.", name))
 	}
 	if err == nil {

@@ -28,6 +28,7 @@ import (
 // Config says where things are, for clients that ask.
 type Config struct {
 	VaultSuffix string   // of the vaults' hosts, with the port unless it is 443: vault.localhost:8443
+	HSMSuffix   string   // the same of managed HSMs
 	Audiences   []string // that a token for Resource Manager may have
 	Endpoints   Endpoints
 }
@@ -186,9 +187,18 @@ func (c *call) serve() error {
 		return c.on(methods{"POST": c.purge})
 	case c.match(sub + kv + "/checknameavailability"):
 		return c.on(methods{"POST": c.checkName})
-	case c.match(sub + kv + "/managedhsms"), c.match(group + kv + "/managedhsms"), c.match(sub + kv + "/deletedmanagedhsms"):
-		// There are none, and az asks for them beside the vaults.
-		return c.on(methods{"GET": func() error { return c.list([]any{}) }})
+	case c.match(sub + kv + "/managedhsms"), c.match(group + kv + "/managedhsms"):
+		return c.on(methods{"GET": c.listHSMs})
+	case c.match(group + kv + "/managedhsms/*"):
+		return c.on(methods{"GET": c.getHSM, "PUT": c.putHSM, "PATCH": c.patchHSM, "DELETE": c.deleteHSM})
+	case c.match(sub + kv + "/deletedmanagedhsms"):
+		return c.on(methods{"GET": c.listDeletedHSMs})
+	case c.match(sub + kv + "/locations/*/deletedmanagedhsms/*"):
+		return c.on(methods{"GET": c.getDeletedHSM})
+	case c.match(sub + kv + "/locations/*/deletedmanagedhsms/*/purge"):
+		return c.on(methods{"POST": c.purgeHSM})
+	case c.match(sub + kv + "/checkmhsmnameavailability"):
+		return c.on(methods{"POST": c.checkName})
 	}
 	return fault.New(fault.NotFound, "There is no such resource type here.")
 }

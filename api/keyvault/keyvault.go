@@ -2,8 +2,9 @@
 // 2025-07-01, for the vaults of package vault
 // (learn.microsoft.com/rest/api/keyvault/keys).
 //
-// A vault is picked by the host, {vault}.vault.{domain}; on any other host it is
-// the configured default one, whose kids then name that host. A request without a token that holds is answered
+// A vault is picked by the host, {vault}.vault.{domain}, and a managed HSM by
+// {hsm}.managedhsm.{domain}: it speaks the same with small differences, and serves
+// its own roles beside. On any other host it is the configured default vault, whose kids then name that host. A request without a token that holds is answered
 // with the challenge before anything else of it is looked at, as the SDKs expect.
 //
 // # The change feed
@@ -54,24 +55,23 @@ import (
 // Config says where the handler is reached.
 type Config struct {
 	Suffix    string     // of the vaults' hosts, with the port unless it is 443: vault.localhost:8443
+	HSMSuffix string     // the same of managed HSMs; "" if there are none
 	Authority string     // root of the token issuer: https://login.localhost:8443
 	Default   vault.Name // the vault of every other host; "" if there is none
 	Region    string     // told in a header
-	Audiences []string   // that a token may have besides https://{Suffix}
+	Audiences []string   // that a token may have besides https://{Suffix} or https://{HSMSuffix}
 }
 
 type handler struct {
-	vaults   *vault.Vaults
-	tokens   api.Tokens
-	config   Config
-	resource string
-	suffix   string // host name only, with a dot in front
+	vaults *vault.Vaults
+	tokens api.Tokens
+	config Config
 }
 
 // New returns the handler for all vaults.
 func New(vaults *vault.Vaults, tokens api.Tokens, c Config) http.Handler {
 	c.Authority = strings.TrimSuffix(c.Authority, "/")
-	return &handler{vaults: vaults, tokens: tokens, config: c, resource: "https://" + c.Suffix, suffix: "." + hostName(c.Suffix)}
+	return &handler{vaults: vaults, tokens: tokens, config: c}
 }
 
 func hostName(hostport string) string {
@@ -82,20 +82,30 @@ func hostName(hostport string) string {
 	return strings.ToLower(h)
 }
 
-// pick returns the name of the vault that a host stands for, and the URI under which
-// that vault shows itself there, without a slash at the end. On a bare host that is
-// the host as asked: the default vault's own name may not resolve for such a client.
-func (h *handler) pick(host string) (name vault.Name, base string, err error) {
-	label, ok := strings.CutSuffix(hostName(host), h.suffix)
-	if !ok {
-		if h.config.Default == "" {
-			return "", "", fault.New(fault.VaultNotFound, "There is no vault at this host.").
-				WithMend("Vaults are at https://NAME." + h.config.Suffix + "/.")
+// A place is what a host stands for.
+type place struct {
+	vault    vault.Name
+	flavour  vault.Flavour
+	base     string // the URI under which the vault shows itself there, without a slash at the end
+	resource string // that tokens for it are for
+}
+
+// pick returns the place of a host. On a bare host the default vault's base is the
+// host as asked: the vault's own name may not resolve for such a client.
+func (h *handler) pick(host string) (p place, err error) {
+	for flavour, suffix := range map[vault.Flavour]string{vault.Standard: h.config.Suffix, vault.ManagedHSM: h.config.HSMSuffix} {
+		label, ok := strings.CutSuffix(hostName(host), "."+hostName(suffix))
+		if !ok || suffix == "" {
+			continue
 		}
-		return h.config.Default, "https://" + strings.ToLower(host), nil
+		name, err := vault.ParseName(label)
+		return place{name, flavour, "https://" + string(name) + "." + suffix, "https://" + suffix}, err
 	}
-	name, err = vault.ParseName(label)
-	return name, "https://" + string(name) + "." + h.config.Suffix, err
+	if h.config.Default == "" {
+		return p, fault.New(fault.VaultNotFound, "There is no vault at this host.").
+			WithMend("Vaults are at https://NAME." + h.config.Suffix + "/.")
+	}
+	return place{h.config.Default, vault.Standard, "https://" + strings.ToLower(host), "https://" + h.config.Suffix}, nil
 }
 
 // A call is one authenticated request.
@@ -105,17 +115,20 @@ type call struct {
 	r      *http.Request
 	ctx    context.Context
 	caller identity.Caller
-	vault  vault.Name
-	base   string // the vault's URI, without a slash at the end
-	route  route
+	place
+	route route
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.headers(w, r)
-	name, base, err := h.pick(r.Host)
+	p, err := h.pick(r.Host)
 	var tenant identity.TenantID
 	if err == nil {
-		_, tenant, err = h.vaults.Find(r.Context(), name)
+		var flavour vault.Flavour
+		tenant, flavour, err = h.vaults.Find(r.Context(), p.vault)
+		if err == nil && (flavour == vault.ManagedHSM) != (p.flavour == vault.ManagedHSM) {
+			err = fault.New(fault.VaultNotFound, "There is no vault at this host.")
+		}
 	}
 	if err != nil {
 		if fault.ReasonOf(err) == fault.InvalidArgument { // a host that cannot be a vault's
@@ -124,18 +137,22 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
-	caller, err := api.Authenticate(r, h.tokens, append([]string{h.resource}, h.config.Audiences...)...)
+	caller, err := api.Authenticate(r, h.tokens, append([]string{p.resource}, h.config.Audiences...)...)
 	if err != nil {
 		switch fault.ReasonOf(err) {
 		case fault.Unauthenticated:
-			h.challenge(w, tenant, "")
+			h.challenge(w, p, tenant, "")
 		case fault.TokenRevoked:
-			h.challenge(w, tenant, api.ClaimsChallenge(time.Now()))
+			h.challenge(w, p, tenant, api.ClaimsChallenge(time.Now()))
+		}
+		if p.flavour == vault.ManagedHSM && fault.ReasonOf(err) == fault.Unauthenticated { // as Azure's, without a body
+			w.WriteHeader(http.StatusUnauthorized)
+			return
 		}
 		writeError(w, r, err)
 		return
 	}
-	c := &call{handler: h, w: w, r: r, ctx: r.Context(), caller: caller, vault: name, base: base}
+	c := &call{handler: h, w: w, r: r, ctx: r.Context(), caller: caller, place: p}
 	if err := c.serve(); err != nil && !errors.Is(err, context.Canceled) {
 		writeError(w, r, err)
 	}
@@ -144,8 +161,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // challenge says where to get a token, and how it must differ from the one that
 // came. Clients take this very shape apart at spaces and equals signs, and need the
 // tenant as the authority's path.
-func (h *handler) challenge(w http.ResponseWriter, tenant identity.TenantID, more string) {
-	w.Header().Set("WWW-Authenticate", `Bearer authorization="`+h.config.Authority+"/"+string(tenant)+`", resource="`+h.resource+`"`+more)
+func (h *handler) challenge(w http.ResponseWriter, p place, tenant identity.TenantID, more string) {
+	w.Header().Set("WWW-Authenticate", `Bearer authorization="`+h.config.Authority+"/"+string(tenant)+`", resource="`+p.resource+`"`+more)
 }
 
 func (h *handler) headers(w http.ResponseWriter, r *http.Request) {
@@ -169,6 +186,9 @@ func (h *handler) headers(w http.ResponseWriter, r *http.Request) {
 
 func (c *call) serve() error {
 	if own, err := c.custody(); own {
+		return err
+	}
+	if own, err := c.localRoles(); own {
 		return err
 	}
 	route, ok := parse(c.r.URL.EscapedPath())

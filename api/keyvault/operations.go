@@ -194,8 +194,11 @@ func (c *call) items(at string, all []vault.Bundle, versioned bool, next string,
 	}
 	if next != "" {
 		q := c.r.URL.Query()
-		link := c.base + at + "?api-version=" + url.QueryEscape(q.Get("api-version")) +
-			"&$skiptoken=" + base64.RawURLEncoding.EncodeToString([]byte(next))
+		token := "$skiptoken=" + base64.RawURLEncoding.EncodeToString([]byte(next))
+		link := c.base + at + "?api-version=" + url.QueryEscape(q.Get("api-version")) + "&" + token
+		if c.flavour == vault.ManagedHSM { // its clients add the api-version again
+			link = c.base + at + "?" + token
+		}
 		if m := q.Get("maxresults"); m != "" {
 			link += "&maxresults=" + url.QueryEscape(m)
 		}

@@ -49,7 +49,7 @@ func (rt *router) route(r *http.Request) (http.Handler, string) {
 	switch name, ok := strings.CutSuffix(strings.ToLower(host), "."+rt.domain); {
 	case !ok:
 		return rt.bare(path), rt.stripAccount(path)
-	case strings.HasSuffix(name, ".vault"):
+	case strings.HasSuffix(name, ".vault"), strings.HasSuffix(name, ".managedhsm"):
 		return rt.vault, path
 	case name == "api.fabric":
 		return rt.fabric, path
@@ -75,7 +75,7 @@ func (rt *router) bare(path string) http.Handler {
 		return rt.health
 	case first == storageAccount:
 		return rt.storage
-	case slices.Contains([]string{"keys", "deletedkeys", "changes", "approvals", "access"}, first):
+	case slices.Contains([]string{"keys", "deletedkeys", "rng", "changes", "approvals", "access"}, first):
 		return rt.vault
 	case first == "v1":
 		return rt.fabric

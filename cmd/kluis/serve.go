@@ -205,14 +205,19 @@ func (s *server) wireLogin(ctx context.Context, rt *router) (api.Tokens, error) 
 
 // wireVault sets up the custodian's side.
 func (s *server) wireVault(rt *router, tokens api.Tokens) {
-	root := s.custodian.root.Derive("kluis/v1/private-keys")
-	s.vaults = vault.New(vault.Config{
-		Store: s.custodian.db.Vault(), Audit: s.custodian.log, Keys: softkey.New(s.custodian.root.Instance(), root),
-		Roles: rbac.VaultRoles,
-	})
+	root := s.custodian.root
+	keys := softkey.New(root.Instance(), root.Derive("kluis/v1/private-keys"))
+	config := vault.Config{
+		Store: s.custodian.db.Vault(), Audit: s.custodian.log, Keys: keys, Roles: rbac.VaultRoles,
+		Instance: root.Instance(), Backups: root.Derive("kluis/v1/key-backups"),
+	}
+	if s.identity.Dev {
+		config.HSM = keys // software stands in, and each key says so
+	}
+	s.vaults = vault.New(config)
 	rt.vault = keyvault.New(s.vaults, tokens, keyvault.Config{
 		Suffix: s.host("vault"), Authority: s.authority("login"), Default: defaultVault, Region: "local",
-		Audiences: []string{"https://vault.azure.net"},
+		HSMSuffix: s.host("managedhsm"), Audiences: []string{"https://vault.azure.net", "https://managedhsm.azure.net"},
 	})
 	rt.arm = arm.New(s.vaults, tokens, s.armConfig())
 }

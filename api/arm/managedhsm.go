@@ -1,0 +1,212 @@
+package arm
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/vault"
+)
+
+// What clients send of a managed HSM (learn.microsoft.com/rest/api/keyvault/managedhsm).
+type (
+	hsmBody struct {
+		Location *string            `json:"location"`
+		Tags     *map[string]string `json:"tags"`
+		SKU      *struct {
+			Family string `json:"family"`
+			Name   string `json:"name"`
+		} `json:"sku"`
+		Properties hsmProperties `json:"properties"`
+	}
+	hsmProperties struct {
+		TenantID        *string                 `json:"tenantId"`
+		Admins          *[]identity.PrincipalID `json:"initialAdminObjectIds"`
+		CreateMode      string                  `json:"createMode"`
+		SoftDelete      *bool                   `json:"enableSoftDelete"`
+		RetentionDays   *int                    `json:"softDeleteRetentionInDays"`
+		PurgeProtection *bool                   `json:"enablePurgeProtection"`
+		PublicAccess    string                  `json:"publicNetworkAccess"`
+		NetworkACLs     *networkACLs            `json:"networkAcls"`
+
+		// kluis's own.
+		TrustedServices *[]string `json:"trustedServices"`
+		RequireApproval *bool     `json:"requireApproval"`
+	}
+	hsmResource struct {
+		resource
+		SKU map[string]string `json:"sku"`
+	}
+)
+
+// spec reads the body. A PUT replaces tags even if it has none.
+func (b hsmBody) spec(put bool) (vault.Spec, error) {
+	p := b.Properties
+	s := vault.Spec{
+		Location: b.Location, Tags: b.Tags, SoftDelete: p.SoftDelete, RetentionDays: p.RetentionDays,
+		PurgeProtection: p.PurgeProtection, Admins: p.Admins, TrustedServices: p.TrustedServices, RequireApproval: p.RequireApproval,
+	}
+	if err := (vaultProperties{PublicAccess: p.PublicAccess, NetworkACLs: p.NetworkACLs}).network(&s); err != nil {
+		return s, err
+	}
+	switch strings.ToLower(p.CreateMode) {
+	case "", "default":
+	case "recover":
+		s.Recover = true
+	default:
+		return s, fault.New(fault.InvalidArgument, "createMode must be default or recover.")
+	}
+	if p.TenantID != nil {
+		s.Tenant = new(identity.TenantID(strings.ToLower(*p.TenantID)))
+	}
+	if put && s.Tags == nil {
+		s.Tags = &map[string]string{}
+	}
+	return s, nil
+}
+
+func (c *call) hsm(v vault.Vault) hsmResource {
+	p := map[string]any{
+		"tenantId":                  v.Tenant,
+		"initialAdminObjectIds":     v.Admins,
+		"hsmUri":                    "https://" + string(v.Name) + "." + c.config.HSMSuffix + "/",
+		"enableSoftDelete":          true,
+		"softDeleteRetentionInDays": v.RetentionDays,
+		"enablePurgeProtection":     v.PurgeProtection,
+		"provisioningState":         "Succeeded",
+		"statusMessage":             "The Managed HSM is provisioned and ready to use.",
+		"publicNetworkAccess":       publicAccess(v.Network),
+		"networkAcls":               showNetwork(v.Network),
+		"trustedServices":           v.TrustedServices,
+		"requireApproval":           v.RequireApproval,
+	}
+	return hsmResource{
+		resource: resource{
+			ID: v.Scope(), Name: v.Name, Type: vault.ManagedHSM.ResourceType(), Location: v.Location, Tags: tags(v.Tags),
+			System: &systemData{Created: v.Created, Modified: v.Updated}, Properties: p,
+		},
+		SKU: map[string]string{"family": "B", "name": "Standard_B1"},
+	}
+}
+
+func (c *call) hsmAt() (vault.Path, error) {
+	p, err := c.at()
+	p.Flavour = vault.ManagedHSM
+	return p, err
+}
+
+func (c *call) hsmsHere() ([]vault.Vault, error) {
+	group := ""
+	if fold(c.seg[2]) == "resourcegroups" {
+		group = c.seg[3]
+	}
+	return c.vaults.ManagedHSMs(c.ctx, c.caller, c.seg[1], group)
+}
+
+func (c *call) listHSMs() error {
+	all, err := c.hsmsHere()
+	if err != nil {
+		return err
+	}
+	out := []any{}
+	for _, v := range all {
+		out = append(out, c.hsm(v))
+	}
+	return c.list(out)
+}
+
+func (c *call) getHSM() error {
+	p, err := c.hsmAt()
+	if err != nil {
+		return err
+	}
+	v, err := c.vaults.Vault(c.ctx, c.caller, p)
+	return c.write(http.StatusOK, c.hsm(v), err)
+}
+
+func (c *call) hsmBody(put bool) (vault.Path, vault.Spec, error) {
+	p, err := c.hsmAt()
+	if err != nil {
+		return p, vault.Spec{}, err
+	}
+	var body hsmBody
+	if err := api.ReadJSON(c.r, bodyLimit, &body); err != nil {
+		return p, vault.Spec{}, err
+	}
+	s, err := body.spec(put)
+	return p, s, err
+}
+
+func (c *call) putHSM() error {
+	p, s, err := c.hsmBody(true)
+	if err != nil {
+		return err
+	}
+	v, _, err := c.vaults.PutVault(c.ctx, c.caller, p, s)
+	return c.write(http.StatusOK, c.hsm(v), err) // Azure's knows 200 and 202 only
+}
+
+func (c *call) patchHSM() error {
+	p, s, err := c.hsmBody(false)
+	if err != nil {
+		return err
+	}
+	v, err := c.vaults.PatchVault(c.ctx, c.caller, p, s)
+	return c.write(http.StatusOK, c.hsm(v), err)
+}
+
+func (c *call) deleteHSM() error {
+	p, err := c.hsmAt()
+	if err != nil {
+		return err
+	}
+	_, err = c.vaults.DeleteVault(c.ctx, c.caller, p)
+	return c.gone(err, fault.ResourceNotFound)
+}
+
+func deletedHSM(v vault.Vault) resource {
+	return resource{
+		ID:   vault.Subscription{ID: v.Subscription}.Scope() + "/providers/Microsoft.KeyVault/locations/" + rbac.Scope(v.Location) + "/deletedManagedHSMs/" + rbac.Scope(v.Name),
+		Name: v.Name, Type: "Microsoft.KeyVault/deletedManagedHSMs",
+		Properties: map[string]any{
+			"mhsmId": v.Scope(), "location": v.Location, "tags": tags(v.Tags), "deletionDate": v.Deleted,
+			"scheduledPurgeDate": v.PurgeAt, "purgeProtectionEnabled": v.PurgeProtection,
+		},
+	}
+}
+
+func (c *call) listDeletedHSMs() error {
+	all, err := c.vaults.DeletedManagedHSMs(c.ctx, c.caller, c.seg[1])
+	if err != nil {
+		return err
+	}
+	out := []any{}
+	for _, v := range all {
+		out = append(out, deletedHSM(v))
+	}
+	return c.list(out)
+}
+
+func (c *call) getDeletedHSM() error {
+	name, err := vault.ParseName(c.seg[7])
+	if err != nil {
+		return err
+	}
+	v, err := c.vaults.DeletedManagedHSM(c.ctx, c.caller, c.seg[1], name)
+	return c.write(http.StatusOK, deletedHSM(v), err)
+}
+
+func (c *call) purgeHSM() error {
+	name, err := vault.ParseName(c.seg[7])
+	if err != nil {
+		return err
+	}
+	if err := c.vaults.PurgeManagedHSM(c.ctx, c.caller, c.seg[1], name); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
