@@ -27,6 +27,14 @@ func known(id string) string {
 	return id
 }
 
+// subject keeps what is not an id out of an error.
+func subject(id string) string {
+	if !IsID(id) {
+		return ""
+	}
+	return id
+}
+
 // permit returns the live workspace's row if the caller's tenant owns it and the
 // caller may act on it. Another tenant's workspace does not exist for the caller.
 func (w *Workspaces) permit(tx Tx, c identity.Caller, a rbac.Action, ws encryption.ScopeID) (WorkspaceRow, error) {
@@ -70,7 +78,7 @@ func liveEntry(tx Tx, ws encryption.ScopeID, id encryption.ItemID) (Entry, error
 	if err != nil {
 		return e, err
 	}
-	if e.Workspace != ws || e.State != Live {
+	if e.Workspace != ws || e.State != Live || e.Type == FolderType {
 		return Entry{}, errNoItem(string(id))
 	}
 	return e, nil

@@ -133,6 +133,10 @@ func checkItems(tx Tx, ws WorkspaceRow, list List, r *check.Report) error {
 		i, ok := items[e.ID]
 		delete(items, e.ID)
 		switch {
+		case e.Type == FolderType:
+			if ok {
+				found("It is a folder, and has keys.")
+			}
 		case !ok:
 			found("It has no keys in its workspace.")
 		case i.Type != string(e.Type):
@@ -143,6 +147,11 @@ func checkItems(tx Tx, ws WorkspaceRow, list List, r *check.Report) error {
 		}
 		if _, err := list.salt(e.Key); err != nil {
 			found("Its name is under key %s, which its workspace's list does not name.", e.Key)
+		}
+		if e.Folder != "" {
+			if _, err := tx.ItemEntry(encryption.ItemID(e.Folder)); fault.ReasonOf(err) == fault.ItemNotFound && e.State != Deleted {
+				found("It lies in folder %s, which does not exist.", e.Folder)
+			}
 		}
 		keys, err := liveKeys(tx, e.ID)
 		if err != nil {
@@ -249,7 +258,7 @@ func (c *contents) workspace(ws WorkspaceRow) error {
 	var opened folders
 	defer opened.clear()
 	type name struct {
-		Type      ItemType
+		among     string
 		canonical string
 	}
 	taken := map[name]encryption.ItemID{}
@@ -259,7 +268,7 @@ func (c *contents) workspace(ws WorkspaceRow) error {
 			if err != nil || e.State == Deleted {
 				return err
 			}
-			n := name{r.Type, Canonical(r.Name)}
+			n := name{e.among(), Canonical(r.Name)}
 			if other, ok := taken[n]; ok && other != e.ID {
 				return fault.New(fault.Integrity, "Item "+string(other)+" has the same name.")
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
 )
 
 // FindWorkspace returns the tenant's workspace of that id or name, without its
@@ -46,7 +47,7 @@ func (w *Workspaces) FindItem(ctx context.Context, u *encryption.Use, ws encrypt
 	if err := own(u, ws); err != nil {
 		return Item{}, err
 	}
-	s, err := ParseSegment(segment)
+	s, err := parseSegment(segment, w.types.parse)
 	if err != nil {
 		return Item{}, err
 	}
@@ -56,7 +57,7 @@ func (w *Workspaces) FindItem(ctx context.Context, u *encryption.Use, ws encrypt
 	var codes [][32]byte
 	return w.findEntry(ctx, u,
 		func(n names) (err error) {
-			codes, err = n.lookups(ctx, s.Type, s.Name)
+			codes, err = n.lookups(ctx, string(s.Type), s.Name)
 			return err
 		},
 		func(tx Tx) (Entry, error) {
@@ -70,6 +71,21 @@ func (w *Workspaces) FindItem(ctx context.Context, u *encryption.Use, ws encrypt
 
 func (w *Workspaces) itemByID(ctx context.Context, u *encryption.Use, id encryption.ItemID) (Item, error) {
 	return w.findEntry(ctx, u, nil, func(tx Tx) (Entry, error) { return liveEntry(tx, u.Scope(), id) })
+}
+
+// HasItem fails unless the workspace has an item of that id and type that the caller
+// may read. It needs no key, and records nothing: what is then done does.
+func (w *Workspaces) HasItem(ctx context.Context, c identity.Caller, ws encryption.ScopeID, id encryption.ItemID, t ItemType) error {
+	return w.store.View(ctx, func(tx Tx) error {
+		if _, err := w.permit(tx, c, rbac.ItemsRead, ws); err != nil {
+			return err
+		}
+		e, err := liveEntry(tx, ws, id)
+		if err == nil && e.Type != t {
+			err = errNoItem(string(id))
+		}
+		return err
+	})
 }
 
 func (w *Workspaces) findEntry(ctx context.Context, u *encryption.Use, prepare func(names) error, query func(Tx) (Entry, error)) (Item, error) {

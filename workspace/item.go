@@ -19,6 +19,8 @@ type NewItem struct {
 	Type        ItemType
 	Description string
 	Definition  *Definition // nil for none
+	Folder      FolderID    // "" for the workspace itself
+	Label       LabelID     // "" for none
 }
 
 // CreateItem creates an item, its keys with it. In a workspace that is, or is
@@ -31,7 +33,7 @@ func (w *Workspaces) CreateItem(ctx context.Context, c identity.Caller, ws encry
 		if _, err := w.permit(tx, c, rbac.ItemsWrite, ws); err != nil {
 			return err
 		}
-		return n.check()
+		return n.check(w.types)
 	})
 	if err == nil {
 		err = again(ctx, func() (err error) {
@@ -45,8 +47,8 @@ func (w *Workspaces) CreateItem(ctx context.Context, c identity.Caller, ws encry
 	return item, nil
 }
 
-func (n NewItem) check() error {
-	if t, ok := ParseItemType(string(n.Type)); !ok || t != n.Type {
+func (n NewItem) check(types typeSet) error {
+	if t, ok := types.parse(string(n.Type)); !ok || t != n.Type {
 		return fault.New(fault.InvalidItemType, "This is not one of the item types.")
 	}
 	if err := checkName(n.DisplayName); err != nil {
@@ -69,7 +71,7 @@ func (w *Workspaces) createItem(ctx context.Context, c identity.Caller, e *audit
 	now := w.time()
 	entry := Entry{
 		ID: encryption.ItemID(newUUID()), Workspace: ws, Type: n.Type,
-		State: Live, Since: now, Revision: 1, Created: now, Changed: now,
+		State: Live, Since: now, Revision: 1, Created: now, Changed: now, Folder: n.Folder, Label: n.Label,
 	}
 	if n.Definition != nil {
 		// The definition's key has to be stored before it can be used. Until the
@@ -88,15 +90,16 @@ func (w *Workspaces) createItem(ctx context.Context, c identity.Caller, e *audit
 	if err := names.seal(ctx, &entry, record{n.DisplayName, n.Description, n.Type}); err != nil {
 		return Item{}, err
 	}
-	taken, err := names.lookups(ctx, n.Type, n.DisplayName)
+	taken, err := names.lookups(ctx, entry.among(), n.DisplayName)
 	if err != nil {
 		return Item{}, err
 	}
 	err = w.store.Update(ctx, func(tx Tx) error {
-		if _, err := w.permit(tx, c, rbac.ItemsWrite, ws); err != nil {
+		row, err := w.permit(tx, c, rbac.ItemsWrite, ws)
+		if err != nil {
 			return err
 		}
-		if err := admit(tx, ws, n.Type, keys); err != nil {
+		if err := w.admit(tx, row, n, keys); err != nil {
 			return err
 		}
 		if err := names.confirm(tx, list); err != nil {
@@ -118,7 +121,7 @@ func (w *Workspaces) createItem(ctx context.Context, c identity.Caller, e *audit
 	})
 	item := Item{
 		ID: entry.ID, Workspace: ws, Type: n.Type, DisplayName: n.DisplayName, Description: n.Description,
-		Created: now, Changed: now,
+		Created: now, Changed: now, Folder: n.Folder, Label: n.Label,
 	}
 	if err != nil || entry.State == Live {
 		return item, err
@@ -130,29 +133,54 @@ func (w *Workspaces) createItem(ctx context.Context, c identity.Caller, e *audit
 	return item, nil
 }
 
-// admit checks in the transaction that creates an item that its type may be there,
-// and that its keys are sealed under the generation that seals now: it is
-// encrypted at birth as the scope is.
-func admit(tx Tx, ws encryption.ScopeID, t ItemType, keys *encryption.ItemKeys) error {
-	gens, err := tx.Generations(ws)
+// admit checks in the transaction that creates an item that it may be there, and
+// that its keys are sealed under the generation that seals now: it is encrypted at
+// birth as the scope is.
+func (w *Workspaces) admit(tx Tx, ws WorkspaceRow, n NewItem, keys *encryption.ItemKeys) error {
+	managed, sealing, err := underCustomersKey(tx, ws.ID)
 	if err != nil {
 		return err
 	}
-	scope, err := tx.Scope(ws)
-	if err != nil {
-		return err
+	if managed && !w.Supported(string(n.Type)) {
+		return fault.New(fault.UnsupportedItemType,
+			"Items of this type cannot be in a workspace that is encrypted with a customer-managed key.").
+			WithMend("Create it in a workspace with platform-managed keys.")
 	}
-	for _, g := range gens {
-		if g.Number == scope.Sealing && g.Mode == encryption.CustomerManaged && !Supported(string(t)) {
-			return fault.New(fault.UnsupportedItemType,
-				"Items of this type cannot be in a workspace that is encrypted with a customer-managed key.").
-				WithMend("Create it in a workspace with platform-managed keys.")
+	if n.Folder != "" {
+		if _, err := liveFolder(tx, ws.ID, n.Folder); err != nil {
+			return err
 		}
 	}
-	if keys.Row.Generation != scope.Sealing {
+	if n.Label != "" {
+		if _, err := tenantLabel(tx, ws.Tenant, n.Label); err != nil {
+			return err
+		}
+	}
+	if !managed {
+		if err := mayBeUnmanaged(tx, ws, n.Label); err != nil {
+			return err
+		}
+	}
+	if keys.Row.Generation != sealing {
 		return fault.New(fault.EncryptionChanged, "The workspace's key has changed meanwhile.").WithMend("Try again.")
 	}
 	return nil
+}
+
+// underCustomersKey reports whether a customer's key guards what is written to the
+// scope now, and which generation seals that.
+func underCustomersKey(tx encryption.KeyTx, ws encryption.ScopeID) (managed bool, sealing int64, err error) {
+	gens, err := tx.Generations(ws)
+	if err != nil {
+		return false, 0, err
+	}
+	scope, err := tx.Scope(ws)
+	for _, g := range gens {
+		if g.Number == scope.Sealing {
+			managed = g.Mode == encryption.CustomerManaged
+		}
+	}
+	return managed, scope.Sealing, err
 }
 
 // free checks that no other item of the workspace has one of the look-up codes.
@@ -218,24 +246,53 @@ func (w *Workspaces) Item(ctx context.Context, c identity.Caller, ws encryption.
 }
 
 // UpdateItem changes an item's name or description.
-func (w *Workspaces) UpdateItem(ctx context.Context, c identity.Caller, ws encryption.ScopeID, id encryption.ItemID, ch Change) (item Item, err error) {
-	e := c.Entry("UpdateItem", itemResource(ws, id))
+func (w *Workspaces) UpdateItem(ctx context.Context, c identity.Caller, ws encryption.ScopeID, id encryption.ItemID, ch Change) (Item, error) {
+	return w.rewrite(ctx, c, rewriting{
+		operation: "UpdateItem", workspace: ws, id: id,
+		check: func() error { return ch.check(checkName) },
+		read:  liveEntry,
+		change: func(e *Entry, r *record) {
+			if ch.DisplayName != nil {
+				r.Name = *ch.DisplayName
+			}
+			if ch.Description != nil {
+				r.Description = *ch.Description
+			}
+		},
+	})
+}
+
+// A rewriting is a change of an entry that seals its record anew.
+type rewriting struct {
+	operation string
+	workspace encryption.ScopeID
+	id        encryption.ItemID
+
+	check  func() error                                                   // of what is given
+	read   func(Tx, encryption.ScopeID, encryption.ItemID) (Entry, error) // the entry, if it is one that can be changed so
+	change func(*Entry, *record)                                          // makes the change
+	admit  func(tx Tx, changed Entry) error                               // in the transaction that writes it; nil for always
+}
+
+// rewrite changes an entry's record, after authorising, and records that.
+func (w *Workspaces) rewrite(ctx context.Context, c identity.Caller, how rewriting) (item Item, err error) {
+	e := c.Entry(how.operation, itemResource(how.workspace, how.id))
 	err = again(ctx, func() error {
-		var entry Entry
+		var was Entry
 		err := w.store.View(ctx, func(tx Tx) (err error) {
-			if _, err = w.permit(tx, c, rbac.ItemsWrite, ws); err != nil {
+			if _, err = w.permit(tx, c, rbac.ItemsWrite, how.workspace); err != nil {
 				return err
 			}
-			if err = ch.check(checkName); err != nil {
+			if err = how.check(); err != nil {
 				return err
 			}
-			entry, err = liveEntry(tx, ws, id)
+			was, err = how.read(tx, how.workspace, how.id)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		u, err := w.keys.Use(ctx, ws)
+		u, err := w.keys.Use(ctx, how.workspace)
 		if err != nil {
 			return err
 		}
@@ -243,32 +300,24 @@ func (w *Workspaces) UpdateItem(ctx context.Context, c identity.Caller, ws encry
 		if err != nil {
 			return err
 		}
-		r, err := names.record(ctx, entry)
+		r, err := names.record(ctx, was)
 		if err != nil {
-			return w.entryMoved(ctx, entry, err)
+			return w.entryMoved(ctx, was, err)
 		}
-		if ch.DisplayName != nil {
-			r.Name = *ch.DisplayName
-		}
-		if ch.Description != nil {
-			r.Description = *ch.Description
-		}
-		revision := entry.Revision
+		entry := was
 		entry.Revision++
 		entry.Changed = w.time()
+		how.change(&entry, &r)
 		if err := names.seal(ctx, &entry, r); err != nil {
 			return err
 		}
-		taken, err := names.lookups(ctx, entry.Type, r.Name)
+		taken, err := names.lookups(ctx, entry.among(), r.Name)
 		if err != nil {
 			return err
 		}
-		item = Item{
-			ID: id, Workspace: ws, Type: entry.Type, DisplayName: r.Name, Description: r.Description,
-			Created: entry.Created, Changed: entry.Changed,
-		}
+		item = entry.item(r)
 		return w.update(ctx, e, func(tx Tx) error {
-			if _, err := w.permit(tx, c, rbac.ItemsWrite, ws); err != nil {
+			if _, err := w.permit(tx, c, rbac.ItemsWrite, how.workspace); err != nil {
 				return err
 			}
 			if err := names.confirm(tx, list); err != nil {
@@ -277,16 +326,33 @@ func (w *Workspaces) UpdateItem(ctx context.Context, c identity.Caller, ws encry
 			if err := free(tx, entry, taken); err != nil {
 				return err
 			}
-			if _, err := liveEntry(tx, ws, id); err != nil {
+			now, err := how.read(tx, how.workspace, how.id)
+			if err != nil {
 				return err
 			}
-			return tx.UpdateItemEntry(entry, revision)
+			if now.Folder != was.Folder || now.Label != was.Label {
+				return errMoved() // which leaves the revision as it is
+			}
+			if how.admit != nil {
+				if err := how.admit(tx, entry); err != nil {
+					return err
+				}
+			}
+			return tx.UpdateItemEntry(entry, was.Revision)
 		})
 	})
 	if err != nil {
 		return Item{}, w.record(ctx, e, err)
 	}
 	return item, nil
+}
+
+// item returns the item of an entry, with what its record holds.
+func (e Entry) item(r record) Item {
+	return Item{
+		ID: e.ID, Workspace: e.Workspace, Type: e.Type, DisplayName: r.Name, Description: r.Description,
+		Created: e.Created, Changed: e.Changed, Folder: e.Folder, Label: e.Label,
+	}
 }
 
 // DeleteItem deletes an item, of the type if that is not "", without any key. It is kept, unseen, for the time of
@@ -307,7 +373,8 @@ func (w *Workspaces) DeleteItem(ctx context.Context, c identity.Caller, ws encry
 		if err != nil {
 			return err
 		}
-		if entry.Workspace != ws || entry.State == Creating || entry.State == Deleted && !hard || t != "" && entry.Type != t {
+		if entry.Workspace != ws || entry.State == Creating || entry.State == Deleted && !hard ||
+			entry.Type == FolderType || t != "" && entry.Type != t {
 			return errNoItem(string(id))
 		}
 		if hard {

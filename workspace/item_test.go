@@ -83,12 +83,12 @@ func TestItems(t *testing.T) {
 		_, err = w.ws.UpdateItem(ctx, member, ws, lake.ID, workspace.Change{DisplayName: &lower}) // its own name in another case
 		w.must(err)
 
-		page, more, err := w.ws.Items(ctx, viewer, ws, workspace.Lakehouse, "", 1)
+		page, more, err := w.ws.Items(ctx, viewer, ws, workspace.ItemFilter{Type: workspace.Lakehouse}, "", 1)
 		w.must(err)
 		if len(page) != 1 || !more {
 			w.Errorf("first page of lakehouses: %v, %v", page, more)
 		}
-		page, more, err = w.ws.Items(ctx, viewer, ws, workspace.Lakehouse, page[0].ID, 1)
+		page, more, err = w.ws.Items(ctx, viewer, ws, workspace.ItemFilter{Type: workspace.Lakehouse}, page[0].ID, 1)
 		w.must(err)
 		if len(page) != 1 || more {
 			w.Errorf("second page of lakehouses: %v, %v", page, more)

@@ -9,18 +9,86 @@ import (
 	"github.com/kluis-io/kluis/rbac"
 )
 
-// Items returns the workspace's items by id, of one type if that is not "": at
-// most limit of those above after. more tells whether there are others.
-func (w *Workspaces) Items(ctx context.Context, c identity.Caller, ws encryption.ScopeID, t ItemType, after encryption.ItemID, limit int) (page []Item, more bool, err error) {
-	err = w.opening(ctx, c, "ListItems", resourceOf(ws), rbac.ItemsRead, ws, func(u *encryption.Use) error {
-		page, err = w.entries(ctx, u, func(tx Tx) ([]Entry, error) {
-			rows, err := tx.ItemEntries(ws, t, after, limit+1)
-			more = len(rows) > limit
-			return rows[:min(len(rows), limit)], err
+// An ItemFilter says which of a workspace's items to list.
+type ItemFilter struct {
+	Type ItemType // "" for all
+	In   FolderID // items in this folder; "" for the workspace itself
+	Flat bool     // only those in the folder itself, and not those in folders below it
+}
+
+// Items returns the workspace's items by id: at most limit of those above after.
+// more tells whether there are others.
+func (w *Workspaces) Items(ctx context.Context, c identity.Caller, ws encryption.ScopeID, f ItemFilter, after encryption.ItemID, limit int) (page []Item, more bool, err error) {
+	return w.list(ctx, c, "ListItems", ws, listing{itemType: f.Type, in: f.In, deep: !f.Flat, after: after, limit: limit})
+}
+
+// A listing is one page of a workspace's items, or of its folders.
+type listing struct {
+	itemType ItemType
+	in       FolderID
+	deep     bool // those in folders below it too
+	after    encryption.ItemID
+	limit    int
+}
+
+func (w *Workspaces) list(ctx context.Context, c identity.Caller, operation string, ws encryption.ScopeID, l listing) (page []Item, more bool, err error) {
+	err = w.opening(ctx, c, operation, resourceOf(ws), rbac.ItemsRead, ws, func(u *encryption.Use) error {
+		page, err = w.entries(ctx, u, func(tx Tx) (rows []Entry, err error) {
+			rows, more, err = l.rows(tx, ws)
+			return rows, err
 		})
 		return err
 	})
 	return page, more, err
+}
+
+// rows reads on until the page is full: a filter by folder leaves rows out.
+func (l listing) rows(tx Tx, ws encryption.ScopeID) (rows []Entry, more bool, err error) {
+	if l.in != "" {
+		if _, err := liveFolder(tx, ws, l.in); err != nil {
+			return nil, false, err
+		}
+	}
+	inside := map[FolderID]bool{"": l.in == "", l.in: true}
+	for after := l.after; ; {
+		next, err := tx.ItemEntries(ws, l.itemType, after, l.limit+1)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, e := range next {
+			after = e.ID
+			ok := l.deep && l.in == "" || e.Folder == l.in
+			if !ok && l.deep {
+				if ok, err = within(tx, e, inside); err != nil {
+					return nil, false, err
+				}
+			}
+			if ok && len(rows) == l.limit {
+				return rows, true, nil
+			}
+			if ok {
+				rows = append(rows, e)
+			}
+		}
+		if len(next) <= l.limit {
+			return rows, false, nil
+		}
+	}
+}
+
+// within reports whether an entry lies below one of the folders that are said to be
+// inside, and remembers what it learns of others.
+func within(tx Tx, e Entry, inside map[FolderID]bool) (bool, error) {
+	if in, known := inside[e.Folder]; known {
+		return in, nil
+	}
+	parent, err := liveFolder(tx, e.Workspace, e.Folder)
+	if err != nil {
+		return false, err
+	}
+	in, err := within(tx, parent, inside)
+	inside[e.Folder] = in
+	return in, err
 }
 
 // ItemNames returns the display names of the workspace's items, for an answer that

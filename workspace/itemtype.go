@@ -90,6 +90,49 @@ func ParseItemType(s string) (ItemType, bool) {
 // ItemTypes returns the published types in order.
 func ItemTypes() []ItemType { return slices.Sorted(maps.Keys(itemTypes)) }
 
-// Supported reports whether items of the type may be in a customer-managed
-// workspace.
+// Supported reports whether items of a published type may be in a customer-managed
+// workspace, unless the operator says otherwise: see [Workspaces.Supported].
 func Supported(itemType string) bool { return itemTypes[ItemType(itemType)] }
+
+// IndustrySolutions are the item types of industry solutions that an operator who
+// names no others gets: the one of healthcare data solutions, as an example.
+var IndustrySolutions = []ItemType{"HealthDataManager"}
+
+// A typeSet is what one installation knows of item types: the published ones, with
+// those that its operator added or marked as covered.
+type typeSet struct {
+	byCase    map[string]ItemType // those that are not published
+	supported map[ItemType]bool
+}
+
+func newTypeSet(industry, covered []ItemType) typeSet {
+	s := typeSet{byCase: map[string]ItemType{}, supported: maps.Clone(itemTypes)}
+	for _, t := range industry {
+		if _, ok := ParseItemType(string(t)); !ok {
+			s.byCase[strings.ToLower(string(t))] = t
+		}
+		s.supported[t] = true
+	}
+	for _, t := range covered {
+		if t, ok := s.parse(string(t)); ok {
+			s.supported[t] = true
+		}
+	}
+	return s
+}
+
+func (s typeSet) parse(text string) (ItemType, bool) {
+	if t, ok := ParseItemType(text); ok {
+		return t, true
+	}
+	t, ok := s.byCase[strings.ToLower(text)]
+	return t, ok
+}
+
+// ParseItemType returns the item type of this installation that s spells in any
+// case.
+func (w *Workspaces) ParseItemType(s string) (ItemType, bool) { return w.types.parse(s) }
+
+// Supported reports whether items of the type may be in a customer-managed
+// workspace of this installation.
+func (w *Workspaces) Supported(itemType string) bool { return w.types.supported[ItemType(itemType)] }

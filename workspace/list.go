@@ -113,3 +113,17 @@ func (w *Workspaces) AdminList(ctx context.Context, c identity.Caller, after enc
 	})
 	return page, more, err
 }
+
+// AdminGet returns one of the tenant's workspaces, for who may read them all,
+// without its description.
+func (w *Workspaces) AdminGet(ctx context.Context, c identity.Caller, id encryption.ScopeID) (ws Workspace, err error) {
+	err = w.read(ctx, c, "GetWorkspaceAsAdmin", resourceOf(id), func(tx Tx) error {
+		if err := w.permitTenant(tx, c, rbac.WorkspacesRead); err != nil {
+			return err
+		}
+		row, err := live(tx, c.Tenant, id)
+		ws = row.public()
+		return err
+	})
+	return ws, err
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"strings"
 
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -24,6 +23,7 @@ type NewWorkspace struct {
 	DisplayName string
 	Description string
 	Capacity    CapacityID // the default one if ""
+	Domain      DomainID   // "" for none
 }
 
 // A Change says what to change of a workspace or an item; what is nil stays.
@@ -36,7 +36,7 @@ type Change struct {
 func (w *Workspaces) Create(ctx context.Context, c identity.Caller, n NewWorkspace) (Workspace, error) {
 	row := WorkspaceRow{
 		ID: encryption.ScopeID(newUUID()), Tenant: c.Tenant, Name: n.DisplayName, Canonical: Canonical(n.DisplayName),
-		Capacity: DefaultCapacity.ID, Created: w.time(),
+		Capacity: w.capacities[0].ID, Domain: n.Domain, Created: w.time(),
 	}
 	e := c.Entry("CreateWorkspace", resourceOf(row.ID))
 	check := func(tx Tx) error {
@@ -46,8 +46,17 @@ func (w *Workspaces) Create(ctx context.Context, c identity.Caller, n NewWorkspa
 		if err := checkWorkspaceName(n.DisplayName); err != nil {
 			return err
 		}
-		if n.Capacity != "" && CapacityID(strings.ToLower(string(n.Capacity))) != DefaultCapacity.ID {
-			return fault.New(fault.CapacityNotFound, "There is no such capacity.").About(string(n.Capacity))
+		if n.Capacity != "" {
+			k, err := w.capacity(n.Capacity)
+			if err != nil {
+				return err
+			}
+			row.Capacity = k.ID
+		}
+		if n.Domain != "" {
+			if _, err := tenantDomain(tx, c.Tenant, n.Domain); err != nil {
+				return err
+			}
 		}
 		_, err := tx.WorkspaceNamed(c.Tenant, row.Canonical)
 		switch {
@@ -179,7 +188,9 @@ func openDescription(ctx context.Context, u *encryption.Use, row WorkspaceRow) (
 
 // public returns what of a workspace needs no key.
 func (r WorkspaceRow) public() Workspace {
-	return Workspace{ID: r.ID, Tenant: r.Tenant, DisplayName: r.Name, Capacity: r.Capacity, Created: r.Created}
+	return Workspace{
+		ID: r.ID, Tenant: r.Tenant, DisplayName: r.Name, Capacity: r.Capacity, Domain: r.Domain, Label: r.Label, Created: r.Created,
+	}
 }
 
 // describe returns the workspace with its description or, if the scope's keys

@@ -102,20 +102,19 @@ type Segment struct {
 	Type ItemType
 }
 
-// ParseSegment reads an item's id, or "Name.Type" where the type follows the last
-// dot, in any case. It fails with [fault.ItemNotFound], since no other segment
-// can name an item.
-func ParseSegment(s string) (Segment, error) {
+// ParseSegment reads an item's id, or "Name.Type" where the published type follows
+// the last dot, in any case. It fails with [fault.ItemNotFound], since no other
+// segment can name an item.
+func ParseSegment(s string) (Segment, error) { return parseSegment(s, ParseItemType) }
+
+func parseSegment(s string, itemType func(string) (ItemType, bool)) (Segment, error) {
 	if IsID(s) {
 		return Segment{ID: encryption.ItemID(strings.ToLower(s))}, nil
 	}
-	dot := strings.LastIndexByte(s, '.')
-	if dot < 0 {
-		return Segment{}, fault.New(fault.ItemNotFound, "An item is named by its id, or by its name, a dot and its type.")
+	if dot := strings.LastIndexByte(s, '.'); dot >= 0 {
+		if t, ok := itemType(s[dot+1:]); ok && checkName(s[:dot]) == nil {
+			return Segment{Name: s[:dot], Type: t}, nil
+		}
 	}
-	t, ok := ParseItemType(s[dot+1:])
-	if !ok || checkName(s[:dot]) != nil {
-		return Segment{}, fault.New(fault.ItemNotFound, "An item is named by its id, or by its name, a dot and its type.")
-	}
-	return Segment{Name: s[:dot], Type: t}, nil
+	return Segment{}, fault.New(fault.ItemNotFound, "An item is named by its id, or by its name, a dot and its type.")
 }

@@ -69,9 +69,18 @@ func (n names) with(ctx context.Context, key encryption.KeyID, fn func(*envelope
 	return n.folders.with(ctx, n.use, folderKey{n.list.Workspace, key, salt}, fn)
 }
 
-// lookups returns the codes of a type and name under the list's keys: one, or two
-// while it is being re-sealed, the one that seals last.
-func (n names) lookups(ctx context.Context, t ItemType, name string) ([][32]byte, error) {
+// among says among which entries the entry's name is its own: items of its type
+// in the workspace, folders in the same folder.
+func (e Entry) among() string {
+	if e.Type == FolderType {
+		return string(FolderType) + "/" + string(e.Folder)
+	}
+	return string(e.Type)
+}
+
+// lookups returns the codes of a name among others, by [Entry.among], under the
+// list's keys: one, or two while it is being re-sealed, the one that seals last.
+func (n names) lookups(ctx context.Context, among, name string) ([][32]byte, error) {
 	keys := []encryption.KeyID{n.list.Key}
 	if n.list.NextKey != "" {
 		keys = append(keys, n.list.NextKey)
@@ -79,7 +88,7 @@ func (n names) lookups(ctx context.Context, t ItemType, name string) ([][32]byte
 	codes := make([][32]byte, len(keys))
 	for i, k := range keys {
 		err := n.with(ctx, k, func(f *envelope.Folder) error {
-			codes[i] = f.LookupMAC(string(t), Canonical(name))
+			codes[i] = f.LookupMAC(among, Canonical(name))
 			return nil
 		})
 		if err != nil {
@@ -92,10 +101,7 @@ func (n names) lookups(ctx context.Context, t ItemType, name string) ([][32]byte
 // open returns an entry's item.
 func (n names) open(ctx context.Context, e Entry) (Item, error) {
 	r, err := n.record(ctx, e)
-	return Item{
-		ID: e.ID, Workspace: e.Workspace, Type: e.Type, DisplayName: r.Name, Description: r.Description,
-		Created: e.Created, Changed: e.Changed,
-	}, err
+	return e.item(r), err
 }
 
 func (n names) record(ctx context.Context, e Entry) (r record, err error) {
@@ -105,7 +111,7 @@ func (n names) record(ctx context.Context, e Entry) (r record, err error) {
 			return err
 		}
 		if json.Unmarshal(plain, &r) != nil || r.Type != e.Type ||
-			e.Workspace != n.list.Workspace || f.LookupMAC(string(r.Type), Canonical(r.Name)) != e.Lookup {
+			e.Workspace != n.list.Workspace || f.LookupMAC(e.among(), Canonical(r.Name)) != e.Lookup {
 			return fault.New(fault.Integrity, "An item's row does not agree with its sealed record.")
 		}
 		return nil
@@ -123,7 +129,7 @@ func (n names) seal(ctx context.Context, e *Entry, r record) error {
 	e.Key = n.list.sealing()
 	return n.with(ctx, e.Key, func(f *envelope.Folder) error {
 		e.Record = f.SealRecord([]byte(e.ID), e.Revision, plain)
-		e.Lookup = f.LookupMAC(string(r.Type), Canonical(r.Name))
+		e.Lookup = f.LookupMAC(e.among(), Canonical(r.Name))
 		return nil
 	})
 }

@@ -23,7 +23,8 @@ var (
 const reencryptBatch = 128
 
 // Reencrypt implements [encryption.Content]: for a scope's own item the names of
-// the workspace's items and its description, for any other the definition.
+// the workspace's items and its description, for any other the definition and the
+// logs of its jobs.
 func (w *Workspaces) Reencrypt(ctx context.Context, job *encryption.Job) error {
 	if ws := job.Use.Scope(); job.Item == encryption.ScopeItem(ws) {
 		if err := w.reencryptNames(ctx, job, ws); err != nil {
@@ -31,7 +32,10 @@ func (w *Workspaces) Reencrypt(ctx context.Context, job *encryption.Job) error {
 		}
 		return w.reencryptDescription(ctx, job, ws)
 	}
-	return w.reencryptDefinition(ctx, job)
+	if err := w.reencryptDefinition(ctx, job); err != nil {
+		return err
+	}
+	return w.reencryptLogs(ctx, job)
 }
 
 // reencryptNames moves the list to the current names key. Each turn is one durable

@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 
+	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
@@ -18,11 +19,15 @@ type Setting struct {
 
 // ApplyCustomerManagedKeys is the switch without which nobody may assign, change
 // or reset a workspace's key. What is encrypted stays encrypted.
-const ApplyCustomerManagedKeys = "ApplyCustomerManagedKeys"
+const ApplyCustomerManagedKeys = encryption.SettingCustomerManagedKeys
+
+// AllowCustomerManagedKeyExit lets keys be reset while the switch is off.
+const AllowCustomerManagedKeyExit = encryption.SettingExitAllowed
 
 // settings are all switches, as they are until a tenant changes them.
 var settings = []Setting{
 	{Name: ApplyCustomerManagedKeys, Title: "Apply customer-managed keys", Group: "Encryption", Enabled: true},
+	{Name: AllowCustomerManagedKeyExit, Title: "Reset customer-managed keys while they cannot be applied", Group: "Encryption"},
 }
 
 // SettingDefault tells how a switch stands until a tenant changes it; an unknown

@@ -72,23 +72,84 @@ type Tx interface {
 	// the look-up codes, or [fault.ItemNotFound].
 	ItemEntryByLookup(ws encryption.ScopeID, lookups ...[32]byte) (Entry, error)
 	// ItemEntries returns the workspace's live rows with ids above after, by id; of one
-	// type, if that is not "". A limit of 0 means all.
+	// type or, if that is "", of all but [FolderType]. A limit of 0 means all.
 	ItemEntries(ws encryption.ScopeID, itemType ItemType, after encryption.ItemID, limit int) ([]Entry, error)
 	// ItemEntriesUnder returns rows in any state whose record is under the key.
 	ItemEntriesUnder(ws encryption.ScopeID, key encryption.KeyID, limit int) ([]Entry, error)
 	// ItemEntriesIn returns rows of any workspace in a state since before a time, or,
 	// if ws is not "", rows of that one in any state since any time.
 	ItemEntriesIn(ws encryption.ScopeID, state EntryState, before time.Time, limit int) ([]Entry, error)
+	// ItemEntriesDeleted returns the workspace's deleted rows with ids above after,
+	// by id.
+	ItemEntriesDeleted(ws encryption.ScopeID, after encryption.ItemID, limit int) ([]Entry, error)
+	// ItemEntriesInFolder returns the rows that lie in a folder itself and are not
+	// deleted.
+	ItemEntriesInFolder(f FolderID, limit int) ([]Entry, error)
 	// UpdateItemEntry replaces an item's row if its revision is still the one given,
 	// else it fails with [fault.EncryptionChanged]; and with [fault.ItemNameTaken].
 	UpdateItemEntry(e Entry, revision uint64) error
-	// DeleteItemEntry removes an item's row and its definition.
+	// DeleteItemEntry removes an item's row, its definition and its jobs.
 	DeleteItemEntry(encryption.ItemID) error
 
 	// ItemDefinition returns an item's, and false if it has none.
 	ItemDefinition(encryption.ItemID) (DefinitionRow, bool, error)
 	// PutItemDefinition adds or replaces it.
 	PutItemDefinition(DefinitionRow) error
+
+	LabelTx
+	JobTx
+
+	// Operation returns one, or [fault.OperationNotFound].
+	Operation(OperationID) (Operation, error)
+	// PutOperation adds one, or replaces when and how it ended.
+	PutOperation(Operation) error
+	// DeleteOperations removes those that began before a time.
+	DeleteOperations(before time.Time) error
+}
+
+// A LabelTx is the part of a transaction that keeps labels and domains.
+type LabelTx interface {
+	// Label returns one, or [fault.NotFound].
+	Label(LabelID) (Label, error)
+	// TenantLabels returns the tenant's, by id.
+	TenantLabels(identity.TenantID) ([]Label, error)
+	// PutLabel adds or replaces one, or fails with [fault.Conflict] if its name is
+	// taken.
+	PutLabel(Label) error
+	DeleteLabel(LabelID) error
+	// LabelUsed reports whether anything carries the label.
+	LabelUsed(LabelID) (bool, error)
+	// ItemLabels returns the labels that the workspace's items carry, in any state.
+	ItemLabels(encryption.ScopeID) ([]LabelID, error)
+
+	// Domain returns one, or [fault.NotFound].
+	Domain(DomainID) (Domain, error)
+	// TenantDomains returns the tenant's, by id.
+	TenantDomains(identity.TenantID) ([]Domain, error)
+	// PutDomain adds or replaces one, or fails with [fault.Conflict] if its name is
+	// taken.
+	PutDomain(Domain) error
+	DeleteDomain(DomainID) error
+	// DomainWorkspaces returns the domain's live workspaces, by id.
+	DomainWorkspaces(DomainID) ([]WorkspaceRow, error)
+}
+
+// A JobTx is the part of a transaction that keeps runs of items' jobs.
+type JobTx interface {
+	// ItemJob returns one, or [fault.NotFound].
+	ItemJob(JobID) (Job, error)
+	// ItemJobs returns an item's, by id, at most limit of those above after.
+	ItemJobs(item encryption.ItemID, after JobID, limit int) ([]Job, error)
+	// PutItemJob adds one, or replaces its status and end.
+	PutItemJob(Job) error
+	// JobLog returns a log's pieces from a number on, in order.
+	JobLog(job JobID, from int64, limit int) ([]LogRow, error)
+	// JobLogSize returns how many pieces a log has, and their sealed bytes.
+	JobLogSize(JobID) (pieces, sealed int64, err error)
+	// JobLogsUnder returns pieces of the item's logs that are not under the key.
+	JobLogsUnder(item encryption.ItemID, other encryption.KeyID, limit int) ([]LogRow, error)
+	// PutJobLog adds or replaces a piece.
+	PutJobLog(LogRow) error
 }
 
 // A SettingRow is a tenant's switch that it has changed.
@@ -109,6 +170,8 @@ type WorkspaceRow struct {
 	Capacity  CapacityID
 	Deleted   bool // its items are being shredded, or wait for their last rows to go
 	Created   time.Time
+	Domain    DomainID // "" for none
+	Label     LabelID  // "" for none
 
 	DescriptionKey encryption.KeyID // "" if there is no description
 	Description    []byte           // sealed
@@ -137,8 +200,8 @@ const (
 	Deleted  EntryState = "deleted" // soft-deleted: not seen, and its name is free
 )
 
-// An Entry is an item as the database holds it: everything but the type is
-// sealed.
+// An Entry is an item or a folder as the database holds it: the name and the
+// description are sealed, the type and the tree's shape are not.
 type Entry struct {
 	ID        encryption.ItemID
 	Workspace encryption.ScopeID
@@ -151,6 +214,8 @@ type Entry struct {
 	Record    []byte   // sealed listing record
 	Created   time.Time
 	Changed   time.Time
+	Folder    FolderID // that it lies in; "" for the workspace itself
+	Label     LabelID  // "" for none
 }
 
 // A DefinitionRow is an item's definition as the database holds it.

@@ -1,6 +1,6 @@
 // Package workspace owns what a platform's tenants organise their data in:
-// settings of tenants, workspaces, role assignments in them, items and their
-// definitions.
+// settings, labels and domains of tenants, capacities, workspaces, role assignments
+// in them, folders, items, their definitions and the runs of their jobs.
 //
 // [Workspaces] is the whole of it. Methods that take an identity.Caller
 // authorise, audit and act, in that order; [Workspaces.FindWorkspace],
@@ -10,8 +10,8 @@
 // # What it promises
 //
 // At rest a workspace shows its display name, capacity and times, and an item its
-// id, type and times. Item names, descriptions and definitions are sealed under
-// the scope's and the item's keys, so that nobody lists them without the right to
+// id, type and times. Names of items and folders,
+// descriptions, definitions and job logs are sealed under the scope's and the item's keys, so that nobody lists them without the right to
 // use those. Deleting an item or a workspace works by id, without any key, and
 // after a hard deletion nothing opens the item's content again. Names compare
 // without regard to case (Unicode simple folding); different normal forms of the
@@ -40,27 +40,6 @@ import (
 	"github.com/kluis-io/kluis/rbac"
 )
 
-// A CapacityID is the id of a capacity, a lower-case UUID.
-type CapacityID string
-
-// A Capacity is what workspaces run on. There is one, and every workspace has it.
-type Capacity struct {
-	ID          CapacityID
-	DisplayName string
-	SKU         string
-	Region      string
-	State       string
-}
-
-// DefaultCapacity is the capacity that every workspace has.
-var DefaultCapacity = Capacity{
-	ID:          "6e5b5bb4-93e5-4b64-9a6c-5d1f1b0c2d01",
-	DisplayName: "Default",
-	SKU:         "F64",
-	Region:      "West Europe",
-	State:       "Active",
-}
-
 // Kind is the type of every workspace.
 const Kind = "Workspace"
 
@@ -71,6 +50,8 @@ type Workspace struct {
 	DisplayName string
 	Description string
 	Capacity    CapacityID
+	Domain      DomainID // "" for none
+	Label       LabelID  // "" for none
 	Created     time.Time
 
 	// Unreadable is why the description could not be opened, "" if it was or
@@ -85,6 +66,8 @@ type Item struct {
 	Type        ItemType
 	DisplayName string
 	Description string
+	Folder      FolderID // "" for the workspace itself
+	Label       LabelID  // "" for none
 	Created     time.Time
 	Changed     time.Time
 }
@@ -98,8 +81,7 @@ type Keys interface {
 	NewScope(encryption.ScopeID, identity.TenantID) (*encryption.ScopeKeys, error)
 }
 
-// Config is what [New] needs. All fields are required but Roles, Retention and
-// Now.
+// Config is what [New] needs. Store, Keys and Audit are required.
 type Config struct {
 	Store Store
 	Keys  Keys
@@ -108,6 +90,17 @@ type Config struct {
 	Roles     rbac.Definitions // rbac.PlatformRoles if not set
 	Retention time.Duration    // for which soft-deleted items are kept; 7 days if 0
 	Now       func() time.Time
+
+	// Capacities are what workspaces can run on; a workspace that names none gets the
+	// first. [DefaultCapacity] alone if there are none.
+	Capacities []Capacity
+	// Regions are those in which a workspace can be under a customer's key;
+	// [SampleRegions] if there are none.
+	Regions []string
+	// Industry are the item types of industry solutions, all supported under a
+	// customer's key; [IndustrySolutions] if nil. Covered are further item types that
+	// the operator vouches for there.
+	Industry, Covered []ItemType
 }
 
 // Workspaces is the domain. It is safe for concurrent use.
@@ -119,6 +112,10 @@ type Workspaces struct {
 	retention time.Duration
 	now       func() time.Time
 	batch     int // entries that one transaction re-seals
+
+	capacities []Capacity
+	regions    []string
+	types      typeSet
 
 	folders folders
 	lists   sync.Map // encryption.ScopeID → List, as last read; verified in each transaction
@@ -136,6 +133,16 @@ func New(c Config) *Workspaces {
 		store: c.Store, keys: c.Keys, audit: c.Audit,
 		roles: c.Roles, retention: c.Retention, now: c.Now, batch: reencryptBatch,
 	}
+	if w.capacities, w.regions = c.Capacities, c.Regions; len(w.capacities) == 0 {
+		w.capacities = []Capacity{DefaultCapacity}
+	}
+	if len(w.regions) == 0 {
+		w.regions = SampleRegions
+	}
+	if c.Industry == nil {
+		c.Industry = IndustrySolutions
+	}
+	w.types = newTypeSet(c.Industry, c.Covered)
 	if len(w.roles.All()) == 0 {
 		w.roles = rbac.PlatformRoles
 	}
@@ -150,16 +157,3 @@ func New(c Config) *Workspaces {
 
 // time returns the present as it is stored: in microseconds.
 func (w *Workspaces) time() time.Time { return w.now().UTC().Truncate(time.Microsecond) }
-
-// Capacities returns the capacities that the caller may see.
-func (w *Workspaces) Capacities(ctx context.Context, c identity.Caller) ([]Capacity, error) {
-	var seen []Capacity
-	err := w.read(ctx, c, "ListCapacities", "/capacities", func(tx Tx) error {
-		_, ok, err := rbac.Check(tx, w.roles, c, rbac.CapacitiesRead, false, "/")
-		if ok {
-			seen = []Capacity{DefaultCapacity}
-		}
-		return err
-	})
-	return seen, err
-}

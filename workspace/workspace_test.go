@@ -90,7 +90,10 @@ func TestAuthorisation(t *testing.T) {
 				_, err := w.ws.CreateItem(ctx, c, ws.ID, workspace.NewItem{DisplayName: "I " + string(c.Principal), Type: workspace.Notebook})
 				return err
 			}, []identity.Caller{creator, member}},
-			{"items", func(c identity.Caller) error { _, _, err := w.ws.Items(ctx, c, ws.ID, "", "", 9); return err },
+			{"items", func(c identity.Caller) error {
+				_, _, err := w.ws.Items(ctx, c, ws.ID, workspace.ItemFilter{}, "", 9)
+				return err
+			},
 				[]identity.Caller{creator, auditor, member, viewer}},
 			{"item", func(c identity.Caller) error { _, err := w.ws.Item(ctx, c, ws.ID, item.ID); return err },
 				[]identity.Caller{creator, auditor, member, viewer}},
@@ -240,7 +243,7 @@ func TestSettings(t *testing.T) {
 		}
 		all, err := w.ws.Settings(ctx, admin)
 		w.must(err)
-		if len(all) != 1 || all[0].Enabled {
+		if len(all) != 2 || all[0].Enabled || all[1].Enabled {
 			w.Errorf("settings: %v", all)
 		}
 		_, err = w.ws.UpdateSetting(ctx, admin, "Nonsense", true)
@@ -333,7 +336,7 @@ func TestDeleteWorkspace(t *testing.T) {
 		w.settle(ws.ID, encryption.Active)
 		w.vault.Grant(false)
 		time.Sleep(time.Minute)
-		_, _, err := w.ws.Items(ctx, creator, ws.ID, "", "", 9)
+		_, _, err := w.ws.Items(ctx, creator, ws.ID, workspace.ItemFilter{}, "", 9)
 		w.want(err, fault.KEKRefused)
 
 		w.must(w.ws.Delete(ctx, creator, ws.ID))

@@ -106,7 +106,8 @@ func run(t *testing.T, fn func(w *world)) {
 		})
 		w.ws = workspace.New(workspace.Config{Store: db.Workspace(), Keys: w.ring, Audit: w.recorder, Now: w.now})
 		w.content.set(w.ws)
-		w.scopes = encryption.NewScopes(w.ring, rbac.PlatformRoles, workspace.Supported, &w.content)
+		w.scopes = encryption.NewScopes(w.ring, rbac.PlatformRoles, w.ws.Supported, &w.content)
+		w.scopes.Guard(w.ws)
 		for _, r := range []struct {
 			who  identity.Caller
 			role rbac.RoleID

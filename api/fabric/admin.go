@@ -16,6 +16,8 @@ type adminWorkspace struct {
 	Type       string           `json:"type"`
 	State      string           `json:"state"`
 	CapacityID string           `json:"capacityId"`
+	DomainID   string           `json:"domainId,omitempty"`
+	Label      *labelRef        `json:"sensitivityLabel,omitempty"` // ours
 	Encryption *adminEncryption `json:"encryption,omitempty"`
 }
 
@@ -56,9 +58,7 @@ func (c *call) adminWorkspaces() error {
 		if !adminMatch(ws, q.Get) {
 			continue
 		}
-		a := adminWorkspace{
-			ID: string(ws.ID), Name: ws.DisplayName, Type: workspace.Kind, State: "Active", CapacityID: string(ws.Capacity),
-		}
+		a := toAdmin(ws)
 		if withEncryption {
 			s, err := c.enc.Status(c.r.Context(), c.caller, ws.ID)
 			if fault.ReasonOf(err) == fault.WorkspaceNotFound {
@@ -80,9 +80,29 @@ func (c *call) adminWorkspaces() error {
 	return c.answer(http.StatusOK, p)
 }
 
+func toAdmin(ws workspace.Workspace) adminWorkspace {
+	return adminWorkspace{
+		ID: string(ws.ID), Name: ws.DisplayName, Type: workspace.Kind, State: "Active", CapacityID: string(ws.Capacity),
+		DomainID: string(ws.Domain), Label: toLabelRef(ws.Label),
+	}
+}
+
+func (c *call) adminWorkspace() error {
+	id, err := c.workspace()
+	if err != nil {
+		return err
+	}
+	ws, err := c.ws.AdminGet(c.r.Context(), c.caller, id)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, toAdmin(ws))
+}
+
 func adminMatch(ws workspace.Workspace, get func(string) string) bool {
 	for _, f := range []struct{ want, have string }{
 		{get("capacityId"), string(ws.Capacity)}, {get("type"), workspace.Kind}, {get("name"), ws.DisplayName}, {get("state"), "Active"},
+		{get("domainId"), string(ws.Domain)},
 	} {
 		if f.want != "" && !strings.EqualFold(f.want, f.have) {
 			return false

@@ -36,6 +36,14 @@ type encryptionAnswer struct {
 	Progress        *progress `json:"progress,omitempty"`
 	ReSealOnly      bool      `json:"reSealOnly,omitempty"`
 	KillSwitchBound int64     `json:"killSwitchBoundSeconds"`
+	OwnBound        int64     `json:"ownKillSwitchBoundSeconds,omitempty"` // the workspace's admin's
+	KeyBound        int64     `json:"keyKillSwitchBoundSeconds,omitempty"` // the key's owner's
+
+	KeyLost  *time.Time           `json:"keyLostSince,omitempty"`
+	Findings []encryption.Finding `json:"findings,omitempty"`
+	Verified *time.Time           `json:"keyVerified,omitempty"` // when the findings were last looked for
+	Percent  *int                 `json:"percentComplete,omitempty"`
+	Left     int64                `json:"estimatedSecondsLeft,omitempty"`
 }
 
 type itemGroup struct {
@@ -63,7 +71,7 @@ type progress struct {
 
 // serving says whether the workspace's data can be used now.
 type serving struct {
-	State  string       `json:"state"` // Serving, Revoked or Unreachable
+	State  string       `json:"state"` // Serving, Revoked, Unreachable or KeyLost
 	Reason fault.Reason `json:"reason,omitempty"`
 	Detail string       `json:"detail,omitempty"`
 	Since  *time.Time   `json:"since,omitempty"`
@@ -142,21 +150,33 @@ func (c *call) getEncryption() error {
 	return c.answer(http.StatusOK, toEncryption(s, names))
 }
 
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// given returns nil for the zero time.
+func given(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
 // toEncryption returns a status on the wire; names is nil if they cannot be opened.
 func toEncryption(s encryption.Status, names map[encryption.ItemID]string) encryptionAnswer {
 	a := encryptionAnswer{
 		Detail:     encryptionDetail{s.KeyIdentifier, overall(s)},
 		Serving:    toServing(s.Scope),
-		KeyVersion: string(s.KID), ReSealOnly: s.ReSealOnly, KillSwitchBound: int64(s.Bound / time.Second),
+		KeyVersion: string(s.KID), ReSealOnly: s.ReSealOnly, KillSwitchBound: seconds(s.Bound),
+		OwnBound: seconds(s.Scope.Bound), KeyBound: seconds(s.Scope.KeyBound),
+		KeyLost: given(s.Scope.KeyLost), Findings: s.Scope.Findings.List(), Verified: given(s.Scope.Verified),
 	}
-	if s.PreviousKeyIdentifier != "" {
+	if s.PreviousKeyIdentifier != "" && s.PreviousKeyIdentifier != s.KeyIdentifier {
 		a.Previous = &encryptionDetail{s.PreviousKeyIdentifier, active}
 		if s.Mode == encryption.PlatformManaged {
 			a.Detail.KeyIdentifier = s.PreviousKeyIdentifier // the key that is being left
 		}
 	}
 	if changing(s) || a.Detail.EncryptionStatus == failed {
-		a.Progress = toProgress(s.Progress)
+		a.Progress, a.Percent, a.Left = toProgress(s.Progress), &s.Percent, seconds(s.Left)
 	}
 	for _, v := range s.Versions {
 		w := version{KID: string(v.KID), LiveWraps: v.LiveWraps, SafeToDisable: v.SafeToDisable, First: v.First}
@@ -175,9 +195,9 @@ func toServing(s encryption.Scope) serving {
 	if s.Serving == encryption.Serves {
 		return serving{State: "Serving"}
 	}
-	v := serving{State: string(s.Serving), Reason: s.Reason, Detail: s.Detail}
-	if !s.ServingSince.IsZero() {
-		v.Since = new(s.ServingSince)
+	v := serving{State: string(s.Serving), Since: given(s.ServingSince), Reason: s.Reason, Detail: s.Detail}
+	if !s.KeyLost.IsZero() {
+		v.State = "KeyLost"
 	}
 	return v
 }
@@ -207,21 +227,38 @@ func groups(s encryption.Status, names map[encryption.ItemID]string) []itemGroup
 	return all
 }
 
+type assignment struct {
+	KeyIdentifier string `json:"keyIdentifier"`
+	ReSealOnly    bool   `json:"reSealOnly"` // ours
+}
+
+func (c *call) assignment() (a assignment, err error) {
+	err = c.read(bodyLimit, &a)
+	if err == nil && a.KeyIdentifier == "" {
+		err = fault.New(fault.InvalidArgument, "The body has no keyIdentifier.")
+	}
+	return a, err
+}
+
 func (c *call) assignKey() error {
 	ws, err := c.workspace()
 	if err != nil {
 		return err
 	}
-	var body struct {
-		KeyIdentifier string `json:"keyIdentifier"`
-	}
-	if err := c.read(bodyLimit, &body); err != nil {
+	body, err := c.assignment()
+	if err != nil {
 		return err
 	}
-	if body.KeyIdentifier == "" {
-		return fault.New(fault.InvalidArgument, "The body has no keyIdentifier.")
+	if dry, err := c.flag("dryRun"); err != nil {
+		return err
+	} else if dry {
+		return c.preview(ws, body.KeyIdentifier)
 	}
-	if err := c.enc.Assign(c.r.Context(), c.caller, ws, body.KeyIdentifier); err != nil {
+	assign := c.enc.Assign
+	if body.ReSealOnly {
+		assign = c.enc.Reseal
+	}
+	if err := assign(c.r.Context(), c.caller, ws, body.KeyIdentifier); err != nil {
 		return err
 	}
 	c.w.Header().Set("Retry-After", retryAfter)

@@ -11,9 +11,10 @@
 //
 // The encryption of a workspace tells more than Fabric's five states, as additional
 // fields that its clients skip: how the scope serves and why not, the key version
-// in use, progress as a whole and per item, which key versions may be disabled, and
-// the kill-switch bound. A revoked or unreachable workspace keeps its state of
-// encryption on Fabric's fields.
+// in use, progress as a whole and per item, which key versions may be disabled, the
+// kill-switch bound, and what is wrong with the key. A revoked or unreachable
+// workspace keeps its state of encryption on Fabric's fields. Calls of ours lie
+// beside Fabric's, below encryption, jobs and labels.
 package fabric
 
 import (
@@ -25,6 +26,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/encryption"
@@ -48,6 +50,14 @@ type Encryption interface {
 	Assign(ctx context.Context, caller identity.Caller, scope encryption.ScopeID, keyIdentifier string) error
 	Reset(ctx context.Context, caller identity.Caller, scope encryption.ScopeID) error
 	Status(ctx context.Context, caller identity.Caller, scope encryption.ScopeID) (encryption.Status, error)
+
+	Reseal(ctx context.Context, caller identity.Caller, scope encryption.ScopeID, keyIdentifier string) error
+	Rotate(ctx context.Context, caller identity.Caller, scope encryption.ScopeID) (generation int64, err error)
+	Preview(ctx context.Context, caller identity.Caller, scope encryption.ScopeID, keyIdentifier string) (encryption.Preview, error)
+	Revalidate(ctx context.Context, caller identity.Caller, scope encryption.ScopeID) error
+	SetBound(ctx context.Context, caller identity.Caller, scope encryption.ScopeID, bound time.Duration) error
+	DeclareKeyLost(ctx context.Context, caller identity.Caller, scope encryption.ScopeID, lost bool) error
+	Impact(ctx context.Context, caller identity.Caller, keyIdentifier string) ([]encryption.Status, error)
 }
 
 // Config says how the API is reached and what it tells of others.
@@ -56,6 +66,11 @@ type Config struct {
 	BlobEndpoint string   // of the lake, without a slash at the end; told with each workspace
 	DFSEndpoint  string
 	PageSize     int // of listings; 100 if 0
+
+	// Rate and Burst are how many requests one principal may make, a second and at
+	// once; 50 and 500 if 0. More are answered 429.
+	Rate  float64
+	Burst int
 }
 
 type handler struct {
@@ -64,6 +79,7 @@ type handler struct {
 	tokens    api.Tokens
 	config    Config
 	audiences []string
+	throttle  throttle
 	mux       *http.ServeMux
 }
 
@@ -84,7 +100,7 @@ func New(ws *workspace.Workspaces, enc Encryption, tokens api.Tokens, c Config) 
 		c.PageSize = 100
 	}
 	h := &handler{
-		ws: ws, enc: enc, tokens: tokens, config: c, mux: http.NewServeMux(),
+		ws: ws, enc: enc, tokens: tokens, config: c, mux: http.NewServeMux(), throttle: newThrottle(c.Rate, c.Burst),
 		audiences: append([]string{Audience, Audience + "/"}, c.Audiences...),
 	}
 	h.routes()
@@ -101,12 +117,52 @@ func (h *handler) routes() {
 	on("/v1/workspaces/{w}/roleAssignments/{id}", methods{
 		"GET": (*call).getRole, "PATCH": (*call).updateRole, "DELETE": (*call).deleteRole,
 	})
+	on("/v1/workspaces/{w}/assignToCapacity", methods{"POST": (*call).assignCapacity})
+	on("/v1/workspaces/{w}/unassignFromCapacity", methods{"POST": (*call).unassignCapacity})
+	on("/v1/workspaces/{w}/setLabel", methods{"POST": (*call).labelWorkspace})
+	on("/v1/workspaces/{w}/folders", methods{"GET": (*call).listFolders, "POST": (*call).createFolder})
+	on("/v1/workspaces/{w}/folders/{f}", methods{
+		"GET": (*call).getFolder, "PATCH": (*call).renameFolder, "DELETE": (*call).deleteFolder,
+	})
+	on("/v1/workspaces/{w}/folders/{f}/move", methods{"POST": (*call).moveFolder})
+	on("/v1/workspaces/{w}/recoverableItems", methods{"GET": (*call).listRecoverable})
+	on("/v1/workspaces/{w}/recoverableItems/{i}", methods{"DELETE": (*call).purgeItem})
+	on("/v1/workspaces/{w}/recoverableItems/{i}/recover", methods{"POST": (*call).recoverItem})
+	on("/v1/workspaces/{w}/items/{i}/move", methods{"POST": (*call).moveItem})
+	on("/v1/workspaces/{w}/items/{i}/setLabel", methods{"POST": (*call).labelItem})
+	on("/v1/workspaces/{w}/items/{i}/jobs/instances", methods{"GET": (*call).listJobs, "POST": (*call).startNamedJob})
+	on("/v1/workspaces/{w}/items/{i}/jobs/{t}/{j}", methods{ // of which one is the word instances
+		"GET": (*call).getJob, "PATCH": (*call).updateJob, "POST": (*call).startJob,
+	})
+	on("/v1/workspaces/{w}/items/{i}/jobs/instances/{j}/cancel", methods{"POST": (*call).cancelJob})
+	on("/v1/workspaces/{w}/items/{i}/jobs/instances/{j}/log", methods{"GET": (*call).getJobLog, "POST": (*call).appendJobLog})
+	on("/v1/operations/{id}", methods{"GET": (*call).getOperation})
+	on("/v1/operations/{id}/result", methods{"GET": (*call).getOperationResult})
+	on("/v1/domains", methods{"GET": (*call).listDomains})
+	on("/v1/domains/{d}", methods{"GET": (*call).getDomain})
+	on("/v1/labels", methods{"GET": (*call).listLabels})
 	on("/v1/workspaces/{w}/encryption", methods{"GET": (*call).getEncryption})
 	on("/v1/workspaces/{w}/encryption/assign", methods{"POST": (*call).assignKey})
 	on("/v1/workspaces/{w}/encryption/reset", methods{"POST": (*call).resetKey})
+	on("/v1/workspaces/{w}/encryption/preview", methods{"POST": (*call).previewKey})
+	on("/v1/workspaces/{w}/encryption/rotate", methods{"POST": (*call).rotateKey})
+	on("/v1/workspaces/{w}/encryption/revalidate", methods{"POST": (*call).revalidateKey})
+	on("/v1/workspaces/{w}/encryption/killSwitchBound", methods{"PUT": (*call).setBound})
+	on("/v1/workspaces/{w}/encryption/keyLost", methods{"PUT": (*call).declareKeyLost})
+	on("/v1/admin/encryption/impact", methods{"GET": (*call).impact})
 	on("/v1/capacities", methods{"GET": (*call).listCapacities})
 	on("/v1/capacities/{id}", methods{"GET": (*call).getCapacity})
 	on("/v1/admin/workspaces", methods{"GET": (*call).adminWorkspaces})
+	on("/v1/admin/workspaces/{w}", methods{"GET": (*call).adminWorkspace})
+	on("/v1/admin/labels", methods{"POST": (*call).createLabel})
+	on("/v1/admin/labels/{l}", methods{"PATCH": (*call).updateLabel, "DELETE": (*call).deleteLabel})
+	on("/v1/admin/domains", methods{"GET": (*call).listAdminDomains, "POST": (*call).createDomain})
+	on("/v1/admin/domains/{d}", methods{
+		"GET": (*call).getDomain, "PATCH": (*call).updateDomain, "DELETE": (*call).deleteDomain,
+	})
+	on("/v1/admin/domains/{d}/workspaces", methods{"GET": (*call).listDomainWorkspaces})
+	on("/v1/admin/domains/{d}/assignWorkspaces", methods{"POST": (*call).assignToDomain})
+	on("/v1/admin/domains/{d}/unassignWorkspaces", methods{"POST": (*call).unassignFromDomain})
 	on("/v1/admin/tenantsettings", methods{"GET": (*call).listSettings})
 	on("/v1/admin/tenantsettings/{name}/update", methods{"POST": (*call).updateSetting})
 
@@ -121,7 +177,7 @@ var collections = map[string]workspace.ItemType{
 	"lakehouses": workspace.Lakehouse, "notebooks": workspace.Notebook, "warehouses": "Warehouse",
 	"environments": "Environment", "sparkJobDefinitions": "SparkJobDefinition", "GraphQLApis": "GraphQLApi",
 	"mlModels": "MLModel", "mlExperiments": "MLExperiment", "dataPipelines": "DataPipeline", "dataflows": "Dataflow",
-	"mirroredDatabases": "MirroredDatabase", "sqlDatabases": "SQLDatabase", "copyJobs": "CopyJob",
+	"mirroredDatabases": "MirroredDatabase", "sqlDatabases": sqlDatabase, "copyJobs": "CopyJob",
 }
 
 func (h *handler) collection(name string, t workspace.ItemType) {
@@ -134,6 +190,9 @@ func (h *handler) collection(name string, t workspace.ItemType) {
 		"GET": typed((*call).getItem), "PATCH": typed((*call).updateItem), "DELETE": typed((*call).deleteItem),
 	})
 	h.on(base+"/{i}/getDefinition", methods{"POST": typed((*call).getDefinition)})
+	if t == sqlDatabase {
+		h.on(base+"/{i}/revalidateCMK", methods{"POST": typed((*call).revalidate)})
+	}
 	h.on(base+"/{i}/updateDefinition", methods{"POST": typed((*call).updateDefinition)})
 }
 
@@ -151,6 +210,9 @@ func (h *handler) on(pattern string, ops methods) {
 			return
 		}
 		caller, err := api.Authenticate(r, h.tokens, h.audiences...)
+		if err == nil {
+			err = h.throttle.admit(w, caller)
+		}
 		if err == nil {
 			err = op(&call{handler: h, w: w, r: r, caller: caller})
 		}

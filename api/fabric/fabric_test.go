@@ -52,7 +52,7 @@ func TestErrors(t *testing.T) {
 			{"unknown", "GET", "/v1/workspaces", "", 401, "Unauthorized"},
 			{"panic", "GET", "/v1/workspaces", "", 500, "UnknownError"},
 			{"creator", "POST", "/v1/workspaces", `{"displayName":"` + strings.Repeat("x", 70<<10) + `"}`, 413, "PayloadTooLarge"},
-			{"creator", "POST", "/v1/workspaces", `{"displayName":"X","domainId":"d"}`, 400, "FeatureNotAvailable"},
+			{"creator", "POST", "/v1/workspaces", `{"displayName":"X","domainId":"d"}`, 404, "EntityNotFound"},
 			{"creator", "POST", "/v1/workspaces", `{`, 400, "InvalidInput"},
 			{"creator", "POST", "/v1/workspaces", ``, 400, "InvalidInput"},
 			{"creator", "POST", "/v1/workspaces", `{"displayName":"w"}`, 409, "WorkspaceNameAlreadyExists"},
@@ -67,7 +67,23 @@ func TestErrors(t *testing.T) {
 			{"creator", "GET", "/v1/workspaces/" + ws + "/items/" + none, "", 404, "ItemNotFound"},
 			{"creator", "GET", "/v1/workspaces/" + ws + "/items?type=Nonsense", "", 400, "InvalidItemType"},
 			{"creator", "POST", "/v1/workspaces/" + ws + "/items", `{"displayName":"X","type":"Nonsense"}`, 400, "InvalidItemType"},
-			{"creator", "POST", "/v1/workspaces/" + ws + "/items", `{"displayName":"X","type":"Notebook","folderId":"x"}`, 400, "FeatureNotAvailable"},
+			{"creator", "POST", "/v1/workspaces/" + ws + "/items", `{"displayName":"X","type":"Notebook","folderId":"x"}`, 404, "EntityNotFound"},
+			{"creator", "POST", "/v1/workspaces/" + ws + "/items", `{"displayName":"X","type":"Folder"}`, 400, "InvalidItemType"},
+			{"creator", "POST", "/v1/workspaces/" + ws + "/items", `{"displayName":"X","type":"Lakehouse","creationPayload":{"a":1}}`, 400, "FeatureNotAvailable"},
+			{"creator", "GET", "/v1/workspaces/" + ws + "/folders?rootFolderId=x", "", 400, "InvalidInput"},
+			{"creator", "GET", "/v1/workspaces/" + ws + "/folders/" + none, "", 404, "EntityNotFound"},
+			{"creator", "POST", "/v1/workspaces/" + ws + "/assignToCapacity", `{"capacityId":"` + none + `"}`, 404, "CapacityNotFound"},
+			{"creator", "GET", "/v1/operations/" + none, "", 404, "OperationNotFound"},
+			{"creator", "POST", "/v1/workspaces/" + ws + "/encryption/rotate", "", 400, "EncryptionBlocked"},
+			{"creator", "PUT", "/v1/workspaces/" + ws + "/encryption/killSwitchBound", `{"seconds":61}`, 400, "InvalidInput"},
+			{"creator", "PUT", "/v1/workspaces/" + ws + "/encryption/keyLost", `{"lost":true}`, 409, "Conflict"},
+			{"nobody", "POST", "/v1/workspaces/" + ws + "/encryption/preview", `{"keyIdentifier":"k"}`, 403, "InsufficientPrivileges"},
+			{"creator", "GET", "/v1/admin/encryption/impact?keyIdentifier=k", "", 400, "InvalidKeyIdentifier"},
+			{"creator", "POST", "/v1/admin/labels", `{"displayName":"L"}`, 403, "InsufficientPrivileges"},
+			{"creator", "POST", "/v1/admin/domains", `{"displayName":"D"}`, 403, "InsufficientPrivileges"},
+			{"creator", "POST", "/v1/workspaces/" + ws + "/items/" + none + "/jobs/Run/instances", ``, 404, "ItemNotFound"},
+			{"creator", "POST", "/v1/workspaces/" + ws + "/items/" + none + "/jobs/Run/other", ``, 404, "EntityNotFound"},
+			{"creator", "POST", "/v1/workspaces/" + ws + "/sqlDatabases/" + none + "/revalidateCMK", ``, 404, "ItemNotFound"},
 			{"creator", "POST", "/v1/workspaces/" + ws + "/notebooks", `{"displayName":"X","definition":{"parts":[{"path":"a","payload":"!","payloadType":"InlineBase64"}]}}`, 400, "InvalidInput"},
 			{"creator", "POST", "/v1/workspaces/" + ws + "/notebooks", `{"displayName":"X","definition":{"parts":[{"path":"a","payload":"","payloadType":"Url"}]}}`, 400, "InvalidInput"},
 			{"creator", "DELETE", "/v1/workspaces/" + ws + "/items/" + none + "?hardDelete=perhaps", "", 400, "InvalidInput"},
@@ -231,7 +247,10 @@ func TestPaging(t *testing.T) {
 }
 
 // scripted is an encryption whose status a test writes.
-type scripted struct{ status encryption.Status }
+type scripted struct {
+	fabric.Encryption // for what the test does not ask
+	status            encryption.Status
+}
 
 func (s scripted) Assign(context.Context, identity.Caller, encryption.ScopeID, string) error {
 	return nil
@@ -269,20 +288,20 @@ func TestEncryptionStatus(t *testing.T) {
 			{"enabling, some failed", with(func(s *encryption.Status) {
 				s.State, s.PreviousKeyIdentifier, s.Behind, s.Failed = encryption.Enabling, "https://v/keys/k1/", 2, 1
 				s.Items = []encryption.ItemStatus{item("a", encryption.ItemActive), half, stuck}
-				s.Progress = half.Progress
+				s.Progress, s.Percent, s.Left = half.Progress, 40, 90*time.Second
 			}), true, `{"encryptionDetail":{"keyIdentifier":"https://v/keys/k2/","encryptionStatus":"EnableInProgress"},
 				"previousEncryptionDetail":{"keyIdentifier":"https://v/keys/k1/","encryptionStatus":"Active"},
 				"workspaceEncryptionItemsDetails":[
 					{"encryptionStatus":"Failed","items":[{"id":"c","type":"CopyJob","reason":"Integrity","detail":"It does not open."}]},
 					{"encryptionStatus":"EnableInProgress","items":[{"id":"b","type":"CopyJob","progress":{"files":1,"totalFiles":2,"bytes":3,"totalBytes":4}}]}],
-				"progress":{"files":1,"totalFiles":2,"bytes":3,"totalBytes":4},
+				"progress":{"files":1,"totalFiles":2,"bytes":3,"totalBytes":4},"percentComplete":40,"estimatedSecondsLeft":90,
 				"serving":{"state":"Serving"},"keyVersion":"https://v/keys/k2/1","killSwitchBoundSeconds":60}`},
 			{"failed", with(func(s *encryption.Status) {
 				s.State, s.Behind, s.Failed = encryption.Enabling, 1, 1
 				s.Items = []encryption.ItemStatus{stuck}
 			}), false, `{"encryptionDetail":{"keyIdentifier":"https://v/keys/k2/","encryptionStatus":"Failed"},
 				"workspaceEncryptionItemsDetails":[{"encryptionStatus":"Failed","items":[{"id":"c","type":"CopyJob","reason":"Integrity","detail":"It does not open."}]}],
-				"serving":{"state":"Serving"},"keyVersion":"https://v/keys/k2/1","killSwitchBoundSeconds":60}`},
+				"serving":{"state":"Serving"},"keyVersion":"https://v/keys/k2/1","killSwitchBoundSeconds":60,"percentComplete":0}`},
 			{"active and unreachable", with(func(s *encryption.Status) {
 				s.State = encryption.Active
 				s.Scope = encryption.Scope{Serving: encryption.Unreachable, Reason: fault.KEKUnreachable, Detail: "d", ServingSince: since}
@@ -300,9 +319,19 @@ func TestEncryptionStatus(t *testing.T) {
 			}, true, `{"encryptionDetail":{"keyIdentifier":"https://v/keys/k1/","encryptionStatus":"DisableInProgress"},
 				"previousEncryptionDetail":{"keyIdentifier":"https://v/keys/k1/","encryptionStatus":"Active"},
 				"workspaceEncryptionItemsDetails":[{"encryptionStatus":"DisableInProgress","items":[{"id":"b","type":"CopyJob","progress":{"files":1,"totalFiles":2,"bytes":3,"totalBytes":4}}]}],
-				"serving":{"state":"Serving"},"reSealOnly":true,"killSwitchBoundSeconds":60}`},
+				"serving":{"state":"Serving"},"reSealOnly":true,"killSwitchBoundSeconds":60,"percentComplete":0}`},
+			{"rotating deeply, with findings and a lost key", with(func(s *encryption.Status) {
+				s.State, s.PreviousKeyIdentifier, s.Behind, s.Failed = encryption.Active, s.KeyIdentifier, 0, 0
+				s.Scope = encryption.Scope{
+					Serving: encryption.Revoked, Reason: fault.KEKRefused, KeyLost: since, Verified: since,
+					Findings: "KeyExpired RecoveryNotProtected", Bound: 20 * time.Second, KeyBound: 10 * time.Second,
+				}
+			}), false, `{"encryptionDetail":{"keyIdentifier":"https://v/keys/k2/","encryptionStatus":"Active"},
+				"serving":{"state":"KeyLost","reason":"KEKRefused"},"keyVersion":"https://v/keys/k2/1","killSwitchBoundSeconds":60,
+				"ownKillSwitchBoundSeconds":20,"keyKillSwitchBoundSeconds":10,"keyLostSince":"2026-07-01T12:00:00Z",
+				"keyVerified":"2026-07-01T12:00:00Z","findings":["KeyExpired","RecoveryNotProtected"]}`},
 		} {
-			w.Handler = fabric.New(w.ws, scripted{tt.status}, tokens{}, fabric.Config{})
+			w.Handler = fabric.New(w.ws, scripted{status: tt.status}, tokens{}, fabric.Config{})
 			rec := w.want(200, "", "creator", "GET", "/v1/workspaces/"+ws+"/encryption", "")
 			golden(w.T, tt.name, rec.Body.Bytes(), tt.want)
 			if got := rec.Header().Get("Retry-After") != ""; got != tt.retryAfter {

@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/kluis-io/kluis/api"
@@ -85,6 +86,14 @@ var rows = map[fault.Reason]row{
 	fault.SourceNotFound: internal, fault.LeaseHeld: internal,
 }
 
+// wire is an error with a published code that its reason does not tell.
+type wire struct {
+	error
+	code string
+}
+
+func (e wire) Unwrap() error { return e.error }
+
 // errorResponse is Fabric's
 // (learn.microsoft.com/rest/api/fabric/articles/error-response-format).
 type errorResponse struct {
@@ -108,6 +117,10 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if !ok {
 		row = internal
 	}
+	var own wire
+	if errors.As(err, &own) {
+		row.code = own.code
+	}
 	api.LogFailure(r.Context(), "fabric", err)
 	body := errorResponse{
 		RequestID: api.RequestID(r.Context()), ErrorCode: row.code, Message: e.Public(), IsRetriable: row.retriable,
@@ -124,7 +137,9 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h.Set("Retry-After", retryAfter)
+		if h.Get("Retry-After") == "" {
+			h.Set("Retry-After", retryAfter)
+		}
 	}
 	api.WriteJSON(w, row.status, body)
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -17,24 +19,45 @@ type itemBody struct {
 	DisplayName string          `json:"displayName"`
 	Description string          `json:"description"`
 	WorkspaceID string          `json:"workspaceId"`
+	FolderID    string          `json:"folderId,omitempty"`
+	Label       *labelRef       `json:"sensitivityLabel,omitempty"`
 	Properties  *itemProperties `json:"properties,omitempty"`
 }
 
-// itemProperties are a lakehouse's, told by its own collection.
+// itemProperties are what a typed collection tells of its items, where there is
+// something to tell: kluis serves OneLake and no SQL endpoint.
 type itemProperties struct {
-	Tables string `json:"oneLakeTablesPath"`
-	Files  string `json:"oneLakeFilesPath"`
+	Tables  string     `json:"oneLakeTablesPath,omitempty"`
+	Files   string     `json:"oneLakeFilesPath,omitempty"`
+	Root    string     `json:"oneLakeRootPath,omitempty"`
+	Created *time.Time `json:"createdDate,omitempty"`
+	Updated *time.Time `json:"lastUpdatedTime,omitempty"`
+}
+
+// properties returns an item's, nil if it has none.
+func (c *call) properties(i workspace.Item) *itemProperties {
+	root := c.config.DFSEndpoint + "/" + string(i.Workspace) + "/" + string(i.ID)
+	switch lake := c.config.DFSEndpoint != ""; {
+	case i.Type == workspace.Lakehouse && lake:
+		return &itemProperties{Tables: root + "/Tables", Files: root + "/Files"}
+	case i.Type == "MirroredDatabase" && lake:
+		return &itemProperties{Tables: root + "/Tables"}
+	case i.Type == "SparkJobDefinition" && lake:
+		return &itemProperties{Root: root}
+	case i.Type == "Warehouse":
+		return &itemProperties{Created: &i.Created, Updated: &i.Changed}
+	}
+	return nil
 }
 
 // toItem returns an item as a collection shows it; t is "" for the untyped one.
 func (c *call) toItem(i workspace.Item, t workspace.ItemType) itemBody {
 	b := itemBody{
 		ID: string(i.ID), Type: string(i.Type), DisplayName: i.DisplayName, Description: i.Description,
-		WorkspaceID: string(i.Workspace),
+		WorkspaceID: string(i.Workspace), FolderID: string(i.Folder), Label: toLabelRef(i.Label),
 	}
-	if t == workspace.Lakehouse && c.config.DFSEndpoint != "" {
-		root := c.config.DFSEndpoint + "/" + string(i.Workspace) + "/" + string(i.ID)
-		b.Properties = &itemProperties{root + "/Tables", root + "/Files"}
+	if t != "" {
+		b.Properties = c.properties(i)
 	}
 	return b
 }
@@ -47,16 +70,21 @@ func (c *call) listItems(t workspace.ItemType) error {
 	want := t
 	if q := c.r.URL.Query().Get("type"); t == "" && q != "" {
 		var ok bool
-		if want, ok = workspace.ParseItemType(q); !ok {
+		if want, ok = c.ws.ParseItemType(q); !ok {
 			return fault.New(fault.InvalidItemType, "This is not one of the item types.")
 		}
 	}
-	listing := "items " + string(ws) + " " + string(want)
+	in, flat, err := c.folderFilter()
+	if err != nil {
+		return err
+	}
+	listing := "items " + string(ws) + " " + string(want) + " " + string(in) + " " + strconv.FormatBool(flat)
 	after, err := c.after(listing)
 	if err != nil {
 		return err
 	}
-	all, more, err := c.ws.Items(c.r.Context(), c.caller, ws, want, encryption.ItemID(after), c.config.PageSize)
+	all, more, err := c.ws.Items(c.r.Context(), c.caller, ws, workspace.ItemFilter{Type: want, In: in, Flat: flat},
+		encryption.ItemID(after), c.config.PageSize)
 	if err != nil {
 		return err
 	}
@@ -82,15 +110,20 @@ func (c *call) createItem(t workspace.ItemType) error {
 		Definition      *definitionBody `json:"definition"`
 		FolderID        string          `json:"folderId"`
 		CreationPayload json.RawMessage `json:"creationPayload"`
-		Label           json.RawMessage `json:"sensitivityLabelSettings"`
+		Label           struct {
+			LabelID string `json:"labelId"`
+		} `json:"sensitivityLabelSettings"`
 	}
 	if err := c.read(definitionLimit, &body); err != nil {
 		return err
 	}
-	if body.FolderID != "" || given(body.CreationPayload) || given(body.Label) {
-		return fault.New(fault.NotSupported, "folderId, creationPayload and sensitivityLabelSettings are not supported.")
+	if sent(body.CreationPayload) {
+		return fault.New(fault.NotSupported, "creationPayload is not supported.").WithMend("Give a definition.")
 	}
-	n := workspace.NewItem{DisplayName: body.DisplayName, Type: workspace.ItemType(body.Type), Description: body.Description}
+	n := workspace.NewItem{
+		DisplayName: body.DisplayName, Type: workspace.ItemType(body.Type), Description: body.Description,
+		Folder: workspace.FolderID(strings.ToLower(body.FolderID)), Label: workspace.LabelID(strings.ToLower(body.Label.LabelID)),
+	}
 	if t != "" {
 		n.Type = t
 	}
@@ -101,15 +134,16 @@ func (c *call) createItem(t workspace.ItemType) error {
 		}
 		n.Definition = &d
 	}
-	item, err := c.ws.CreateItem(c.r.Context(), c.caller, ws, n)
-	if err != nil {
+	var item workspace.Item
+	return c.perform(workspace.CreatingItem, ws, func(o *workspace.Operation) (err error) {
+		item, err = c.ws.CreateItem(c.r.Context(), c.caller, ws, n)
+		o.Item = item.ID
 		return err
-	}
-	return c.answer(http.StatusCreated, c.toItem(item, t))
+	}, func() error { return c.answer(http.StatusCreated, c.toItem(item, t)) })
 }
 
-// given reports whether a field was sent with a value.
-func given(m json.RawMessage) bool { return len(m) > 0 && string(m) != "null" && string(m) != "{}" }
+// sent reports whether a field was sent with a value.
+func sent(m json.RawMessage) bool { return len(m) > 0 && string(m) != "null" && string(m) != "{}" }
 
 // item returns the ids of the path. An item of another type than the collection's
 // is not in it.
@@ -220,18 +254,27 @@ func (c *call) getDefinition(t workspace.ItemType) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.ws.Definition(c.r.Context(), c.caller, i.Workspace, i.ID)
-	if err != nil {
+	var body definitionAnswer
+	return c.perform(workspace.GettingDefinition, i.Workspace, func(o *workspace.Operation) (err error) {
+		o.Item = i.ID
+		body, err = c.definitionOf(i.Workspace, i.ID)
 		return err
+	}, func() error { return c.answer(http.StatusOK, body) })
+}
+
+func (c *call) definitionOf(ws encryption.ScopeID, id encryption.ItemID) (definitionAnswer, error) {
+	d, err := c.ws.Definition(c.r.Context(), c.caller, ws, id)
+	if err != nil {
+		return definitionAnswer{}, err
 	}
 	if f := c.r.URL.Query().Get("format"); f != "" && f != d.Format {
-		return fault.New(fault.NotSupported, "The definition is not kept in this format.")
+		return definitionAnswer{}, fault.New(fault.NotSupported, "The definition is not kept in this format.")
 	}
 	body := definitionBody{Format: d.Format, Parts: []partBody{}}
 	for _, p := range d.Parts {
 		body.Parts = append(body.Parts, partBody{p.Path, base64.StdEncoding.EncodeToString(p.Payload), inlineBase64})
 	}
-	return c.answer(http.StatusOK, definitionAnswer{body})
+	return definitionAnswer{body}, nil
 }
 
 func (c *call) updateDefinition(t workspace.ItemType) error {
@@ -257,5 +300,8 @@ func (c *call) updateDefinition(t workspace.ItemType) error {
 	if err != nil {
 		return err
 	}
-	return c.done(c.ws.UpdateDefinition(c.r.Context(), c.caller, i.Workspace, i.ID, d))
+	return c.perform(workspace.UpdatingDefinition, i.Workspace, func(o *workspace.Operation) error {
+		o.Item = i.ID
+		return c.ws.UpdateDefinition(c.r.Context(), c.caller, i.Workspace, i.ID, d)
+	}, func() error { return c.done(nil) })
 }

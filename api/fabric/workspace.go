@@ -16,8 +16,11 @@ type workspaceBody struct {
 	Description string `json:"description"`
 	Type        string `json:"type"`
 	CapacityID  string `json:"capacityId,omitempty"`
+	DomainID    string `json:"domainId,omitempty"`
 
-	// Unreadable is ours: why the description is not told.
+	// Label is ours: Fabric labels items only.
+	Label *labelRef `json:"sensitivityLabel,omitempty"`
+	// Unreadable is ours too: why the description is not told.
 	Unreadable fault.Reason `json:"descriptionUnreadable,omitempty"`
 }
 
@@ -36,7 +39,7 @@ type oneLakeEndpoint struct {
 func toWorkspace(ws workspace.Workspace) workspaceBody {
 	return workspaceBody{
 		ID: string(ws.ID), DisplayName: ws.DisplayName, Description: ws.Description, Type: workspace.Kind,
-		CapacityID: string(ws.Capacity), Unreadable: ws.Unreadable,
+		CapacityID: string(ws.Capacity), DomainID: string(ws.Domain), Label: toLabelRef(ws.Label), Unreadable: ws.Unreadable,
 	}
 }
 
@@ -83,11 +86,9 @@ func (c *call) createWorkspace() error {
 	if err := c.read(bodyLimit, &body); err != nil {
 		return err
 	}
-	if body.DomainID != "" {
-		return fault.New(fault.NotSupported, "Domains are not supported.")
-	}
 	ws, err := c.ws.Create(c.r.Context(), c.caller, workspace.NewWorkspace{
 		DisplayName: body.DisplayName, Description: body.Description, Capacity: workspace.CapacityID(body.CapacityID),
+		Domain: workspace.DomainID(strings.ToLower(body.DomainID)),
 	})
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func (c *call) getWorkspace() error {
 	}
 	info := workspaceInfo{
 		workspaceBody: toWorkspace(ws), CapacityAssignmentProgress: "Completed",
-		CapacityRegion: workspace.DefaultCapacity.Region,
+		CapacityRegion: c.ws.CapacityOf(ws).Region,
 	}
 	if c.config.BlobEndpoint != "" {
 		info.OneLakeEndpoints = &oneLakeEndpoint{c.config.BlobEndpoint, c.config.DFSEndpoint}

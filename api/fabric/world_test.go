@@ -75,6 +75,12 @@ type world struct {
 
 func run(t *testing.T, c fabric.Config, fn func(w *world)) {
 	t.Helper()
+	runWith(t, c, workspace.Config{}, fn)
+}
+
+// runWith runs fn over workspaces that are configured otherwise than by default.
+func runWith(t *testing.T, c fabric.Config, wc workspace.Config, fn func(w *world)) {
+	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		db, err := sqlite.Open(t.Context(), filepath.Join(dir, "platform.db"),
@@ -89,8 +95,10 @@ func run(t *testing.T, c fabric.Config, fn func(w *world)) {
 			Store: db.Encryption(), Root: root{}, Vault: w.vault, Recorder: log, Policy: w.vault.Policy(),
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		})
-		w.ws = workspace.New(workspace.Config{Store: db.Workspace(), Keys: ring, Audit: log})
-		scopes := encryption.NewScopes(ring, rbac.PlatformRoles, workspace.Supported, w.ws)
+		wc.Store, wc.Keys, wc.Audit = db.Workspace(), ring, log
+		w.ws = workspace.New(wc)
+		scopes := encryption.NewScopes(ring, rbac.PlatformRoles, w.ws.Supported, w.ws)
+		scopes.Guard(w.ws)
 		w.Handler = fabric.New(w.ws, scopes, tokens{}, c)
 		for who, role := range map[string]rbac.RoleID{"creator": rbac.WorkspaceCreator, "admin": rbac.TenantAdministrator} {
 			if err := db.Workspace().Update(t.Context(), func(tx workspace.Tx) error {

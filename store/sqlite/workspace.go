@@ -60,11 +60,13 @@ func (t *tx) TenantSettingEnabled(tenant, name string) (enabled bool, err error)
 	return enabled, err
 }
 
-const workspaceColumns = `id, tenant, name, canonical, capacity, deleted, created, coalesce(description_key, ''), description`
+const workspaceColumns = `id, tenant, name, canonical, capacity, deleted, created, coalesce(description_key, ''), description,
+	domain, label`
 
 func scanWorkspace(scan func(...any) error) (w workspace.WorkspaceRow, err error) {
 	var created int64
-	err = scan(&w.ID, &w.Tenant, &w.Name, &w.Canonical, &w.Capacity, &w.Deleted, &created, &w.DescriptionKey, &w.Description)
+	err = scan(&w.ID, &w.Tenant, &w.Name, &w.Canonical, &w.Capacity, &w.Deleted, &created, &w.DescriptionKey, &w.Description,
+		&w.Domain, &w.Label)
 	w.Created = fromMicros(created)
 	return w, err
 }
@@ -99,18 +101,19 @@ func (t *tx) WorkspaceNamed(tenant identity.TenantID, canonical string) (workspa
 
 // InsertWorkspace implements [workspace.Tx].
 func (t *tx) InsertWorkspace(w workspace.WorkspaceRow) error {
-	_, err := t.exec(`INSERT INTO workspace (id, tenant, name, canonical, capacity, deleted, created, description_key, description)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+	_, err := t.exec(`INSERT INTO workspace (id, tenant, name, canonical, capacity, deleted, created, description_key, description,
+		domain, label) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		string(w.ID), string(w.Tenant), w.Name, w.Canonical, string(w.Capacity), w.Deleted, micros(w.Created),
-		nullable(w.DescriptionKey), w.Description)
+		nullable(w.DescriptionKey), w.Description, string(w.Domain), string(w.Label))
 	return workspaceErr(err, "")
 }
 
 // UpdateWorkspace implements [workspace.Tx].
 func (t *tx) UpdateWorkspace(w workspace.WorkspaceRow) error {
 	n, err := t.exec(`UPDATE workspace SET name = $1, canonical = $2, capacity = $3, deleted = $4, description_key = $5,
-		description = $6 WHERE id = $7`,
-		w.Name, w.Canonical, string(w.Capacity), w.Deleted, nullable(w.DescriptionKey), w.Description, string(w.ID))
+		description = $6, domain = $7, label = $8 WHERE id = $9`,
+		w.Name, w.Canonical, string(w.Capacity), w.Deleted, nullable(w.DescriptionKey), w.Description, string(w.Domain),
+		string(w.Label), string(w.ID))
 	if err == nil && n == 0 {
 		err = sql.ErrNoRows
 	}
@@ -208,12 +211,13 @@ func (t *tx) DeleteItemList(ws encryption.ScopeID) error {
 	return err
 }
 
-const itemEntryColumns = `id, workspace, type, state, since, key, lookup, revision, record, created, changed`
+const itemEntryColumns = `id, workspace, type, state, since, key, lookup, revision, record, created, changed, folder, label`
 
 func scanItemEntry(scan func(...any) error) (e workspace.Entry, err error) {
 	var since, created, changed, revision int64
 	var lookup []byte
-	err = scan(&e.ID, &e.Workspace, &e.Type, &e.State, &since, &e.Key, &lookup, &revision, &e.Record, &created, &changed)
+	err = scan(&e.ID, &e.Workspace, &e.Type, &e.State, &since, &e.Key, &lookup, &revision, &e.Record, &created, &changed,
+		&e.Folder, &e.Label)
 	e.Since, e.Created, e.Changed = fromMicros(since), fromMicros(created), fromMicros(changed)
 	e.Revision = uint64(revision)
 	if err == nil && len(lookup) != len(e.Lookup) {
@@ -242,9 +246,9 @@ func (t *tx) itemEntries(query string, args ...any) (out []workspace.Entry, err 
 
 // InsertItemEntry implements [workspace.Tx].
 func (t *tx) InsertItemEntry(e workspace.Entry) error {
-	_, err := t.exec(`INSERT INTO item_entry (`+itemEntryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+	_, err := t.exec(`INSERT INTO item_entry (`+itemEntryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 		string(e.ID), string(e.Workspace), string(e.Type), string(e.State), micros(e.Since), string(e.Key), e.Lookup[:],
-		int64(e.Revision), e.Record, micros(e.Created), micros(e.Changed))
+		int64(e.Revision), e.Record, micros(e.Created), micros(e.Changed), string(e.Folder), string(e.Label))
 	if isConstraint(err) {
 		return workspace.ErrItemNameTaken
 	}
@@ -271,7 +275,20 @@ func (t *tx) ItemEntryByLookup(ws encryption.ScopeID, lookups ...[32]byte) (e wo
 // ItemEntries implements [workspace.Tx].
 func (t *tx) ItemEntries(ws encryption.ScopeID, itemType workspace.ItemType, after encryption.ItemID, limit int) ([]workspace.Entry, error) {
 	return t.itemEntries(`SELECT `+itemEntryColumns+` FROM item_entry WHERE workspace = $1 AND id > $2 AND state = 'live'
-		AND ($3 = '' OR type = $3) ORDER BY id LIMIT $4`, string(ws), string(after), string(itemType), unlimited(limit))
+		AND ($3 = type OR $3 = '' AND type <> $4) ORDER BY id LIMIT $5`,
+		string(ws), string(after), string(itemType), string(workspace.FolderType), unlimited(limit))
+}
+
+// ItemEntriesDeleted implements [workspace.Tx].
+func (t *tx) ItemEntriesDeleted(ws encryption.ScopeID, after encryption.ItemID, limit int) ([]workspace.Entry, error) {
+	return t.itemEntries(`SELECT `+itemEntryColumns+` FROM item_entry WHERE workspace = $1 AND id > $2 AND state = 'deleted'
+		ORDER BY id LIMIT $3`, string(ws), string(after), unlimited(limit))
+}
+
+// ItemEntriesInFolder implements [workspace.Tx].
+func (t *tx) ItemEntriesInFolder(folder workspace.FolderID, limit int) ([]workspace.Entry, error) {
+	return t.itemEntries(`SELECT `+itemEntryColumns+` FROM item_entry WHERE folder = $1 AND state <> 'deleted' ORDER BY id LIMIT $2`,
+		string(folder), unlimited(limit))
 }
 
 // ItemEntriesUnder implements [workspace.Tx].
@@ -292,10 +309,10 @@ func (t *tx) ItemEntriesIn(ws encryption.ScopeID, state workspace.EntryState, be
 
 // UpdateItemEntry implements [workspace.Tx].
 func (t *tx) UpdateItemEntry(e workspace.Entry, revision uint64) error {
-	n, err := t.exec(`UPDATE item_entry SET state = $1, since = $2, key = $3, lookup = $4, revision = $5, record = $6, changed = $7
-		WHERE id = $8 AND revision = $9`,
+	n, err := t.exec(`UPDATE item_entry SET state = $1, since = $2, key = $3, lookup = $4, revision = $5, record = $6, changed = $7,
+		folder = $8, label = $9 WHERE id = $10 AND revision = $11`,
 		string(e.State), micros(e.Since), string(e.Key), e.Lookup[:], int64(e.Revision), e.Record, micros(e.Changed),
-		string(e.ID), int64(revision))
+		string(e.Folder), string(e.Label), string(e.ID), int64(revision))
 	switch {
 	case isConstraint(err):
 		return workspace.ErrItemNameTaken
@@ -307,11 +324,17 @@ func (t *tx) UpdateItemEntry(e workspace.Entry, revision uint64) error {
 
 // DeleteItemEntry implements [workspace.Tx].
 func (t *tx) DeleteItemEntry(id encryption.ItemID) error {
-	if _, err := t.exec(`DELETE FROM item_definition WHERE item = $1`, string(id)); err != nil {
-		return err
+	for _, of := range []string{
+		`DELETE FROM item_definition WHERE item = $1`,
+		`DELETE FROM item_job_log WHERE item = $1`,
+		`DELETE FROM item_job WHERE item = $1`,
+		`DELETE FROM item_entry WHERE id = $1`,
+	} {
+		if _, err := t.exec(of, string(id)); err != nil {
+			return err
+		}
 	}
-	_, err := t.exec(`DELETE FROM item_entry WHERE id = $1`, string(id))
-	return err
+	return nil
 }
 
 // ItemDefinition implements [workspace.Tx].

@@ -9,7 +9,9 @@ import (
 )
 
 func TestWorkspace(t *testing.T) {
-	storetest.Workspace(t, func(t *testing.T) workspace.Store {
+	fresh := func(t *testing.T) workspace.Store {
 		return open(t, sqlite.Schema{"audit", "rbac", "encryption", "workspace"}).Workspace()
-	})
+	}
+	storetest.Workspace(t, fresh)
+	storetest.Control(t, fresh)
 }

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -17,63 +15,9 @@ import (
 // Workspace checks an implementation of [workspace.Tx]. open returns a new, empty
 // one.
 func Workspace(t *testing.T, open func(t *testing.T) workspace.Store) {
-	now := time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)
-	scope := func(tx workspace.Tx, id encryption.ScopeID) error {
-		if err := tx.InsertScope(encryption.Scope{ID: id, Tenant: "t", Sealing: 1, Epoch: 1}); err != nil {
-			return err
-		}
-		return item(tx, id, encryption.ScopeItem(id))
-	}
-	row := func(id encryption.ScopeID, name string) workspace.WorkspaceRow {
-		return workspace.WorkspaceRow{
-			ID: id, Tenant: "t", Name: name, Canonical: workspace.Canonical(name), Capacity: "c", Created: now,
-			DescriptionKey: keyOf(encryption.ScopeItem(id)), Description: []byte{1, 2},
-		}
-	}
-	// filled returns a store with the workspaces w1 to w3, named A to C.
-	filled := func(t *testing.T) workspace.Store {
-		s := open(t)
-		update(t, s, func(tx workspace.Tx) error {
-			for i, name := range []string{"A", "B", "C"} {
-				id := encryption.ScopeID(fmt.Sprint("w", i+1))
-				if err := scope(tx, id); err != nil {
-					return err
-				}
-				if err := tx.InsertWorkspace(row(id, name)); err != nil {
-					return err
-				}
-				if err := tx.PutItemList(workspace.List{Workspace: id, Key: keyOf(encryption.ScopeItem(id)), Salt: [24]byte{byte(i)}}); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		return s
-	}
-	reason := func(t *testing.T, what string, err error, want fault.Reason) {
-		t.Helper()
-		if got := fault.ReasonOf(err); got != want {
-			t.Errorf("%s: %q (%v), want %q", what, got, err, want)
-		}
-	}
-	same := func(t *testing.T, what string, got, want any) {
-		t.Helper()
-		if d := cmp.Diff(want, got); d != "" {
-			t.Errorf("%s (-want +got):\n%s", what, d)
-		}
-	}
-	entry := func(id encryption.ItemID, lookup byte) workspace.Entry {
-		return workspace.Entry{
-			ID: id, Workspace: "w1", Type: workspace.Notebook, State: workspace.Live, Since: now, Key: "key w1",
-			Lookup: [32]byte{lookup}, Revision: 1, Record: []byte{9}, Created: now, Changed: now.Add(time.Second),
-		}
-	}
-	ids := func(es []workspace.Entry) (out []string) {
-		for _, e := range es {
-			out = append(out, string(e.ID))
-		}
-		return out
-	}
+	c := controlled(open)
+	now, row, filled, entry, ids := c.now, c.row, c.filled, c.entry, c.ids
+	scope := c.scope
 
 	t.Run("settings", func(t *testing.T) {
 		s := open(t)
