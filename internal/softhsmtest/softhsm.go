@@ -82,11 +82,24 @@ func Missing(tb testing.TB, what string) {
 	tb.Skip(what + ": KEYS ON A PKCS#11 TOKEN ARE NOT TESTED")
 }
 
+// built is the folder of the helper, "" as long as it was not needed.
+var built string
+
+// Main runs a package's tests for its TestMain, and removes the helper then.
+func Main(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "kluis-hsm-test-")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	file := filepath.Join(dir, "kluis-hsm")
 	c := exec.Command("go", "build", "-o", file, "github.com/kluis-io/kluis/cmd/kluis-hsm")
 	c.Env = append(os.Environ(), "CGO_ENABLED=1")
@@ -96,8 +109,8 @@ var build = sync.OnceValues(func() (string, error) {
 	return file, nil
 })
 
-// Helper builds kluis-hsm, once for a test binary, and returns its path. It skips
-// the test without a C compiler.
+// Helper builds kluis-hsm, once for a test binary, and returns its path; the
+// package's TestMain is to call [Main]. It skips the test without a C compiler.
 func Helper(tb testing.TB) string {
 	tb.Helper()
 	if _, err := exec.LookPath("gcc"); err != nil {

@@ -33,6 +33,8 @@ import (
 	"github.com/kluis-io/kluis/vault/hsm"
 )
 
+func TestMain(m *testing.M) { softhsmtest.Main(m) }
+
 var ref = vault.Ref{Vault: "v", Key: "k", Version: "1"}
 
 var share = bytes.Repeat([]byte{0x5a}, 32)
