@@ -17,7 +17,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/root"
+	"github.com/kluis-io/kluis/vault"
 )
 
 // The roles that a process can play.
@@ -52,6 +54,9 @@ type Config struct {
 	// Issuers are trusted beside the embedded one.
 	Issuers []Issuer `yaml:"issuers"`
 
+	Limits vault.Limits `yaml:"limits"` // of key work; a limit of 0 is none
+	Duties rbac.Duties  `yaml:"duties"` // that vaults which ask for it keep apart
+
 	// What the server tells the outside, and who calls it on a listener of its own:
 	// from the file alone.
 	EKM      *ekmConfig      `yaml:"ekm"`
@@ -62,7 +67,8 @@ type Config struct {
 func defaultConfig() Config {
 	return Config{
 		Data: "kluis-data", Listen: "127.0.0.1:8443", Domain: "localhost", Log: "info",
-		Roles: []string{roleVault, rolePlatform, roleGovernance},
+		Roles:  []string{roleVault, rolePlatform, roleGovernance},
+		Limits: vault.AzureLimits, Duties: rbac.VaultDuties,
 	}
 }
 

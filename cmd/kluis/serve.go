@@ -208,7 +208,7 @@ func (s *server) wireVault(rt *router, tokens api.Tokens) {
 	root := s.custodian.root
 	keys := softkey.New(root.Instance(), root.Derive("kluis/v1/private-keys"))
 	config := vault.Config{
-		Store: s.custodian.db.Vault(), Audit: s.custodian.log, Keys: keys, Roles: rbac.VaultRoles,
+		Store: s.custodian.db.Vault(), Audit: s.custodian.log, Keys: keys, Roles: rbac.VaultRoles, Limits: &s.config.Limits, Duties: s.config.Duties,
 		Instance: root.Instance(), Backups: root.Derive("kluis/v1/key-backups"),
 	}
 	if s.identity.Dev {
