@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -109,8 +110,15 @@ func (v *Vaults) approvals(tx Tx, a *act, name Name) (Vault, error) {
 	return vault, vault.admits(a.caller)
 }
 
+// approvalMemory is for how long after its expiry a request is shown.
+const approvalMemory = 7 * 24 * time.Hour
+
+func (v *Vaults) sweepApprovals(ctx context.Context, now time.Time) error {
+	return v.store.Update(ctx, func(tx Tx) error { return tx.DropApprovals(now.Add(-approvalMemory)) })
+}
+
 // Approvals lists the requests at a vault that the caller has made or could decide,
-// the oldest first; those that have ended are shown until they expire.
+// the oldest first; those that have ended are shown for a week.
 func (v *Vaults) Approvals(ctx context.Context, c identity.Caller, name Name) (mine []rbac.Approval, err error) {
 	a := begin(c, "ApprovalList", "")
 	err = v.read(ctx, a, func(tx Tx) error {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 	}
 	same := func(t *testing.T, got, want any) {
 		t.Helper()
-		if d := cmp.Diff(want, got); d != "" {
+		if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 			t.Error(d)
 		}
 	}
@@ -83,6 +84,8 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		v := vaultNamed(1)
 		v.PurgeProtection, v.Tags = true, map[string]string{"a": "b"}
 		v.AccessPolicies = []vault.AccessPolicy{{Tenant: "t", Object: "o", Keys: []string{"get"}}}
+		v.Network = vault.Network{Closed: true, Deny: true, Bypass: true, Allowed: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}}
+		v.TrustedServices, v.RequireApproval, v.SeparateDuties = []string{"s"}, true, true
 		update(t, s, func(tx vault.Tx) error { return firstError(tx.PutVault(v), tx.PutVault(vaultNamed(2))) })
 		taken := vaultNamed(3)
 		taken.Name = "KV1"
@@ -106,6 +109,27 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 			fails(t, missing, fault.VaultNotFound)
 			return firstError(err, ierr, lerr, eerr, derr, xerr)
 		})
+	})
+
+	t.Run("diagnostic settings", func(t *testing.T) {
+		s := open(t)
+		d := vault.DiagnosticSetting{Vault: "v1", Name: "Audit", Sink: "/a", Logs: []vault.LogSetting{{Category: "AuditEvent", Enabled: true}}, Updated: at}
+		changed := d
+		changed.Name, changed.Sink = "AUDIT", "/b"
+		update(t, s, func(tx vault.Tx) error {
+			return firstError(tx.PutVault(vaultNamed(1)), tx.PutVault(vaultNamed(2)), tx.PutVaultDiagnosticSetting(d), tx.PutVaultDiagnosticSetting(changed))
+		})
+		d.Sink = "/b" // the name stays as it was given
+		view(t, s, func(tx vault.Tx) error {
+			all, err := tx.VaultDiagnosticSettings("v1")
+			same(t, all, []vault.DiagnosticSetting{d})
+			others, oerr := tx.VaultDiagnosticSettings("v2")
+			same(t, len(others), 0)
+			return firstError(err, oerr)
+		})
+		update(t, s, func(tx vault.Tx) error { return tx.DropVaultDiagnosticSetting("v1", "audit") })
+		fails(t, s.Update(t.Context(), func(tx vault.Tx) error { return tx.DropVaultDiagnosticSetting("v1", "audit") }), fault.ResourceNotFound)
+		update(t, s, func(tx vault.Tx) error { return firstError(tx.PutVaultDiagnosticSetting(d), tx.DropVault("v1")) })
 	})
 
 	t.Run("keys", func(t *testing.T) {
