@@ -114,7 +114,7 @@ func ParseName(s string) (Name, error) {
 	return Name(n), nil
 }
 
-// Config is what [New] needs. All of it is required but HSM, Duties, Now and Backups.
+// Config is what [New] needs. All of it is required but HSM, Duties, Limits, Now and Backups.
 type Config struct {
 	Store Store
 	Audit audit.Recorder
@@ -125,6 +125,7 @@ type Config struct {
 
 	// Duties are what a vault that asks for it keeps apart; [rbac.VaultDuties] if nil.
 	Duties rbac.Duties
+	Limits *Limits // [AzureLimits] if nil
 
 	Instance string        // that backups of keys are bound to
 	Backups  *envelope.Key // seals them; nil if there are none
@@ -140,6 +141,7 @@ type Vaults struct {
 	duties rbac.Duties
 	now    func() time.Time
 	feed   *feed
+	load   *load
 
 	instance string
 	backups  *envelope.Key
@@ -150,10 +152,13 @@ func New(c Config) *Vaults {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Limits == nil {
+		c.Limits = &AzureLimits
+	}
 	if c.Duties == nil {
 		c.Duties = rbac.VaultDuties
 	}
-	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now, feed: newFeed(), instance: c.Instance, backups: c.Backups}
+	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now, feed: newFeed(), load: newLoad(*c.Limits, c.Now), instance: c.Instance, backups: c.Backups}
 }
 
 // Close ends the long polls of [Vaults.Changes] early, for a server that drains.
