@@ -51,6 +51,12 @@ type Config struct {
 	// which customers' keys may lie: ".vault.example.com".
 	Vaults []string `yaml:"vaults"`
 
+	// HSMSocket is where kluis-hsm listens, for keys of the -HSM types.
+	HSMSocket string `yaml:"hsmSocket"`
+
+	// Platform is what the control plane offers: from the file alone.
+	Platform platformConfig `yaml:"platform"`
+
 	// Issuers are trusted beside the embedded one.
 	Issuers []Issuer `yaml:"issuers"`
 
@@ -82,6 +88,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.Bool("dev", false, "make keys, principals and a default vault on the first start")
 	f.String("log", d.Log, "debug, info, warn or error")
 	f.String("passphrase-file", "", "read the passphrase that seals the roots from `FILE`")
+	f.String("hsm-socket", "", "the Unix `SOCKET` of kluis-hsm, for keys of the -HSM types")
 	f.String("public-port", "", "the `PORT` that clients use, if it is not the one listened on")
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
 	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
@@ -142,7 +149,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 	}
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
 		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults),
-		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile), set("lease", &c.Lease), set("bound", &c.Bound))
+		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile), set("hsm-socket", &c.HSMSocket), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
 		return c, err
 	}
@@ -172,6 +179,9 @@ func (c Config) check() error {
 	}
 	if c.Lease > encryption.MaxBound || c.Bound > encryption.MaxBound {
 		return usageError{fmt.Errorf("a lease and the kill-switch bound are at most %s", encryption.MaxBound)}
+	}
+	if err := c.Platform.check(); err != nil {
+		return err
 	}
 	if _, err := c.level(); err != nil {
 		return usageError{err}

@@ -25,12 +25,14 @@ import (
 	"github.com/kluis-io/kluis/api/token"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/cryptoki"
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/kek"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/vault"
+	"github.com/kluis-io/kluis/vault/hsm"
 	"github.com/kluis-io/kluis/vault/softkey"
 	"github.com/kluis-io/kluis/workspace"
 )
@@ -82,6 +84,7 @@ type server struct {
 
 	login, custodian, operator *party
 
+	hsm        *cryptoki.Client // nil if there is none
 	directory  *identity.Directory
 	issuer     *identity.Issuer
 	vaults     *vault.Vaults
@@ -186,7 +189,10 @@ func (s *server) wireLogin(ctx context.Context, rt *router) (api.Tokens, error) 
 	if err != nil {
 		return nil, err
 	}
-	trusted := []identity.TrustedIssuer{s.issuer.Trust(s.identity.Tenant)}
+	var trusted []identity.TrustedIssuer
+	for _, t := range append(s.identity.Tenants, s.identity.Tenant) {
+		trusted = append(trusted, s.issuer.Trust(t))
+	}
 	for _, i := range s.config.Issuers {
 		t, err := i.trust(s.identity.Tenant)
 		if err != nil {
@@ -211,7 +217,11 @@ func (s *server) wireVault(rt *router, tokens api.Tokens) {
 		Store: s.custodian.db.Vault(), Audit: s.custodian.log, Keys: keys, Roles: rbac.VaultRoles, Limits: &s.config.Limits, Duties: s.config.Duties,
 		Instance: root.Instance(), Backups: root.Derive("kluis/v1/key-backups"),
 	}
-	if s.identity.Dev {
+	switch {
+	case s.config.HSMSocket != "":
+		s.hsm = cryptoki.New(cryptoki.Config{Socket: s.config.HSMSocket})
+		config.HSM = hsm.New(root.Instance(), root.Derive("kluis/v1/private-keys"), s.hsm)
+	case s.identity.Dev:
 		config.HSM = keys // software stands in, and each key says so
 	}
 	s.vaults = vault.New(config)
@@ -238,15 +248,14 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 			Policy: policy, Credential: s.platformCredential, Roots: s.roots(), AllowPrivate: s.ownHost,
 		}),
 	})
-	s.workspaces = workspace.New(workspace.Config{
-		Store: s.operator.db.Workspace(), Keys: s.ring, Audit: s.operator.log, Roles: rbac.PlatformRoles,
-	})
+	s.workspaces = workspace.New(s.workspaceConfig())
 	s.lake = lake.New(lake.Config{
 		Store: s.operator.db.Lake(), Objects: objects, Keys: s.ring, Catalog: catalog{s.workspaces}, Recorder: s.operator.log,
 		Delegation: s.operator.root.Derive("kluis/v1/user-delegation"),
 	})
 	s.ring.OnDrop(s.lake.Forget)
-	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, workspace.Supported, s.workspaces, s.lake)
+	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, s.workspaces.Supported, s.workspaces, s.lake)
+	s.scopes.Guard(s.workspaces)
 	rt.fabric = fabric.New(s.workspaces, s.scopes, tokens, s.fabricConfig())
 	storage := storagewire.Config{
 		Account: storageAccount, Audiences: s.storageAudiences(),
@@ -287,6 +296,7 @@ func (s *server) work(ctx context.Context) {
 		s.workers.Go(func() { s.scopes.Run(ctx) })
 		s.every(ctx, time.Minute, "sweeping workspaces", s.workspaces.Sweep)
 		s.every(ctx, time.Minute, "sweeping the lake", s.lake.Sweep)
+		s.every(ctx, time.Hour, "verifying customers' keys", s.ring.Verify)
 	}
 	if s.vaults != nil {
 		s.every(ctx, time.Minute, "sweeping vaults", func(ctx context.Context) error { return s.vaults.Sweep(ctx, time.Now()) })
@@ -333,6 +343,9 @@ func (s *server) stop() error {
 		if p != nil {
 			errs = append(errs, p.close())
 		}
+	}
+	if s.hsm != nil {
+		s.hsm.Close()
 	}
 	if s.lock != nil {
 		s.lock.Close()

@@ -116,6 +116,9 @@ func (c *Clients) Options() policy.ClientOptions {
 	}
 }
 
+// ARM are the options that every Resource Manager client of the SDKs takes.
+func (c *Clients) ARM() *arm.ClientOptions { return &arm.ClientOptions{ClientOptions: c.Options()} }
+
 // Credential returns a principal's way to tokens.
 func (c *Clients) Credential(principal string) (azcore.TokenCredential, error) {
 	p, ok := c.Target.Principals[principal]
@@ -150,7 +153,7 @@ func (c *Clients) OfficerAs(principal string) (*Officer, error) {
 		return nil, err
 	}
 	o := &Officer{clients: c, cred: cred}
-	options := &arm.ClientOptions{ClientOptions: c.Options()}
+	options := c.ARM()
 	if o.Vaults, err = armkeyvault.NewVaultsClient(c.Target.SubscriptionID, cred, options); err != nil {
 		return nil, err
 	}
