@@ -1,0 +1,244 @@
+package vault_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/vault"
+)
+
+// A history is a random life of role assignments: rights are given and taken back,
+// and in between is asked who may do what.
+type history struct {
+	rnd   *rand.Rand
+	log   []string
+	given map[string]rbac.Assignment // the model: nothing but a list
+	taken map[[3]string]string       // principal, role and scope, in canonical form → id
+}
+
+var (
+	modelTenants = []identity.TenantID{"t1", "t2"}
+	modelPeople  = []identity.PrincipalID{"alice", "bob", "carol"}
+	modelGroups  = []identity.PrincipalID{"ops", "auditors"}
+	modelActions = []struct {
+		action rbac.Action
+		data   bool
+	}{
+		{"Microsoft.KeyVault/vaults/keys/unwrap/action", true}, {"Microsoft.KeyVault/vaults/keys/wrap/action", true},
+		{"microsoft.keyvault/VAULTS/keys/read", true}, {"Microsoft.KeyVault/vaults/keys/purge/action", true},
+		{"Microsoft.KeyVault/vaults/keys/delete", true}, {"Microsoft.KeyVault/vaults/keyrotationpolicies/write", true},
+		{"Microsoft.KeyVault/vaults/write", false}, {"Microsoft.KeyVault/vaults/read", false},
+		{"Microsoft.KeyVault/locations/deletedVaults/purge/action", false}, {rbac.RoleAssignmentsWrite, false},
+		{"Microsoft.KeyVault/vaults/keys/unwrap/action", false}, {"Microsoft.KeyVault/vaults/write", true},
+	}
+	modelScopes = []string{
+		"/", "/subscriptions/s1", "/subscriptions/s10", "/subscriptions/s1/resourceGroups/g",
+		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1",
+		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv10",
+		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1/keys/k",
+		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1/keys/k1",
+	}
+)
+
+func pick[T any](r *rand.Rand, all []T) T { return all[r.IntN(len(all))] }
+
+// spell writes a scope as some client might.
+func (h *history) spell(s string) rbac.Scope {
+	switch h.rnd.IntN(4) {
+	case 0:
+		s = strings.ToUpper(s)
+	case 1:
+		if s != "/" {
+			s += "/"
+		}
+	}
+	return rbac.Scope(s)
+}
+
+func (h *history) note(format string, args ...any) {
+	h.log = append(h.log, fmt.Sprintf(format, args...))
+}
+
+// may is the model's answer, put as differently from the evaluator's as possible: a
+// right is there if some assignment still in the list is the caller's or one of its
+// groups', in its tenant, at a prefix of the scope's segments, of a role one of
+// whose patterns covers the action by its words and none of whose exceptions does.
+func (h *history) may(c identity.Caller, action rbac.Action, data bool, scope string) bool {
+	segments := func(s string) []string {
+		return strings.FieldsFunc(strings.ToLower(s), func(r rune) bool { return r == '/' })
+	}
+	want := segments(scope)
+	for _, as := range h.given {
+		mine := as.Principal == c.Principal
+		for _, g := range c.Groups {
+			mine = mine || as.Principal == g
+		}
+		at := segments(string(as.Scope))
+		above := len(at) <= len(want)
+		for i := 0; above && i < len(at); i++ {
+			above = at[i] == want[i]
+		}
+		if !mine || !above || as.Tenant != c.Tenant {
+			continue
+		}
+		for _, d := range rbac.VaultRoles.All() {
+			if !strings.EqualFold(string(d.ID), string(as.Role)) {
+				continue
+			}
+			in, out := d.Actions, d.NotActions
+			if data {
+				in, out = d.DataActions, d.NotDataActions
+			}
+			grants := d.Grants != nil && !data && strings.HasPrefix(strings.ToLower(string(action)), "microsoft.authorization/roleassignments/") &&
+				!strings.HasSuffix(strings.ToLower(string(action)), "/read")
+			if covered(in, action) && !covered(out, action) && !grants {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// covered splits each pattern at its stars and looks for the parts in order.
+func covered(patterns []string, action rbac.Action) bool {
+	for _, p := range patterns {
+		parts, rest := strings.Split(strings.ToLower(p), "*"), strings.ToLower(string(action))
+		ok := strings.HasPrefix(rest, parts[0])
+		if !ok {
+			continue
+		}
+		rest = rest[len(parts[0]):]
+		if len(parts) == 1 {
+			if rest == "" {
+				return true
+			}
+			continue
+		}
+		for _, part := range parts[1 : len(parts)-1] {
+			i := strings.Index(rest, part)
+			if ok = ok && i >= 0; ok {
+				rest = rest[i+len(part):]
+			}
+		}
+		if ok && strings.HasSuffix(rest, parts[len(parts)-1]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *history) caller() identity.Caller {
+	c := identity.Caller{Tenant: pick(h.rnd, modelTenants), Principal: pick(h.rnd, modelPeople)}
+	for _, g := range modelGroups {
+		if h.rnd.IntN(3) == 0 {
+			c.Groups = append(c.Groups, g)
+		}
+	}
+	return c
+}
+
+// step does one thing, to the store and to the model.
+func (h *history) step(tx vault.Tx, n int) error {
+	switch h.rnd.IntN(10) {
+	case 0, 1, 2:
+		scope := pick(h.rnd, modelScopes)
+		as := rbac.Assignment{
+			ID: fmt.Sprintf("a%d", n), Tenant: pick(h.rnd, modelTenants), Principal: pick(h.rnd, append(modelGroups, modelPeople...)),
+			Role: pick(h.rnd, rbac.VaultRoles.All()).ID, Scope: h.spell(scope),
+		}
+		h.note("give %s to %s of %s at %s", as.Role, as.Principal, as.Tenant, as.Scope)
+		unique := [3]string{string(as.Principal), string(as.Role), scope}
+		err := tx.PutRoleAssignment(as)
+		if _, exists := h.taken[unique]; exists != (err != nil) {
+			return fmt.Errorf("giving: %w", err)
+		}
+		if err == nil {
+			as.Scope = rbac.Scope(scope)
+			h.given[as.ID], h.taken[unique] = as, as.ID
+		}
+	case 3:
+		for id, as := range h.given {
+			h.note("take %s", id)
+			delete(h.given, id)
+			delete(h.taken, [3]string{string(as.Principal), string(as.Role), string(as.Scope)})
+			return tx.DeleteRoleAssignment(strings.ToUpper(id))
+		}
+	case 4:
+		if h.rnd.IntN(4) > 0 {
+			return nil
+		}
+		below := pick(h.rnd, modelScopes[4:])
+		h.note("take all at %s", below)
+		for id, as := range h.given {
+			if s := string(as.Scope); s == below || strings.HasPrefix(s, below+"/") {
+				delete(h.given, id)
+				delete(h.taken, [3]string{string(as.Principal), string(as.Role), s})
+			}
+		}
+		return tx.DeleteRoleAssignmentsBelow(h.spell(below))
+	default:
+		c, a, scope := h.caller(), pick(h.rnd, modelActions), pick(h.rnd, modelScopes)
+		h.note("may %s %s of %s do %s (data %t) at %s", c.Principal, c.Groups, c.Tenant, a.action, a.data, scope)
+		at, err := rbac.ParseScope(string(h.spell(scope)))
+		if err != nil {
+			return err
+		}
+		_, got, err := rbac.Check(tx, rbac.VaultRoles, c, a.action, a.data, at)
+		if want := h.may(c, a.action, a.data, scope); err == nil && got != want {
+			err = fmt.Errorf("allowed is %t, and the model says %t", got, want)
+		}
+		return err
+	}
+	return nil
+}
+
+// errBack ends a history's transaction without keeping anything of it.
+var errBack = errors.New("back to the start")
+
+// Authorization on the real store agrees with a model that is a list and a loop.
+func TestAuthorizationAgainstModel(t *testing.T) {
+	histories := 2_000
+	if os.Getenv("CI") == "true" {
+		histories = 100_000
+	}
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "vault.db"), sqlite.VaultSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	asked, allowed := 0, 0
+	for seed := range uint64(histories) {
+		h := &history{rnd: rand.New(rand.NewPCG(seed, 1)), given: map[string]rbac.Assignment{}, taken: map[[3]string]string{}}
+		err := db.Vault().Update(t.Context(), func(tx vault.Tx) error {
+			for n := range 24 {
+				if err := h.step(tx, n); err != nil {
+					return err
+				}
+			}
+			for range 8 { // what it came to
+				c, a, scope := h.caller(), pick(h.rnd, modelActions), pick(h.rnd, modelScopes)
+				asked++
+				if _, ok, err := rbac.Check(tx, rbac.VaultRoles, c, a.action, a.data, rbac.Scope(scope)); err != nil || ok != h.may(c, a.action, a.data, scope) {
+					return fmt.Errorf("in the end %+v at %s: %t, %w", a, scope, ok, err)
+				} else if ok {
+					allowed++
+				}
+			}
+			return errBack
+		})
+		if !errors.Is(err, errBack) {
+			t.Fatalf("history %d: %v\n%s", seed, err, strings.Join(h.log, "\n"))
+		}
+	}
+	if allowed < asked/50 || allowed > asked*49/50 {
+		t.Errorf("%d of %d questions were answered with yes: the histories test little", allowed, asked)
+	}
+}
