@@ -33,6 +33,17 @@ func SetMaxAtOnce(n int) (restore func()) {
 	return func() { maxAtOnce = old }
 }
 
+// SetOrdered makes orders be kept of smaller folders, and of as many bytes at
+// most.
+func SetOrdered(from, bytes int64) (restore func()) {
+	oldFrom, oldMax, oldAll := orderedFrom, maxOrder, maxOrders
+	orderedFrom, maxOrder, maxOrders = from, bytes, 2*bytes
+	return func() { orderedFrom, maxOrder, maxOrders = oldFrom, oldMax, oldAll }
+}
+
+// Orders counts the orders that are kept.
+func (l *Lake) Orders() int { return l.orders.recent.Len() }
+
 // MaxInline is the most content that is kept in a row.
 const MaxInline = maxInline
 

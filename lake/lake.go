@@ -127,6 +127,7 @@ type Lake struct {
 	delegation *envelope.Key
 
 	folders folderCache
+	orders  orderCache
 	arrives arrivals
 }
 
@@ -149,4 +150,7 @@ func New(c Config) *Lake {
 
 // Forget drops what is kept in memory of a scope's keys. Call it when the scope
 // is revoked; what is forgotten too early is derived again.
-func (l *Lake) Forget(scope encryption.ScopeID) { l.folders.forget(scope) }
+func (l *Lake) Forget(scope encryption.ScopeID) {
+	l.folders.forget(scope)
+	l.orders.forget(scope)
+}

@@ -340,6 +340,19 @@ func (w *lister) take(tx Tx, s *session, st step) error {
 // next returns the folder's first wanted steps in order, and whether there may be
 // more.
 func (w *lister) next(tx Tx, s *session, f FolderRow, exists bool, base string, extra []step) (steps []step, more bool, err error) {
+	into := false // the prefix leads into one child
+	if rest, ok := strings.CutPrefix(w.o.Prefix, base); ok {
+		into = strings.Contains(rest, "/")
+	}
+	if exists && !into && len(extra) == 0 {
+		o, err := s.ordered(tx, f)
+		if err != nil {
+			return nil, false, err
+		}
+		if o != nil {
+			return w.nextOrdered(tx, s, f, o, base)
+		}
+	}
 	for _, c := range extra {
 		steps = append(steps, w.steps(c)...)
 	}
@@ -357,9 +370,8 @@ func (w *lister) next(tx Tx, s *session, f FolderRow, exists bool, base string, 
 		return nil
 	}
 	if exists {
-		if rest, ok := strings.CutPrefix(w.o.Prefix, base); ok && strings.Contains(rest, "/") {
-			// The prefix leads into one child.
-			name, _, _ := strings.Cut(rest, "/")
+		if into {
+			name, _, _ := strings.Cut(w.o.Prefix[len(base):], "/")
 			e, ok, err := s.find(tx, f, name)
 			if err != nil {
 				return nil, false, err

@@ -253,6 +253,7 @@ func (s *session) rename(tx Tx, from, to Path, o RenameOptions) (Properties, err
 		if err := s.makeParents(tx, &dst); err != nil { // the managed folder at most
 			return Properties{}, err
 		}
+		src.entry.Ordinal = 0 // another name
 		if err := s.put(tx, dst.parent(), src.entry, record{dst.name, m.attributes}); err != nil {
 			return Properties{}, err
 		}

@@ -54,6 +54,7 @@ type FolderRow struct {
 	Key     encryption.KeyID // the namespace key of the entries
 	NextKey encryption.KeyID // the one that they are being brought under, "" if none; it seals
 	Seals   int64            // records sealed under the sealing key and this salt
+	Names   int64            // names that the folder was ever given
 }
 
 // sealing returns the id of the key that seals the folder's records.
@@ -72,6 +73,7 @@ type EntryRow struct {
 	Key      encryption.KeyID
 	Lookup   [32]byte // MAC of the name
 	Revision int64    // counts the records sealed for the entry
+	Ordinal  int64    // which of the folder's names it is; 0 before it has one
 	Record   []byte   // the sealed listing record
 }
 
@@ -151,6 +153,10 @@ type Tx interface {
 	// LakeEntries calls each with the folder's entries, in no order, until it
 	// returns an error, and returns that.
 	LakeEntries(folder NodeID, each func(EntryRow) error) error
+	// LakeEntriesSince does so with those whose ordinal is above after.
+	LakeEntriesSince(folder NodeID, after int64, each func(EntryRow) error) error
+	// LakeEntriesByID returns those of the entries that are there, in no order.
+	LakeEntriesByID(ids []NodeID) ([]EntryRow, error)
 	// LakeEntriesUnder returns entries of the folder that are under the key; all
 	// of them if that is "".
 	LakeEntriesUnder(folder NodeID, key encryption.KeyID, limit int) ([]EntryRow, error)

@@ -25,6 +25,7 @@ const (
 // cannot do.
 func (l *Lake) Sweep(ctx context.Context) error {
 	l.folders.expire()
+	l.orders.expire()
 	var errs []error
 	for _, sweep := range []func(context.Context) error{
 		l.sweepItems, l.sweepFolders, l.sweepStaged, l.sweepLost, l.sweepDue, l.sweepObjects,

@@ -60,7 +60,8 @@ func (s *session) put(tx Tx, f *FolderRow, e EntryRow, r record) error {
 	return tx.PutLakeFolder(*f)
 }
 
-// putEntry is put for who stores the folder's row himself: f counts the seal.
+// putEntry is put for who stores the folder's row himself: f counts the seal, and
+// the name if that is new to the folder.
 func (s *session) putEntry(tx Tx, f *FolderRow, e EntryRow, r record) error {
 	if f.Seals >= maxSeals {
 		return noSalt(f.ID)
@@ -77,6 +78,10 @@ func (s *session) putEntry(tx Tx, f *FolderRow, e EntryRow, r record) error {
 		return err
 	}
 	f.Seals++
+	if e.Ordinal == 0 {
+		f.Names++
+		e.Ordinal = f.Names
+	}
 	return tx.PutLakeEntry(e)
 }
 

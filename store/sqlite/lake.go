@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/kluis-io/kluis/encryption"
@@ -44,11 +46,11 @@ func many[T any](t *tx, scan func(func(...any) error) (T, error), query string, 
 	return out, err
 }
 
-const folderColumns = `id, item, role, salt, key, COALESCE(next_key, ''), seals`
+const folderColumns = `id, item, role, salt, key, COALESCE(next_key, ''), seals, names`
 
 func scanFolder(scan func(...any) error) (f lake.FolderRow, err error) {
 	var salt []byte
-	err = scan(&f.ID, &f.Item, &f.Role, &salt, &f.Key, &f.NextKey, &f.Seals)
+	err = scan(&f.ID, &f.Item, &f.Role, &salt, &f.Key, &f.NextKey, &f.Seals, &f.Names)
 	copy(f.Salt[:], salt)
 	return f, err
 }
@@ -81,11 +83,11 @@ func (t *tx) LakeFoldersDeleted(item encryption.ItemID, limit int) ([]lake.Folde
 
 // PutLakeFolder implements [lake.Tx].
 func (t *tx) PutLakeFolder(f lake.FolderRow) error {
-	_, err := t.exec(`INSERT INTO lake_folder (id, item, role, salt, key, next_key, seals)
-		VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7)
+	_, err := t.exec(`INSERT INTO lake_folder (id, item, role, salt, key, next_key, seals, names)
+		VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7, $8)
 		ON CONFLICT (id) DO UPDATE SET role = excluded.role, salt = excluded.salt, key = excluded.key,
-		next_key = excluded.next_key, seals = excluded.seals`,
-		string(f.ID), string(f.Item), string(f.Role), f.Salt[:], string(f.Key), string(f.NextKey), f.Seals)
+		next_key = excluded.next_key, seals = excluded.seals, names = excluded.names`,
+		string(f.ID), string(f.Item), string(f.Role), f.Salt[:], string(f.Key), string(f.NextKey), f.Seals, f.Names)
 	return lakeErr(err)
 }
 
@@ -103,11 +105,11 @@ func (t *tx) DeleteLakeFolder(id lake.NodeID) error {
 	return lakeErr(err)
 }
 
-const entryColumns = `id, folder, kind, key, lookup, revision, record`
+const entryColumns = `id, folder, kind, key, lookup, revision, ordinal, record`
 
 func scanEntry(scan func(...any) error) (e lake.EntryRow, err error) {
 	var lookup []byte
-	err = scan(&e.ID, &e.Folder, &e.Kind, &e.Key, &lookup, &e.Revision, &e.Record)
+	err = scan(&e.ID, &e.Folder, &e.Kind, &e.Key, &lookup, &e.Revision, &e.Ordinal, &e.Record)
 	copy(e.Lookup[:], lookup)
 	return e, err
 }
@@ -136,6 +138,46 @@ func (t *tx) LakeEntries(folder lake.NodeID, each func(lake.EntryRow) error) err
 		})
 }
 
+// LakeEntriesSince implements [lake.Tx].
+func (t *tx) LakeEntriesSince(folder lake.NodeID, after int64, each func(lake.EntryRow) error) error {
+	return t.rows(`SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 AND ordinal > $2`, []any{string(folder), after},
+		func(scan func(...any) error) error {
+			e, err := scanEntry(scan)
+			if err != nil {
+				return err
+			}
+			return each(e)
+		})
+}
+
+// LakeEntriesByID implements [lake.Tx]. Of ids there are as many in a statement as
+// stay far from any database's limit.
+func (t *tx) LakeEntriesByID(ids []lake.NodeID) (out []lake.EntryRow, err error) {
+	for part := range slices.Chunk(ids, 256) {
+		args := make([]any, 256) // one statement for all lengths
+		for i := range args {
+			args[i] = string(part[min(i, len(part)-1)])
+		}
+		rows, err := many(t, scanEntry, lakeEntriesByID, args...)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
+}
+
+var lakeEntriesByID = func() string {
+	q := []byte(`SELECT ` + entryColumns + ` FROM lake_entry WHERE id IN (`)
+	for i := range 256 {
+		if i > 0 {
+			q = append(q, ',')
+		}
+		q = strconv.AppendInt(append(q, '$'), int64(i+1), 10)
+	}
+	return string(append(q, ')'))
+}()
+
 // LakeEntriesUnder implements [lake.Tx].
 func (t *tx) LakeEntriesUnder(folder lake.NodeID, key encryption.KeyID, limit int) ([]lake.EntryRow, error) {
 	if key == "" {
@@ -147,11 +189,11 @@ func (t *tx) LakeEntriesUnder(folder lake.NodeID, key encryption.KeyID, limit in
 
 // PutLakeEntry implements [lake.Tx].
 func (t *tx) PutLakeEntry(e lake.EntryRow) error {
-	_, err := t.exec(`INSERT INTO lake_entry (id, folder, kind, key, lookup, revision, record)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
+	_, err := t.exec(`INSERT INTO lake_entry (id, folder, kind, key, lookup, revision, ordinal, record)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (id) DO UPDATE SET folder = excluded.folder, kind = excluded.kind, key = excluded.key,
-		lookup = excluded.lookup, revision = excluded.revision, record = excluded.record`,
-		string(e.ID), string(e.Folder), int64(e.Kind), string(e.Key), e.Lookup[:], e.Revision, e.Record)
+		lookup = excluded.lookup, revision = excluded.revision, ordinal = excluded.ordinal, record = excluded.record`,
+		string(e.ID), string(e.Folder), int64(e.Kind), string(e.Key), e.Lookup[:], e.Revision, e.Ordinal, e.Record)
 	return lakeErr(err)
 }
 
