@@ -48,6 +48,9 @@ type instance struct {
 	Subscription string            `json:"subscriptionId"`
 	Dev          bool              `json:"dev"`
 
+	// Tenants are further ones of the installation, by 'kluis tenant create'.
+	Tenants []identity.TenantID `json:"tenants,omitempty"`
+
 	fresh bool // made by this start
 }
 
@@ -209,24 +212,23 @@ type credential struct {
 	ClientID string               `json:"clientId"`
 	ObjectID identity.PrincipalID `json:"objectId"`
 	Secret   string               `json:"clientSecret"`
+
+	Authority string `json:"authority,omitempty"` // that issues its tokens; this installation's if absent
 }
 
 // platformCredential returns the platform's credential in a tenant's directory.
 func (s *server) platformCredential(tenant string) (azcore.TokenCredential, error) {
-	text, err := os.ReadFile(s.operator.path(credentialFile))
+	c, err := s.readCredential(tenant)
 	if err != nil {
-		return nil, fmt.Errorf("the platform's principal: %w", err)
+		return nil, err
 	}
-	var c credential
-	if err := json.Unmarshal(text, &c); err != nil {
-		return nil, fmt.Errorf("%s: %w", credentialFile, err)
-	}
-	if tenant != string(c.Tenant) {
-		return nil, fmt.Errorf("the platform has no principal in directory %s", tenant)
+	authority := c.Authority
+	if authority == "" {
+		authority = s.authority("login")
 	}
 	return azidentity.NewClientSecretCredential(tenant, c.ClientID, c.Secret, &azidentity.ClientSecretCredentialOptions{
 		ClientOptions: azcore.ClientOptions{
-			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: s.authority("login") + "/"},
+			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: authority + "/"},
 			Transport: &http.Client{Transport: localca.Transport(s.roots(), s.config.Domain)},
 		},
 		DisableInstanceDiscovery: true,
@@ -262,5 +264,6 @@ func (s *server) fabricConfig() fabric.Config {
 	return fabric.Config{
 		Audiences:    []string{s.authority("api.fabric")},
 		BlobEndpoint: s.authority("onelake.blob"), DFSEndpoint: s.authority("onelake.dfs"),
+		Rate: s.config.Platform.Rate, Burst: s.config.Platform.Burst,
 	}
 }

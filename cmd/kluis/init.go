@@ -84,7 +84,7 @@ func initialise(ctx context.Context, c Config) (made initialised, err error) {
 		return made, err
 	}
 	made = initialised{Tenant: s.identity.Tenant, Subscription: s.identity.Subscription, RecoveryShares: texts(shares)}
-	made.Administrators, err = s.firstAdministrators(ctx)
+	made.Administrators, err = s.firstAdministrators(ctx, "kluis", s.identity.Tenant, s.identity.Subscription)
 	return made, err
 }
 
@@ -98,27 +98,27 @@ func texts(shares map[string]root.Shares) map[string][]string {
 	return out
 }
 
-// firstAdministrators makes the first administrator of the platform and the first
-// custodian of the vault: two people from the start.
-func (s *server) firstAdministrators(ctx context.Context) (map[string]Principal, error) {
-	admin, secret, err := s.directory.Bootstrap(ctx, s.identity.Tenant, "kluis", "admin")
+// firstAdministrators makes a tenant with the first administrator of the platform and
+// the first custodian of the vault: two people from the start.
+func (s *server) firstAdministrators(ctx context.Context, name string, tenant identity.TenantID, subscription string) (map[string]Principal, error) {
+	admin, secret, err := s.directory.Bootstrap(ctx, tenant, name, "admin")
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]Principal{"admin": {ClientID: admin.Application, ClientSecret: secret.Text, ObjectID: admin.ID}}
-	by := identity.Caller{Tenant: s.identity.Tenant, Principal: admin.ID, Application: admin.Application, Type: identity.ServicePrincipal}
+	by := identity.Caller{Tenant: tenant, Principal: admin.ID, Application: admin.Application, Type: identity.ServicePrincipal}
 	if s.vaults != nil {
 		if out["custodian"], err = s.newPrincipal(ctx, by, "", "custodian"); err != nil {
 			return nil, err
 		}
-		sub := vault.Subscription{ID: s.identity.Subscription, Tenant: s.identity.Tenant, Name: "kluis"}
+		sub := vault.Subscription{ID: subscription, Tenant: tenant, Name: name}
 		if err := s.vaults.Provision(ctx, sub, custodianRoles(out["custodian"].ObjectID, sub.Scope())...); err != nil {
 			return nil, err
 		}
 	}
 	if s.workspaces != nil {
 		first := assignments(admin.ID, "/", rbac.TenantAdministrator, rbac.WorkspaceCreator)
-		if err := s.workspaces.Provision(ctx, s.identity.Tenant, first...); err != nil {
+		if err := s.workspaces.Provision(ctx, tenant, first...); err != nil {
 			return nil, err
 		}
 	}

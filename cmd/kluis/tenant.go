@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/identity"
+)
+
+func tenantCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "tenant", Short: "Make further tenants, and connect the platform to their directories"}
+	cmd.AddCommand(tenantCreateCommand(), tenantConnectCommand())
+	return cmd
+}
+
+func tenantCreateCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a tenant with its first administrators",
+		Long: `Make a tenant of this installation: a directory of its own, a subscription at the
+vault, its first administrator and its first custodian. Their secrets are shown
+once. The server must not run meanwhile.
+
+The platform can use the tenant's keys once its administrator has made the
+platform's principal there and 'kluis tenant connect' was told.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := readConfig(cmd)
+			if err != nil {
+				return err
+			}
+			made, err := createTenant(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			return made.print(cmd.OutOrStdout(), output)
+		},
+	}
+	addFlags(cmd.Flags())
+	addOutput(cmd, &output)
+	return cmd
+}
+
+// createTenant makes a tenant in a data directory that nobody serves. It is trusted
+// last: what a crash leaves behind is a tenant that nobody can use, and no tenant
+// that lacks something.
+func createTenant(ctx context.Context, c Config, name string) (made initialised, err error) {
+	s := &server{config: c, port: "443"}
+	defer func() {
+		if e := s.stop(); err == nil {
+			err = e
+		}
+	}()
+	if err := s.openData(ctx); err != nil {
+		return made, err
+	}
+	if err := s.wire(ctx, &router{domain: c.Domain}); err != nil {
+		return made, err
+	}
+	made = initialised{Tenant: identity.TenantID(api.NewUUID()), Subscription: api.NewUUID()}
+	if made.Administrators, err = s.firstAdministrators(ctx, name, made.Tenant, made.Subscription); err != nil {
+		return made, err
+	}
+	s.identity.Tenants = append(s.identity.Tenants, made.Tenant)
+	return made, writeJSON(filepath.Join(c.Data, instanceFile), s.identity)
+}
+
+func tenantConnectCommand() *cobra.Command {
+	var data, tenant, client, object, authority string
+	cmd := &cobra.Command{
+		Use:   "connect",
+		Short: "Tell the platform its credential in a tenant's directory",
+		Long: `Tell the platform which principal it is in a tenant's directory, and with which
+secret it gets its tokens there: those of the service principal Fabric Platform
+CMK that an administrator of the tenant has made. The secret is read from the
+standard input. A running platform takes it up by itself.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			id, err := identity.ParseTenantID(tenant)
+			if err != nil {
+				return usageError{fmt.Errorf("--tenant: %w", err)}
+			}
+			if u, err := url.Parse(authority); authority != "" && (err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "") {
+				return usageError{errors.New("--authority takes an https origin, such as https://login.microsoftonline.com")}
+			}
+			secret, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+			if secret = strings.TrimSpace(secret); secret == "" {
+				return usageError{fmt.Errorf("the standard input holds no secret: %w", errors.Join(err, errors.New("give it on one line")))}
+			}
+			dir := filepath.Join(data, platformDir)
+			if _, err := os.Stat(filepath.Join(dir, rootFile)); err != nil {
+				return fmt.Errorf("%s holds no platform: %w", data, err)
+			}
+			dir = filepath.Join(dir, credentialsDir)
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return err
+			}
+			return writeJSON(filepath.Join(dir, string(id)+".json"), credential{
+				Tenant: id, ClientID: client, ObjectID: identity.PrincipalID(object), Secret: secret,
+				Authority: strings.TrimSuffix(authority, "/"),
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&data, "data", defaultConfig().Data, "the data `DIR`ectory")
+	f.StringVar(&tenant, "tenant", "", "the tenant's `ID`")
+	f.StringVar(&client, "client-id", identity.FabricPlatformCMK, "the principal's application `ID`")
+	f.StringVar(&object, "object-id", "", "the principal's object `ID`, which the tenant's keys are granted to")
+	f.StringVar(&authority, "authority", "", "the `ORIGIN` that issues the tenant's tokens; this installation's if not given")
+	cmd.MarkFlagRequired("tenant")
+	return cmd
+}
