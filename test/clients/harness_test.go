@@ -25,12 +25,16 @@ import (
 // slow says whether the slow cases run: in CI, where time allows.
 var slow = os.Getenv("CI") == "true"
 
+// folder is where the binary was built, "" if it was not.
+var folder string
+
 // build builds the binary, once for all tests.
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "kluis-clients-")
 	if err != nil {
 		return "", err
 	}
+	folder = dir
 	binary := filepath.Join(dir, "kluis")
 	cmd := exec.Command("go", "build", "-o", binary, "github.com/kluis-io/kluis/cmd/kluis")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -42,10 +46,8 @@ var build = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if slow {
-		if binary, _ := build(); binary != "" {
-			os.RemoveAll(filepath.Dir(binary))
-		}
+	if folder != "" {
+		os.RemoveAll(folder)
 	}
 	os.Exit(code)
 }
