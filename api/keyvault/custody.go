@@ -51,7 +51,8 @@ func showApproval(a rbac.Approval) approval {
 // custody serves kluis's own paths, and reports whether the request was for one.
 func (c *call) custody() (own bool, err error) {
 	seg := strings.Split(strings.Trim(c.r.URL.EscapedPath(), "/"), "/")
-	method, run := "", func() error { return nil }
+	var method string
+	var run func() error
 	switch {
 	case strings.EqualFold(seg[0], "access") && len(seg) == 1:
 		method, run = http.MethodGet, c.access
