@@ -90,7 +90,8 @@ func (v *Vaults) sweepNotices(ctx context.Context, now time.Time) error {
 // told of it next.
 func (v *Vaults) notice(ctx context.Context, due KeyVersion, now time.Time) error {
 	a := begin(identity.Caller{}, "KeyNearExpiryEventGridNotification", "")
-	err := v.write(ctx, a, func(tx Tx) error {
+	err := v.store.Update(ctx, func(tx Tx) error {
+		a.touched = a.touched[:0]
 		kv, err := tx.VaultKeyVersion(due.Key, due.Version)
 		if err != nil {
 			return err
@@ -106,9 +107,6 @@ func (v *Vaults) notice(ctx context.Context, due KeyVersion, now time.Time) erro
 		if err != nil {
 			return err
 		}
-		a.entry.Tenant, a.entry.Resource = string(vault.Tenant), string(vault.KeyScope(k.Name))
-		a.note("vault", string(vault.ID))
-		a.note("version", string(kv.Version))
 		kind := KeyNearExpiry
 		kv.Notice = kv.Expires
 		if !now.Before(kv.Expires) {
@@ -118,9 +116,18 @@ func (v *Vaults) notice(ctx context.Context, due KeyVersion, now time.Time) erro
 		if err := tx.SetVaultKeyVersion(kv); err != nil || k.Current != kv.Version {
 			return err
 		}
-		return v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Version: kv.Version, Kind: kind})
+		a.entry.Tenant, a.entry.Resource = string(vault.Tenant), string(vault.KeyScope(k.Name))
+		a.note("vault", string(vault.ID))
+		a.note("version", string(kv.Version))
+		if err := v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Version: kv.Version, Kind: kind}); err != nil {
+			return err
+		}
+		return appendEntry(tx, a.done())
 	})
-	if r := fault.ReasonOf(err); r == fault.Conflict || r == fault.KeyNotFound { // nothing to tell any more
+	switch fault.ReasonOf(err) {
+	case "":
+		v.feed.wake(a.touched...)
+	case fault.Conflict, fault.KeyNotFound: // nothing to tell any more
 		return nil
 	}
 	return err
