@@ -256,6 +256,94 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		})
 	})
 
+	t.Run("rotation, notices, usage and remains", func(t *testing.T) {
+		s := open(t)
+		v := vaultNamed(1)
+		k := keyNamed(v, 1)
+		k.Current = "version2"
+		outside := version(k, 2)
+		outside.Platform, outside.Notice = "token", at.Add(time.Hour)
+		update(t, s, func(tx vault.Tx) error {
+			return firstError(tx.PutVault(v), tx.PutVaultKey(k), tx.AddVaultKeyVersion(version(k, 1), []byte{1}), tx.AddVaultKeyVersion(outside, []byte{2}))
+		})
+		p := vault.RotationPolicy{Rotate: &vault.Trigger{AfterCreate: "P30D"}, Expiry: "P90D", Created: at, Updated: at}
+		due := at.Add(time.Minute)
+		update(t, s, func(tx vault.Tx) error {
+			return firstError(tx.PutVaultRotation(k.ID, vault.RotationPolicy{}, at), tx.PutVaultRotation(k.ID, p, due))
+		})
+		rotations := func(by time.Time, after vault.KeyID, want ...vault.Key) {
+			t.Helper()
+			view(t, s, func(tx vault.Tx) error {
+				all, err := tx.DueVaultRotations(by, after, 10)
+				same(t, all, slices.Clip(want))
+				return err
+			})
+		}
+		view(t, s, func(tx vault.Tx) error {
+			got, when, err := tx.VaultRotation(k.ID)
+			same(t, got, p)
+			same(t, when, due)
+			_, _, missing := tx.VaultRotation("none")
+			fails(t, missing, fault.NotFound)
+			byID, ierr := tx.VaultKeyByID(k.ID)
+			same(t, byID, k)
+			near, nerr := tx.DueVaultNotices(at, 10)
+			same(t, near, []vault.KeyVersion{version(k, 1)})
+			both, berr := tx.DueVaultNotices(at.Add(time.Hour), 10)
+			same(t, len(both), 2)
+			return firstError(err, ierr, nerr, berr)
+		})
+		rotations(due, "", k)
+		rotations(due.Add(-1), "")
+		rotations(due, k.ID)
+		disabled := outside
+		disabled.Enabled = false
+		update(t, s, func(tx vault.Tx) error { return tx.SetVaultKeyVersion(disabled) })
+		rotations(due, "")
+
+		u := vault.Usage{Version: "version1", Principal: "p", Operation: vault.WrapKey, Last: at}
+		later := u
+		later.Last = at.Add(time.Second)
+		other := u
+		other.Operation, other.Last = vault.UnwrapKey, at.Add(time.Minute)
+		update(t, s, func(tx vault.Tx) error {
+			return firstError(tx.CountVaultUse(k.ID, u), tx.CountVaultUse(k.ID, later), tx.CountVaultUse(k.ID, other))
+		})
+		view(t, s, func(tx vault.Tx) error {
+			all, err := tx.VaultUsage(k.ID, 10)
+			other.Count, other.First = 1, other.Last
+			later.Count, later.First = 2, at
+			same(t, all, []vault.Usage{other, later})
+			return err
+		})
+
+		remains := func(want ...vault.Remains) {
+			t.Helper()
+			view(t, s, func(tx vault.Tx) error {
+				all, err := tx.VaultRemains(10)
+				same(t, all, slices.Clip(want))
+				return err
+			})
+		}
+		remains()
+		gone := k
+		gone.Deleted, gone.PurgeAt = at, at
+		update(t, s, func(tx vault.Tx) error { return tx.PutVaultKey(gone) })
+		view(t, s, func(tx vault.Tx) error {
+			none, err := tx.DueVaultNotices(at.Add(time.Hour), 10)
+			same(t, len(none), 0)
+			return err
+		})
+		update(t, s, func(tx vault.Tx) error { return tx.DropVaultKey(k.ID) })
+		left := vault.Remains{
+			Ref: vault.Ref{Vault: v.ID, Key: k.ID, Version: "version2"}, Platform: "token",
+			Material: vault.Material{Type: vault.EC, Bits: 256, Curve: vault.P256, Public: []byte{1, 2}, Sealed: []byte{2}},
+		}
+		remains(left)
+		update(t, s, func(tx vault.Tx) error { return tx.DropVaultRemains(left.Ref) })
+		remains()
+	})
+
 	t.Run("nothing of a failed transaction stays", func(t *testing.T) {
 		s := open(t)
 		fails(t, s.Update(t.Context(), func(tx vault.Tx) error {
