@@ -365,7 +365,7 @@ func (w *Workspaces) DeleteItem(ctx context.Context, c identity.Caller, ws encry
 		e.Detail = map[string]string{"hardDelete": "true"}
 		action = rbac.WorkspacesDelete // Fabric asks for the workspace's Admin
 	}
-	return w.write(ctx, e, func(tx Tx) error {
+	err := w.write(ctx, e, func(tx Tx) error {
 		if _, err := w.permit(tx, c, action, ws); err != nil {
 			return err
 		}
@@ -383,4 +383,8 @@ func (w *Workspaces) DeleteItem(ctx context.Context, c identity.Caller, ws encry
 		entry.State, entry.Since = Deleted, w.time()
 		return tx.UpdateItemEntry(entry, entry.Revision)
 	})
+	if err == nil && hard {
+		w.keys.Forget(ws, id)
+	}
+	return err
 }

@@ -79,6 +79,8 @@ type Keys interface {
 	// NewScope makes the keys of a new, platform-managed scope, for the
 	// transaction that creates it.
 	NewScope(encryption.ScopeID, identity.TenantID) (*encryption.ScopeKeys, error)
+	// Forget drops an item's keys from memory, after they were shredded.
+	Forget(encryption.ScopeID, encryption.ItemID)
 }
 
 // Config is what [New] needs. Store, Keys and Audit are required.
