@@ -147,6 +147,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.listenEKM(); err != nil {
 		return s, err
 	}
+	if err := serveProfiles(workers); err != nil {
+		return s, err
+	}
 	s.ready.set(nil)
 	return s, nil
 }
