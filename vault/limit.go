@@ -171,17 +171,18 @@ func (l *load) take(v Vault, kind string, cost float64) error {
 	return nil
 }
 
-// use does a key's work when it is the vault's turn.
-func (l *load) use(ctx context.Context, v Vault, k KeyVersion, work func() error) error {
+// use waits until it is the vault's turn to use a key. The caller says when the work
+// is done, and when its record is.
+func (l *load) use(ctx context.Context, v Vault, k KeyVersion) (*turn, error) {
 	cost := l.limits.cost(k.Type, k.Bits)
 	if err := l.take(v, "", cost); err != nil {
-		return err
+		return nil, err
 	}
 	turns := l.cores
 	if k.Type.HSM() && k.Platform != Software {
 		turns = l.hsm
 	}
-	return turns.do(ctx, v.Tenant, v.ID, max(cost, 1e-6), work)
+	return turns.enter(ctx, v.Tenant, v.ID, max(cost, 1e-6))
 }
 
 // make makes a key when it is the vault's turn.
@@ -209,6 +210,7 @@ type turns struct {
 	mu      sync.Mutex
 	slots   int
 	free    int
+	busy    int     // turns that have not ended
 	clock   float64 // the start tag of the latest turn
 	tenants map[identity.TenantID]*flow
 }
@@ -224,6 +226,50 @@ type flow struct {
 	below   map[ID]*flow
 	waiting []*waiter
 	count   int // who waits here and below
+	busy    int // of a tenant, turns that have not ended
+}
+
+// inFlight is how many turns of one tenant may be under way for each slot: more than
+// one, since a record is written while the next key works, and few, since those that
+// wait for the database hold up whoever comes behind them.
+const inFlight = 6
+
+// A turn is one admitted piece of work. Its slot is free again once the work is
+// done; the turn itself ends later, when the work is on record.
+type turn struct {
+	of   *turns
+	at   *flow
+	slot bool
+}
+
+// worked gives the slot back. It may be repeated.
+func (x *turn) worked() {
+	x.of.mu.Lock()
+	defer x.of.mu.Unlock()
+	x.release()
+	x.of.serve()
+}
+
+func (x *turn) release() {
+	if x.slot {
+		x.slot = false
+		x.of.free++
+	}
+}
+
+// end ends the turn.
+func (x *turn) end() {
+	t := x.of
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x.release()
+	x.at.busy--
+	t.busy--
+	t.serve()
+	if t.busy == 0 { // nobody runs or waits, so nobody has had more than another
+		clear(t.tenants)
+		t.clock = 0
+	}
 }
 
 type waiter struct {
@@ -237,19 +283,20 @@ func newTurns(slots int, patience time.Duration) *turns {
 }
 
 func (t *turns) do(ctx context.Context, tenant identity.TenantID, vault ID, cost float64, work func() error) error {
-	if err := t.enter(ctx, tenant, vault, cost); err != nil {
+	x, err := t.enter(ctx, tenant, vault, cost)
+	if err != nil {
 		return err
 	}
-	defer t.leave()
+	defer x.end()
 	return work()
 }
 
-func (t *turns) enter(ctx context.Context, tenant identity.TenantID, vault ID, cost float64) error {
+func (t *turns) enter(ctx context.Context, tenant identity.TenantID, vault ID, cost float64) (*turn, error) {
 	t.mu.Lock()
 	at, of := t.flows(tenant, vault)
 	if of.count >= maxWaiting {
 		t.mu.Unlock()
-		return tooBusy()
+		return nil, tooBusy()
 	}
 	if at.count == 0 {
 		at.next = max(at.next, t.clock)
@@ -265,7 +312,7 @@ func (t *turns) enter(ctx context.Context, tenant identity.TenantID, vault ID, c
 	t.mu.Unlock()
 	select {
 	case <-w.turn: // as a rule
-		return nil
+		return &turn{of: t, at: at, slot: true}, nil
 	default:
 	}
 	patience := time.NewTimer(t.patience)
@@ -273,7 +320,7 @@ func (t *turns) enter(ctx context.Context, tenant identity.TenantID, vault ID, c
 	var err error
 	select {
 	case <-w.turn:
-		return nil
+		return &turn{of: t, at: at, slot: true}, nil
 	case <-patience.C:
 		err = tooBusy()
 	case <-ctx.Done():
@@ -283,7 +330,7 @@ func (t *turns) enter(ctx context.Context, tenant identity.TenantID, vault ID, c
 	defer t.mu.Unlock()
 	select {
 	case <-w.turn: // its turn came at the last moment
-		return nil
+		return &turn{of: t, at: at, slot: true}, nil
 	default:
 	}
 	w.gone = true
@@ -291,7 +338,7 @@ func (t *turns) enter(ctx context.Context, tenant identity.TenantID, vault ID, c
 	if of.count--; of.count == 0 {
 		of.waiting = nil
 	}
-	return err
+	return nil, err
 }
 
 // manyFlows is from when on flows that time has caught up with are forgotten.
@@ -301,7 +348,7 @@ const manyFlows = 256
 func (t *turns) flows(tenant identity.TenantID, vault ID) (at, of *flow) {
 	if at = t.tenants[tenant]; at == nil {
 		if len(t.tenants) >= manyFlows {
-			maps.DeleteFunc(t.tenants, func(_ identity.TenantID, f *flow) bool { return f.count == 0 && f.next <= t.clock })
+			maps.DeleteFunc(t.tenants, func(_ identity.TenantID, f *flow) bool { return f.count+f.busy == 0 && f.next <= t.clock })
 		}
 		at = &flow{below: map[ID]*flow{}}
 		t.tenants[tenant] = at
@@ -316,25 +363,14 @@ func (t *turns) flows(tenant identity.TenantID, vault ID) (at, of *flow) {
 	return at, of
 }
 
-func (t *turns) leave() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.free++
-	t.serve()
-	if t.free == t.slots { // nobody runs or waits, so nobody has had more than another
-		clear(t.tenants)
-		t.clock = 0
-	}
-}
-
 // serve gives free slots to those who wait. It is called with t locked.
 func (t *turns) serve() {
 	for t.free > 0 {
-		at := first(t.tenants)
+		at := first(t.tenants, inFlight*t.slots)
 		if at == nil {
 			return
 		}
-		of := first(at.below)
+		of := first(at.below, 1)
 		for of.waiting[0].gone {
 			of.waiting = of.waiting[1:]
 		}
@@ -346,14 +382,16 @@ func (t *turns) serve() {
 		at.next += w.cost
 		of.next += w.cost
 		t.free--
+		t.busy++
+		at.busy++
 		close(w.turn)
 	}
 }
 
-// first returns the flow whose turn it is, nil if nobody waits.
-func first[K comparable](all map[K]*flow) (next *flow) {
+// first returns the flow whose turn it is, nil if nobody waits who may go on.
+func first[K comparable](all map[K]*flow, inFlight int) (next *flow) {
 	for _, f := range all {
-		if f.count > 0 && (next == nil || f.next < next.next) {
+		if f.count > 0 && f.busy < inFlight && (next == nil || f.next < next.next) {
 			next = f
 		}
 	}

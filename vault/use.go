@@ -61,11 +61,13 @@ func (v *Vaults) Use(ctx context.Context, c identity.Caller, vaultName Name, nam
 	}
 	version = b.Version.Version // a rotation meanwhile does not change what was used
 	ref := Ref{Vault: b.Vault.ID, Key: b.Key.ID, Version: version}
-	var result Output
-	err = v.load.use(ctx, b.Vault, b.Version, func() (err error) {
-		result, err = v.work(ctx, ref, b.Version, m, op, in)
-		return err
-	})
+	turn, err := v.load.use(ctx, b.Vault, b.Version)
+	if err != nil {
+		return Bundle{}, Output{}, v.refused(ctx, a, err)
+	}
+	defer turn.end()
+	result, err := v.work(ctx, ref, b.Version, m, op, in)
+	turn.worked()
 	if err == nil {
 		err = beforeRecord.Hit()
 	}
