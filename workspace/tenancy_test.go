@@ -127,7 +127,10 @@ func TestTenants(t *testing.T) {
 					"status":  func(id encryption.ScopeID) error { _, err := scopes.Status(ctx, p, id); return err },
 					"preview": func(id encryption.ScopeID) error { _, err := scopes.Preview(ctx, p, id, keys[i]); return err },
 					"get":     func(id encryption.ScopeID) error { _, err := ws.Get(ctx, p, id); return err },
-					"items":   func(id encryption.ScopeID) error { _, _, err := ws.Items(ctx, p, id, workspace.ItemFilter{}, "", 1); return err },
+					"items": func(id encryption.ScopeID) error {
+						_, _, err := ws.Items(ctx, p, id, workspace.ItemFilter{}, "", 1)
+						return err
+					},
 				} {
 					err := act(id)
 					if i == k {

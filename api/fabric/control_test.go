@@ -393,6 +393,29 @@ func TestLabels(t *testing.T) {
 	})
 }
 
+func TestCoverage(t *testing.T) {
+	run(t, fabric.Config{}, func(w *world) {
+		at := "/v1/workspaces/" + w.made("creator", "/v1/workspaces", `{"displayName":"W"}`)
+		lake := w.made("creator", at+"/items", `{"displayName":"L","type":"Lakehouse"}`)
+		w.made("creator", at+"/items", `{"displayName":"I","type":"HealthDataManager"}`)
+		w.want(400, "FeatureNotAvailable", "creator", "POST", at+"/items/"+lake+"/shortcuts", `{"path":"Files","name":"s"}`)
+		golden(w.T, "shortcuts", w.want(200, "", "creator", "GET", at+"/items/"+lake+"/shortcuts", "").Body.Bytes(), `{"value":[]}`)
+		key := w.assign(at, "k")
+		v := w.get("creator", "GET", at+"/encryption/coverage", "")
+		items := v["items"].([]any)
+		if v["keyIdentifier"] != key || len(items) != 2 {
+			w.Fatalf("coverage: %v", v)
+		}
+		for _, i := range items {
+			i := i.(map[string]any)
+			if i["encryptionStatus"] != "Active" || len(i["sealed"].([]any)) == 0 || len(i["visible"].([]any)) == 0 || (i["elsewhere"] != nil) != (i["id"] == lake) {
+				w.Errorf("an item: %v", i)
+			}
+		}
+		w.want(403, "InsufficientPrivileges", "nobody", "GET", at+"/encryption/coverage", "")
+	})
+}
+
 func TestThrottling(t *testing.T) {
 	run(t, fabric.Config{Rate: 0.5, Burst: 3}, func(w *world) {
 		for range 3 {

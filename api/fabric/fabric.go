@@ -144,6 +144,8 @@ func (h *handler) routes() {
 	on("/v1/workspaces/{w}/encryption", methods{"GET": (*call).getEncryption})
 	on("/v1/workspaces/{w}/encryption/assign", methods{"POST": (*call).assignKey})
 	on("/v1/workspaces/{w}/encryption/reset", methods{"POST": (*call).resetKey})
+	on("/v1/workspaces/{w}/encryption/coverage", methods{"GET": (*call).coverage})
+	on("/v1/workspaces/{w}/items/{i}/shortcuts", methods{"GET": (*call).listShortcuts, "POST": (*call).createShortcut})
 	on("/v1/workspaces/{w}/encryption/preview", methods{"POST": (*call).previewKey})
 	on("/v1/workspaces/{w}/encryption/rotate", methods{"POST": (*call).rotateKey})
 	on("/v1/workspaces/{w}/encryption/revalidate", methods{"POST": (*call).revalidateKey})
