@@ -197,6 +197,8 @@ func (c *call) serve() error {
 		return c.on(methods{"GET": c.getDeletedHSM})
 	case c.match(sub + kv + "/locations/*/deletedmanagedhsms/*/purge"):
 		return c.on(methods{"POST": c.purgeHSM})
+	case c.match(sub + kv + "/locations/*/managedhsmoperationresults/*"):
+		return c.on(methods{"GET": c.done})
 	case c.match(sub + kv + "/checkmhsmnameavailability"):
 		return c.on(methods{"POST": c.checkName})
 	}

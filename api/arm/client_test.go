@@ -26,7 +26,7 @@ func serve(t testing.TB, f *vaulttest.Fixture) *vaulttest.Server {
 	t.Helper()
 	return vaulttest.Serve(t, func(port string) http.Handler {
 		return arm.New(f.Vaults, vaulttest.Tokens{}, arm.Config{
-			VaultSuffix: "vault.localhost:" + port, Audiences: []string{audience(port)},
+			VaultSuffix: "vault.localhost:" + port, HSMSuffix: "managedhsm.localhost:" + port, Audiences: []string{audience(port)},
 			Endpoints: arm.Endpoints{
 				ResourceManager: audience(port), Login: "https://login.localhost:" + port, ADFS: "https://login.localhost:" + port + "/adfs",
 				Graph: "https://graph.localhost:" + port, Portal: "https://portal.localhost:" + port,

@@ -2,6 +2,7 @@ package arm
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/kluis-io/kluis/api"
@@ -207,6 +208,17 @@ func (c *call) purgeHSM() error {
 	if err := c.vaults.PurgeManagedHSM(c.ctx, c.caller, c.seg[1], name); err != nil {
 		return err
 	}
-	c.w.WriteHeader(http.StatusOK)
+	// Azure's takes its time, and its clients know no other answer: they ask at Location
+	// until that says that it is done.
+	at := url.URL{Scheme: "https", Host: c.r.Host, Path: "/subscriptions/" + c.seg[1] + "/providers/Microsoft.KeyVault/locations/" + c.seg[5] + "/managedHsmOperationResults/purged",
+		RawQuery: "api-version=" + url.QueryEscape(c.r.URL.Query().Get("api-version"))}
+	c.w.Header().Set("Location", at.String())
+	c.w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// done answers for an operation that was over before it was asked about.
+func (c *call) done() error {
+	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -22,7 +22,7 @@ func serve(t testing.TB, f *vaulttest.Fixture) *vaulttest.Server {
 	t.Helper()
 	return vaulttest.Serve(t, func(port string) http.Handler {
 		return keyvault.New(f.Vaults, vaulttest.Tokens{}, keyvault.Config{
-			Suffix: "vault.localhost:" + port, Authority: "https://login.localhost:" + port, Default: "kv1", Region: "westeurope",
+			Suffix: "vault.localhost:" + port, HSMSuffix: "managedhsm.localhost:" + port, Authority: "https://login.localhost:" + port, Default: "kv1", Region: "westeurope",
 		})
 	})
 }

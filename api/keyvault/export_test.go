@@ -28,6 +28,15 @@ func ReadBodies(b []byte) {
 	if json.Unmarshal(b, &u) == nil {
 		u.update()
 	}
+	var i importBody
+	if json.Unmarshal(b, &i) == nil {
+		i.Key.private()
+		i.Key.wrapped("https://kv1.vault.localhost")
+	}
+	var p policyBody
+	if json.Unmarshal(b, &p) == nil {
+		p.policy()
+	}
 	var o useBody
 	json.Unmarshal(b, &o)
 }

@@ -36,6 +36,9 @@ func FuzzBody(f *testing.F) {
 	for _, s := range []string{
 		`{"kty":"RSA","key_size":2048,"attributes":{"nbf":1,"exp":2},"tags":{"a":"b"},"key_ops":["wrapKey"]}`,
 		`{"alg":"RSA-OAEP-256","value":"AAAA"}`, `{"attributes":null,"tags":null,"key_ops":null,"release_policy":{}}`, `[]`, `{"attributes":{"nbf":-1e99}}`,
+		`{"key":{"kty":"RSA","n":"AQAB","e":"AQAB","d":"AQAB","p":"Aw","q":"Aw"},"Hsm":true}`, `{"key":{"kty":"EC","crv":"P-256K","d":"AQ","x":"AQ","y":"AQ"}}`,
+		`{"key":{"kty":"RSA-HSM","key_hsm":"eyJzY2hlbWFfdmVyc2lvbiI6IjEuMC4wIiwiaGVhZGVyIjp7ImFsZyI6ImRpciJ9fQ"}}`,
+		`{"lifetimeActions":[{"trigger":{"timeAfterCreate":"P90D"},"action":{"type":"Rotate"}}],"attributes":{"expiryTime":"P2Y"}}`,
 	} {
 		f.Add([]byte(s))
 	}

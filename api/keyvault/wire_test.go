@@ -36,7 +36,11 @@ func (w wire) send(method, host, path, body string, headers ...string) (*http.Re
 		w.t.Fatal(err)
 	}
 	if w.c.Principal != "" {
-		req.Header.Set("Authorization", "Bearer "+vaulttest.Tokens{}.Token(w.c, "https://vault.localhost:"+w.s.Port))
+		audience := "https://vault.localhost:" + w.s.Port
+		if _, suffix, ok := strings.Cut(host, "."); ok && strings.HasPrefix(suffix, "managedhsm.") {
+			audience = "https://" + suffix + ":" + w.s.Port
+		}
+		req.Header.Set("Authorization", "Bearer "+vaulttest.Tokens{}.Token(w.c, audience))
 	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])

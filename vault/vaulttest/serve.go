@@ -59,7 +59,7 @@ func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 	check(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{"localhost", "*.localhost", "*.vault.localhost"}, IsCA: true, BasicConstraintsValid: true,
+		DNSNames: []string{"localhost", "*.localhost", "*.vault.localhost", "*.managedhsm.localhost"}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	check(t, err)
