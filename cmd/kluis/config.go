@@ -48,8 +48,12 @@ type Config struct {
 	Bound      time.Duration `yaml:"bound"`      // the kill-switch bound: the most that a lease may be; 0 means 60 s
 
 	// Vaults are host suffixes, beyond this installation's own and Azure's, under
-	// which customers' keys may lie: ".vault.example.com".
+	// which customers' keys may lie, at private addresses too: ".vault.example.com".
 	Vaults []string `yaml:"vaults"`
+
+	// Trust are files of certificate authorities, beside the system's, from which the
+	// certificates of vaults and of their token issuers may come.
+	Trust []string `yaml:"trust"`
 
 	// HSMSocket is where kluis-hsm listens, for keys of the -HSM types.
 	HSMSocket string `yaml:"hsmSocket"`
@@ -93,6 +97,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
 	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
 	f.StringSlice("vaults", nil, "further host suffixes under which customers' keys may lie")
+	f.StringSlice("trust", nil, "`FILE`s of certificate authorities to trust beside the system's")
 	f.String("config", "", "read the configuration from `FILE` (YAML)")
 }
 
@@ -148,7 +153,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 		return nil
 	}
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
-		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults),
+		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
 		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile), set("hsm-socket", &c.HSMSocket), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
 		return c, err

@@ -189,21 +189,39 @@ func (s *server) host(service string) string {
 // authority returns a service's https origin.
 func (s *server) authority(service string) string { return "https://" + s.host(service) }
 
-// roots are the authorities that the platform's own clients trust: the local one
-// beside the system's.
-func (s *server) roots() *x509.CertPool {
+// trusted returns the authorities that the platform's own clients trust: the local
+// one and the configured ones, beside the system's.
+func (s *server) trusted() (*x509.CertPool, error) {
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
 	s.ca.AddTo(pool)
-	return pool
+	for _, file := range s.config.Trust {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if !pool.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%s holds no certificate", file)
+		}
+	}
+	return pool, nil
 }
 
-// ownHost reports whether a vault's host is this installation's own, which may
-// lie on a private address.
-func (s *server) ownHost(host string) bool {
-	return host == s.config.Domain || strings.HasSuffix(host, "."+s.config.Domain)
+// private reports whether a vault's host, without its port, may lie on a private
+// address: it is this installation's own, or one of those that the operator has
+// named.
+func (s *server) private(host string) bool {
+	if host == s.config.Domain || strings.HasSuffix(host, "."+s.config.Domain) {
+		return true
+	}
+	return slices.ContainsFunc(s.config.Vaults, func(suffix string) bool {
+		if h, _, err := net.SplitHostPort(suffix); err == nil {
+			suffix = h
+		}
+		return strings.HasSuffix(host, suffix)
+	})
 }
 
 // A credential is a principal's way to tokens.
@@ -229,7 +247,7 @@ func (s *server) platformCredential(tenant string) (azcore.TokenCredential, erro
 	return azidentity.NewClientSecretCredential(tenant, c.ClientID, c.Secret, &azidentity.ClientSecretCredentialOptions{
 		ClientOptions: azcore.ClientOptions{
 			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: authority + "/"},
-			Transport: &http.Client{Transport: localca.Transport(s.roots(), s.config.Domain)},
+			Transport: &http.Client{Transport: localca.Transport(s.authorities, s.config.Domain)},
 		},
 		DisableInstanceDiscovery: true,
 	})

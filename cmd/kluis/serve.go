@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -80,7 +81,9 @@ type server struct {
 	identity instance
 	port     string
 	ca       *localca.Authority
-	lock     *os.File
+
+	authorities *x509.CertPool // that the platform's own clients trust
+	lock        *os.File
 
 	login, custodian, operator *party
 
@@ -242,13 +245,16 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 	if err != nil {
 		return err
 	}
+	if s.authorities, err = s.trusted(); err != nil {
+		return err
+	}
 	policy := kek.Policy{Suffixes: append(kek.AzureSuffixes(), s.config.Vaults...)}
 	policy.Suffixes = append(policy.Suffixes, "."+s.host("vault"), "."+s.host("managedhsm"))
 	s.ring = encryption.NewKeyring(encryption.Config{
 		Store: s.operator.db.Encryption(), Root: s.operator.root, Recorder: s.operator.log, Policy: policy,
 		Lease: s.config.Lease, Bound: s.config.Bound,
 		Vault: kek.NewClient(kek.Config{
-			Policy: policy, Credential: s.platformCredential, Roots: s.roots(), AllowPrivate: s.ownHost,
+			Policy: policy, Credential: s.platformCredential, Roots: s.authorities, AllowPrivate: s.private,
 		}),
 	})
 	s.workspaces = workspace.New(s.workspaceConfig())

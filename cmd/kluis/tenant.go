@@ -14,11 +14,12 @@ import (
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
 )
 
 func tenantCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "tenant", Short: "Make further tenants, and connect the platform to their directories"}
-	cmd.AddCommand(tenantCreateCommand(), tenantConnectCommand())
+	cmd.AddCommand(tenantCreateCommand(), tenantAdoptCommand(), tenantConnectCommand())
 	return cmd
 }
 
@@ -73,6 +74,58 @@ func createTenant(ctx context.Context, c Config, name string) (made initialised,
 	}
 	s.identity.Tenants = append(s.identity.Tenants, made.Tenant)
 	return made, writeJSON(filepath.Join(c.Data, instanceFile), s.identity)
+}
+
+func tenantAdoptCommand() *cobra.Command {
+	var tenant, admin string
+	cmd := &cobra.Command{
+		Use:   "adopt",
+		Short: "Give a tenant with a directory of its own its first administrator on the platform",
+		Long: `Give a tenant its first administrator on the platform, where the tenant's
+directory is not this installation's: its tokens come from an issuer that the
+configuration names under "issuers". The server must not run meanwhile.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(cmd)
+			if err != nil {
+				return err
+			}
+			id, err := identity.ParseTenantID(tenant)
+			if err != nil {
+				return usageError{fmt.Errorf("--tenant: %w", err)}
+			}
+			principal, err := identity.ParsePrincipalID(admin)
+			if err != nil {
+				return usageError{fmt.Errorf("--admin: %w", err)}
+			}
+			return adoptTenant(cmd.Context(), c, id, principal)
+		},
+	}
+	addFlags(cmd.Flags())
+	cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's `ID`")
+	cmd.Flags().StringVar(&admin, "admin", "", "the object `ID` of its administrator")
+	cmd.MarkFlagRequired("tenant")
+	cmd.MarkFlagRequired("admin")
+	return cmd
+}
+
+func adoptTenant(ctx context.Context, c Config, id identity.TenantID, admin identity.PrincipalID) (err error) {
+	s := &server{config: c, port: "443"}
+	defer func() {
+		if e := s.stop(); err == nil {
+			err = e
+		}
+	}()
+	if err := s.openData(ctx); err != nil {
+		return err
+	}
+	if err := s.wire(ctx, &router{domain: c.Domain}); err != nil {
+		return err
+	}
+	if s.workspaces == nil {
+		return fmt.Errorf("%s holds no platform", c.Data)
+	}
+	return s.workspaces.Provision(ctx, id, assignments(admin, "/", rbac.TenantAdministrator, rbac.WorkspaceCreator)...)
 }
 
 func tenantConnectCommand() *cobra.Command {

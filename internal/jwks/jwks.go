@@ -25,6 +25,7 @@ import (
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/loopback"
 )
 
 // How long keys are kept, and how often an issuer is asked.
@@ -72,6 +73,7 @@ func New(c Config) (*Source, error) {
 		Timeout: timeout,
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            loopback.Dialer(),
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.Roots},
 			ForceAttemptHTTP2:      true,
 			MaxIdleConns:           2,
