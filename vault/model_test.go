@@ -3,9 +3,11 @@ package vault_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +23,7 @@ type history struct {
 	rnd   *rand.Rand
 	log   []string
 	given map[string]rbac.Assignment // the model: nothing but a list
-	taken map[[3]string]string       // principal, role and scope, in canonical form → id
+	taken map[[4]string]string       // tenant, principal, role and scope, in canonical form → id
 }
 
 var (
@@ -145,6 +147,12 @@ func (h *history) caller() identity.Caller {
 	return c
 }
 
+func (h *history) forget(id string) {
+	as := h.given[id]
+	delete(h.given, id)
+	delete(h.taken, [4]string{string(as.Tenant), string(as.Principal), string(as.Role), string(as.Scope)})
+}
+
 // step does one thing, to the store and to the model.
 func (h *history) step(tx vault.Tx, n int) error {
 	switch h.rnd.IntN(10) {
@@ -155,22 +163,23 @@ func (h *history) step(tx vault.Tx, n int) error {
 			Role: pick(h.rnd, rbac.VaultRoles.All()).ID, Scope: h.spell(scope),
 		}
 		h.note("give %s to %s of %s at %s", as.Role, as.Principal, as.Tenant, as.Scope)
-		unique := [3]string{string(as.Principal), string(as.Role), scope}
+		unique := [4]string{string(as.Tenant), string(as.Principal), string(as.Role), scope}
 		err := tx.PutRoleAssignment(as)
 		if _, exists := h.taken[unique]; exists != (err != nil) {
-			return fmt.Errorf("giving: %w", err)
+			return fmt.Errorf("giving: %v, and the model says that it exists: %t", err, exists)
 		}
 		if err == nil {
 			as.Scope = rbac.Scope(scope)
 			h.given[as.ID], h.taken[unique] = as, as.ID
 		}
 	case 3:
-		for id, as := range h.given {
-			h.note("take %s", id)
-			delete(h.given, id)
-			delete(h.taken, [3]string{string(as.Principal), string(as.Role), string(as.Scope)})
-			return tx.DeleteRoleAssignment(strings.ToUpper(id))
+		if len(h.given) == 0 {
+			return nil
 		}
+		id := pick(h.rnd, slices.Sorted(maps.Keys(h.given)))
+		h.note("take %s", id)
+		h.forget(id)
+		return tx.DeleteRoleAssignment(strings.ToUpper(id))
 	case 4:
 		if h.rnd.IntN(4) > 0 {
 			return nil
@@ -179,8 +188,7 @@ func (h *history) step(tx vault.Tx, n int) error {
 		h.note("take all at %s", below)
 		for id, as := range h.given {
 			if s := string(as.Scope); s == below || strings.HasPrefix(s, below+"/") {
-				delete(h.given, id)
-				delete(h.taken, [3]string{string(as.Principal), string(as.Role), s})
+				h.forget(id)
 			}
 		}
 		return tx.DeleteRoleAssignmentsBelow(h.spell(below))
@@ -216,7 +224,7 @@ func TestAuthorizationAgainstModel(t *testing.T) {
 	t.Cleanup(func() { db.Close() })
 	asked, allowed := 0, 0
 	for seed := range uint64(histories) {
-		h := &history{rnd: rand.New(rand.NewPCG(seed, 1)), given: map[string]rbac.Assignment{}, taken: map[[3]string]string{}}
+		h := &history{rnd: rand.New(rand.NewPCG(seed, 1)), given: map[string]rbac.Assignment{}, taken: map[[4]string]string{}}
 		err := db.Vault().Update(t.Context(), func(tx vault.Tx) error {
 			for n := range 24 {
 				if err := h.step(tx, n); err != nil {
