@@ -26,9 +26,6 @@ type backupVersion struct {
 	Sealed []byte
 }
 
-// maxBackup bounds a backup, in bytes.
-const maxBackup = 4 << 20
-
 func (v *Vaults) backupContext(tenant identity.TenantID) envelope.Context {
 	return envelope.NewContext(backupPurpose, v.instance, string(tenant))
 }

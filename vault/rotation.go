@@ -77,11 +77,14 @@ type RotationPolicy struct {
 	Updated time.Time
 }
 
+// defaultNotice is how long before the expiry it is told of.
+const defaultNotice Duration = "P30D"
+
+// Bounds of policies, in days.
 const (
-	defaultNotice  Duration = "P30D" // before the expiry
-	minRotation             = 7      // days after creation, and before expiry
-	minExpiry               = 28     // days
-	minHSMRotation          = 28     // days after creation
+	minRotation    = 7 // after creation, and before expiry
+	minExpiry      = 28
+	minHSMRotation = 28 // after creation
 )
 
 // defaultPolicy is what a key has that was given none.

@@ -19,6 +19,7 @@ func decryptPKCS1(key *rsa.PrivateKey, ciphertext []byte) ([]byte, error) {
 		return nil, errNotMade
 	}
 	substitute := reject(key, ciphertext) // always, so that it takes no time of its own
+	//lint:ignore SA1019 nobody learns whether it failed
 	plain, err := rsa.DecryptPKCS1v15(nil, key, ciphertext)
 	if err != nil {
 		return substitute, nil
