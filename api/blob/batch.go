@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/kluis-io/kluis/api/storagewire"
@@ -42,7 +44,7 @@ func (s *server) batch(c *call, below string) error {
 		s.part(answer, c.r, p, prefix, below)
 		h := textproto.MIMEHeader{"Content-Type": {"application/http"}}
 		if p.id != "" {
-			h.Set("Content-ID", p.id)
+			h["Content-ID"] = []string{p.id} // clients compare the case here
 		}
 		w, err := out.CreatePart(h)
 		if err != nil {
@@ -175,7 +177,15 @@ func (a *partAnswer) write(w io.Writer) {
 	a.WriteHeader(http.StatusOK)
 	fmt.Fprintf(w, "HTTP/1.1 %d %s\r\n", a.status, http.StatusText(a.status))
 	a.header.Set("Content-Length", fmt.Sprint(a.body.Len()))
-	a.header.Write(w)
+	for _, name := range slices.Sorted(maps.Keys(a.header)) {
+		as := name
+		if strings.HasPrefix(name, "X-Ms-") {
+			as = strings.ToLower(name)
+		}
+		for _, v := range a.header[name] {
+			fmt.Fprintf(w, "%s: %s\r\n", as, v)
+		}
+	}
 	io.WriteString(w, "\r\n")
 	w.Write(a.body.Bytes())
 }

@@ -133,7 +133,8 @@ func (s *server) service(c *call) error {
 		return nil
 	case c.r.Method == http.MethodPost && comp == "userdelegationkey" && restype == "service":
 		return s.delegationKey(c)
-	case c.r.Method == http.MethodPost && comp == "batch" && restype == "":
+	case c.r.Method == http.MethodPost && comp == "batch" && (restype == "" || restype == "container"):
+		// On path-style addresses a client takes the account for a container.
 		return s.batch(c, "")
 	}
 	return notSupported()

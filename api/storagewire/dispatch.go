@@ -18,6 +18,19 @@ func Dispatch(blob, dfs http.Handler) http.Handler {
 	})
 }
 
+// DispatchDFS serves the host of the DFS endpoint. Clients that do not recognise
+// its name send it Blob's requests too, for metadata and downloads.
+func DispatchDFS(blob, dfs http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q, err := ParseQuery(r)
+		if err == nil && !SpeaksDFS(r) && (q.Has("comp") || q.Has("restype") || strings.Contains(r.Header.Get("Accept"), "application/xml")) {
+			blob.ServeHTTP(w, r)
+		} else {
+			dfs.ServeHTTP(w, r)
+		}
+	})
+}
+
 // SpeaksDFS reports whether a request is one of ADLS Gen2 rather than of Blob.
 // Their parameters do not meet: where Blob has comp and restype, DFS has action and
 // resource. A request without any is told by what it accepts: DFS clients ask for

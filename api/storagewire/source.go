@@ -80,7 +80,11 @@ func ParseSourceHashes(h http.Header) (lake.Hashes, error) {
 // "/account", or "".
 func AccountPrefix(r *http.Request) string {
 	escaped, _, _ := strings.Cut(r.RequestURI, "?")
-	prefix, ok := strings.CutSuffix(escaped, r.URL.EscapedPath())
+	seen := r.URL.EscapedPath()
+	if seen == "/" && !strings.HasSuffix(escaped, "/") { // the account alone
+		return escaped
+	}
+	prefix, ok := strings.CutSuffix(escaped, seen)
 	if !ok || !strings.HasPrefix(prefix, "/") {
 		return ""
 	}

@@ -271,8 +271,9 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 		AuthorizationURI: s.authority("login") + "/" + string(s.identity.Tenant) + "/oauth2/authorize",
 	}
 	rt.blob = blob.New(s.lake, tokens, storage)
-	rt.dfs = dfs.New(s.lake, tokens, storage)
-	rt.storage = storagewire.Dispatch(rt.blob, rt.dfs)
+	paths := dfs.New(s.lake, tokens, storage)
+	rt.dfs = storagewire.DispatchDFS(rt.blob, paths)
+	rt.storage = storagewire.Dispatch(rt.blob, paths)
 	return nil
 }
 

@@ -109,16 +109,22 @@ func serve(t *testing.T, more ...string) (binary string, target sdk.Target) {
 
 // proxy serves CONNECT for hosts below localhost, wherever those resolve to, and
 // refuses every other: nothing that a client does can leave the machine. It
-// returns its address and what it has refused so far.
-func proxy(t *testing.T) (address string, refused func() []string) {
+// returns its address and what it has refused so far. What is asked of it in other
+// ways goes to the functions that are given, until one answers.
+func proxy(t *testing.T, others ...func(http.ResponseWriter, *http.Request) bool) (address string, refused func() []string) {
 	t.Helper()
 	var mu sync.Mutex
-	var others []string
+	var refusals []string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, other := range others {
+			if other(w, r) {
+				return
+			}
+		}
 		host, port, err := net.SplitHostPort(r.Host)
 		if r.Method != http.MethodConnect || err != nil || host != "localhost" && !strings.HasSuffix(host, ".localhost") {
 			mu.Lock()
-			others = append(others, r.Host)
+			refusals = append(refusals, r.Host)
 			mu.Unlock()
 			http.Error(w, "only this machine", http.StatusForbidden)
 			return
@@ -149,6 +155,6 @@ func proxy(t *testing.T) (address string, refused func() []string) {
 	return srv.URL, func() []string {
 		mu.Lock()
 		defer mu.Unlock()
-		return others
+		return refusals
 	}
 }
