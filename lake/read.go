@@ -53,6 +53,34 @@ func (l *Lake) Container(ctx context.Context, caller identity.Caller, name strin
 	return props, err
 }
 
+// Rights are what a caller may do with a container's data.
+type Rights struct{ Read, Write, Delete bool }
+
+// Rights returns the caller's own in a container. Whoever may not read it is
+// refused.
+func (l *Lake) Rights(ctx context.Context, caller identity.Caller, name string) (r Rights, err error) {
+	err = l.do(ctx, caller, opRights, rbac.DataRead, Path{Container: name}, func(s *session) error {
+		err := s.view(ctx, func(tx Tx) error {
+			r = Rights{Read: true}
+			for action, may := range map[rbac.Action]*bool{rbac.DataWrite: &r.Write, rbac.DataDelete: &r.Delete} {
+				as := *s
+				as.action = action
+				err := as.authorise(tx)
+				if err != nil && fault.ReasonOf(err) != fault.Denied {
+					return err
+				}
+				*may = err == nil
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.recordRead(ctx, "", 0)
+	})
+	return r, err
+}
+
 // Stat describes a file or folder, or a container or item as a folder.
 func (l *Lake) Stat(ctx context.Context, caller identity.Caller, p Path, c Conditions) (props Properties, err error) {
 	err = l.do(ctx, caller, opStat, rbac.DataRead, p, func(s *session) error {

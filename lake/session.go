@@ -26,6 +26,7 @@ const (
 	opRename    = "lake/rename"
 	opUpdate    = "lake/update"
 	opLease     = "lake/lease"
+	opRights    = "lake/rights/read"
 	opDelegate  = "lake/delegation-key/generate"
 )
 

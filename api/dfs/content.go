@@ -239,13 +239,15 @@ func (s *server) head(c *call, action string) error {
 		return err
 	}
 	h := c.w.Header()
+	if action == "getaccesscontrol" {
+		if err := s.setAccess(c); err != nil {
+			return err
+		}
+	}
 	storagewire.SetProperties(h, p)
-	switch action {
-	case "":
+	if action == "" {
 		h.Set("x-ms-properties", formatProperties(p))
 		storagewire.SetHashes(h, lake.Hashes{MD5: p.Headers.MD5}, nil)
-	case "getaccesscontrol":
-		setAccess(h)
 	}
 	h.Set("Content-Length", strconv.FormatInt(p.Size, 10))
 	c.w.WriteHeader(http.StatusOK)

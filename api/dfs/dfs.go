@@ -26,6 +26,7 @@ import (
 type Lake interface {
 	ListContainers(ctx context.Context, caller identity.Caller, prefix string) ([]lake.ContainerProperties, error)
 	Container(ctx context.Context, caller identity.Caller, name string) (lake.ContainerProperties, error)
+	Rights(ctx context.Context, caller identity.Caller, name string) (lake.Rights, error)
 	Stat(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.Properties, error)
 	Open(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions, r lake.Range) (*lake.Content, error)
 	Create(ctx context.Context, caller identity.Caller, p lake.Path, k lake.Kind, o lake.PutOptions) (lake.Properties, error)

