@@ -35,6 +35,9 @@ func (f file) context() envelope.Context {
 	if a := f.Seal.Argon2id; a != nil {
 		c = c.WithBytes(a.Salt).WithUint64(uint64(a.Time)).WithUint64(uint64(a.Memory)).WithUint64(uint64(a.Threads))
 	}
+	if w := f.Seal.Wrapped; w != nil {
+		c = c.With(w.Key).With(w.Algorithm).WithBytes(w.Bytes)
+	}
 	return c
 }
 

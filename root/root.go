@@ -67,6 +67,13 @@ func Create(path, instance string, seal Seal) (*Root, Shares, error) {
 	return r, shares, nil
 }
 
+// Sealed returns what a root file is sealed with, and of which root it is, without
+// opening it.
+func Sealed(path string) (SealType, string, error) {
+	f, err := readFile(path)
+	return f.Seal.Type, f.RootID, err
+}
+
 // Open opens the root file at path. It fails with [fault.Denied] if the seal's
 // secret is not the one, or the file was changed.
 func Open(path string, unseal Unseal) (*Root, error) {
@@ -91,7 +98,7 @@ func Open(path string, unseal Unseal) (*Root, error) {
 	defer clear(plain)
 	if err != nil || len(plain) != envelope.KeySize {
 		return nil, fault.Wrap(fault.Denied, err, "The root does not open.").
-			WithMend("Either the passphrase is wrong or the root file is damaged; recovery shares help in both cases.")
+			WithMend("Either the passphrase or key is not the right one, or the root file is damaged; recovery shares help in both cases.")
 	}
 	r := &Root{key: new(envelope.Key), id: f.id(), generation: f.Generation, instance: f.Instance, seal: f.Seal.Type}
 	copy(r.key[:], plain)
@@ -99,10 +106,23 @@ func Open(path string, unseal Unseal) (*Root, error) {
 }
 
 // Recover puts the root of an instance together from its shares and writes it to
-// path under a new seal. What is at path stays as it is unless the shares hold:
-// they must be enough, of one root, and of this instance. A readable root file
-// at path must be of the same root.
+// path under a new seal: [Assemble] and then [Root.Reseal].
 func Recover(path, instance string, shares Shares, seal Seal) (*Root, error) {
+	r, err := Assemble(path, instance, shares)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Reseal(path, seal); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Assemble puts the root of an instance together from its shares, to be written to
+// path, and writes nothing. The shares must be enough, of one root, and of this
+// instance; a readable root file at path must be of the same root.
+func Assemble(path, instance string, shares Shares) (*Root, error) {
 	secret, first, err := shares.combine()
 	defer clear(secret)
 	if err != nil {
@@ -111,17 +131,13 @@ func Recover(path, instance string, shares Shares, seal Seal) (*Root, error) {
 	r := &Root{key: new(envelope.Key), id: first.root, generation: first.generation, instance: instance}
 	copy(r.key[:], secret)
 	if !hmac.Equal(secret[envelope.KeySize:], r.check()) {
-		r.key.Clear()
+		r.Close()
 		return nil, fault.New(fault.Denied, "The shares do not give the root of this instance: one is forged, or they are of another.")
 	}
 	if f, err := readFile(path); err == nil && f.id() != r.id {
-		r.key.Clear()
+		r.Close()
 		return nil, fault.New(fault.Conflict, "The file holds another root than the shares.").
 			WithMend("Move it away first if it is to be given up.")
-	}
-	if err := r.Reseal(path, seal); err != nil {
-		r.key.Clear()
-		return nil, err
 	}
 	return r, nil
 }

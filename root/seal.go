@@ -18,6 +18,8 @@ type SealType string
 // The seal types.
 const (
 	PassphraseType  SealType = "passphrase"
+	TokenType       SealType = "pkcs11"       // under a key on a PKCS#11 token
+	RemoteKeyType   SealType = "vault"        // under a key of a vault elsewhere
 	DevUnsealedType SealType = "dev-unsealed" // anybody who reads the file has the root
 )
 
@@ -45,6 +47,7 @@ func DevUnsealed() Seal { return devSeal{} }
 type sealParams struct {
 	Type     SealType        `json:"type"`
 	Argon2id *argon2idParams `json:"argon2id,omitempty"`
+	Wrapped  *Wrapped        `json:"wrapped,omitempty"`
 }
 
 type argon2idParams struct {
@@ -64,12 +67,20 @@ const (
 
 func (p sealParams) validate() error {
 	a := p.Argon2id
+	switch {
+	case p.Type != PassphraseType && a != nil:
+		return errors.New("a passphrase's parameters without a passphrase")
+	case p.Type != TokenType && p.Type != RemoteKeyType && p.Wrapped != nil:
+		return errors.New("a wrapped key without a wrapping one")
+	}
 	switch p.Type {
 	case DevUnsealedType:
-		if a != nil {
-			return errors.New("a passphrase's parameters without a passphrase")
-		}
 		return nil
+	case TokenType, RemoteKeyType:
+		if p.Wrapped == nil {
+			return errors.New("no wrapped key")
+		}
+		return p.Wrapped.validate()
 	case PassphraseType:
 		if a == nil || len(a.Salt) != argonSalt || a.Threads == 0 ||
 			a.Time == 0 || a.Time > maxArgonTime ||
@@ -91,7 +102,7 @@ func (s passphraseSeal) params() (sealParams, error) {
 	}
 	salt := make([]byte, argonSalt)
 	rand.Read(salt)
-	return sealParams{PassphraseType, &argon2idParams{salt, argonTime, argonMemory, argonThreads}}, nil
+	return sealParams{Type: PassphraseType, Argon2id: &argon2idParams{salt, argonTime, argonMemory, argonThreads}}, nil
 }
 
 func (s passphraseSeal) key(p sealParams) (*envelope.Key, error) {
