@@ -235,7 +235,7 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 // view runs fn in one read transaction: fn sees one snapshot and writes nothing.
 func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
 	return db.reading(ctx, func(c *conn) (err error) {
-		if err := c.exec(ctx, "BEGIN"); err != nil {
+		if err := c.exec(context.WithoutCancel(ctx), "BEGIN"); err != nil {
 			return storeError(err)
 		}
 		defer func() {

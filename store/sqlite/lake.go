@@ -60,10 +60,19 @@ func (t *tx) LakeFolder(id lake.NodeID) (lake.FolderRow, bool, error) {
 	return one(t, scanFolder, `SELECT `+folderColumns+` FROM lake_folder WHERE id = $1`, string(id))
 }
 
-// LakeFolderAs implements [lake.Tx].
+// LakeFolderAs implements [lake.Tx]. The roles stand in the queries: SQLite would
+// compile one with a parameter anew each time, to see whether the partial index
+// serves its value.
 func (t *tx) LakeFolderAs(item encryption.ItemID, role lake.Role) (lake.FolderRow, bool, error) {
-	return one(t, scanFolder, `SELECT `+folderColumns+` FROM lake_folder
-		WHERE item = $1 AND role = $2 AND role IN ('root', 'uploads')`, string(item), string(role))
+	query := `SELECT ` + folderColumns + ` FROM lake_folder WHERE item = $1 AND role = 'root'`
+	switch role {
+	case lake.Root:
+	case lake.Uploads:
+		query = `SELECT ` + folderColumns + ` FROM lake_folder WHERE item = $1 AND role = 'uploads'`
+	default:
+		return lake.FolderRow{}, false, fault.New(fault.Internal, "An item has many folders of this role.")
+	}
+	return one(t, scanFolder, query, string(item))
 }
 
 // LakeFoldersUnder implements [lake.Tx].
