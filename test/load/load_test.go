@@ -175,13 +175,15 @@ func BenchmarkLoad(b *testing.B) {
 	if s := startAzurite(b); s != nil {
 		servers = append(servers, s)
 	}
-	for _, s := range servers {
-		for _, size := range []int64{small, medium, large} {
-			must(b, stock(b.Context(), s, size))
-		}
-	}
+	stocked := map[int64]bool{}
 	for _, c := range cells() {
 		b.Run(c.String(), func(b *testing.B) {
+			if c.op != opPut && !stocked[c.size] {
+				for _, s := range servers {
+					must(b, stock(b.Context(), s, c.size))
+				}
+				stocked[c.size] = true
+			}
 			for _, s := range servers { // connections, caches
 				c.load(b, s, 0)
 			}
@@ -228,8 +230,7 @@ type table []row
 
 var results table
 
-// add adds a row. The benchmark's function runs more than once where the number of
-// rounds is not given; the last counts.
+// add adds a row. With -count, a cell's last one counts.
 func (t *table) add(r row) {
 	if n := len(*t); n > 0 && (*t)[n-1].cell == r.cell {
 		*t = (*t)[:n-1]
