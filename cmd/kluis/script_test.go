@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -26,12 +27,14 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":   exits,
-			"waitfor": waitFor,
-			"retry":   retry,
-			"shows":   shows,
-			"keyid":   keyID,
-			"stop":    stop,
+			"exits":      exits,
+			"waitfor":    waitFor,
+			"retry":      retry,
+			"shows":      shows,
+			"keyid":      keyID,
+			"stop":       stop,
+			"principal":  principal,
+			"approvalid": approvalID,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TMPDIR", e.WorkDir)
@@ -123,4 +126,22 @@ func stop(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(c.Process.Signal(os.Interrupt))
 	}
 	ts.Logf("stopping %s", args[0])
+}
+
+// principal sets PRINCIPAL to the object id of one of the profile: principal NAME
+func principal(ts *testscript.TestScript, _ bool, args []string) {
+	target, err := sdk.ReadProfile(ts.MkAbs(ts.Getenv("KLUIS_PROFILE")))
+	ts.Check(err)
+	ts.Setenv("PRINCIPAL", target.Principals[args[0]].ObjectID)
+}
+
+// approvalID sets APPROVAL to the id of a vault's first request: approvalid VAULT
+func approvalID(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("kluis", "approval", "list", args[0], "-o", "json"))
+	var all []struct{ ID string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &all))
+	if len(all) == 0 {
+		ts.Fatalf("vault %s has no request", args[0])
+	}
+	ts.Setenv("APPROVAL", all[0].ID)
 }

@@ -22,7 +22,7 @@ import (
 
 // Commands returns the commands of this package.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{vaultCommand(), keyCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand()}
+	return []*cobra.Command{vaultCommand(), keyCommand(), approvalCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand()}
 }
 
 // A UsageError is a wrong command line that only running it has shown.
@@ -36,6 +36,7 @@ type session struct {
 	as      string
 	output  string
 	yes     bool
+	hsm     bool
 	out     io.Writer
 	in      io.Reader
 	errOut  io.Writer
@@ -53,20 +54,45 @@ func group(use, short string, as string, subs ...func(*session) *cobra.Command) 
 	f.StringVar(&s.profile, "profile", profile, "the server and its principals: a bootstrap.json `FILE`, or KLUIS_PROFILE")
 	f.StringVar(&s.as, "as", as, "the `PRINCIPAL` of the profile to act as")
 	f.StringVarP(&s.output, "output", "o", "table", "table or json")
+	if as == "custodian" {
+		f.BoolVar(&s.hsm, "hsm", false, "the vault named is a managed HSM")
+	}
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	for _, sub := range subs {
 		c := sub(s)
-		run := c.RunE
-		c.RunE = func(cmd *cobra.Command, args []string) error {
-			if s.output != "table" && s.output != "json" {
-				return usage("--output is table or json, not %q", s.output)
-			}
-			s.out, s.in, s.errOut = cmd.OutOrStdout(), cmd.InOrStdin(), cmd.ErrOrStderr()
-			return explain(run(cmd, args))
-		}
+		s.wrap(c)
 		cmd.AddCommand(c)
 	}
 	return cmd
+}
+
+// nest makes a command of a group that only holds others.
+func nest(use, short string, subs ...func(*session) *cobra.Command) func(*session) *cobra.Command {
+	return func(s *session) *cobra.Command {
+		cmd := &cobra.Command{Use: use, Short: short}
+		for _, sub := range subs {
+			cmd.AddCommand(sub(s))
+		}
+		return cmd
+	}
+}
+
+// wrap gives a command, or those that it holds, the session's ends.
+func (s *session) wrap(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		s.wrap(sub)
+	}
+	run := c.RunE
+	if run == nil {
+		return
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if s.output != "table" && s.output != "json" {
+			return usage("--output is table or json, not %q", s.output)
+		}
+		s.out, s.in, s.errOut = cmd.OutOrStdout(), cmd.InOrStdin(), cmd.ErrOrStderr()
+		return explain(run(cmd, args))
+	}
 }
 
 // confirmFlag declares --yes, of commands that ask before they act.

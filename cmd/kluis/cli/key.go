@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
-	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/spf13/cobra"
 
@@ -17,7 +16,9 @@ import (
 
 func keyCommand() *cobra.Command {
 	return group("key", "Make, rotate, revoke and restore keys, as the custodian", "custodian",
-		keyCreate, keyList, keyVersions, keyRotate, keyEnable, keyDisable, keyDelete, keyDeleted, keyRecover, keyPurge, keyGrant, keyRevoke)
+		keyCreate, keyImport, keyShow, keyList, keyVersions, keySet, keyUsage, keyRotate,
+		nest("rotation-policy", "Say when a key is rotated by itself", policyShow, policySet),
+		keyEnable, keyDisable, keyBackup, keyRestore, keyDelete, keyDeleted, keyRecover, keyPurge, keyGrant, keyRevoke)
 }
 
 // A keyRef is a key named VAULT/NAME on the command line, with a version behind a
@@ -51,7 +52,7 @@ func (s *session) withKey(use, short string, run func(ctx context.Context, o *sd
 			if err != nil {
 				return err
 			}
-			keys, err := o.Keys(o.Target().VaultURI(k.vault))
+			keys, err := o.Keys(s.uri(o, k.vault))
 			if err != nil {
 				return err
 			}
@@ -115,7 +116,7 @@ func keyList(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			keys, err := o.Keys(o.Target().VaultURI(args[0]))
+			keys, err := o.Keys(s.uri(o, args[0]))
 			if err != nil {
 				return err
 			}
@@ -201,7 +202,8 @@ func (s *session) setEnabled(ctx context.Context, keys *azkeys.Client, k keyRef,
 }
 
 func keyDelete(s *session) *cobra.Command {
-	c := s.withKey("delete", "Soft-delete a key: every workspace under it goes dark until it is recovered", func(ctx context.Context, _ *sdk.Officer, keys *azkeys.Client, k keyRef) error {
+	c := s.withKey("delete", "Soft-delete a key: every workspace under it goes dark until it is recovered", func(ctx context.Context, o *sdk.Officer, keys *azkeys.Client, k keyRef) error {
+		s.dependents(ctx, o, k)
 		if err := s.confirm("Every workspace under key "+k.name+" goes dark.", k.name); err != nil {
 			return err
 		}
@@ -224,7 +226,7 @@ func keyDeleted(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			keys, err := o.Keys(o.Target().VaultURI(args[0]))
+			keys, err := o.Keys(s.uri(o, args[0]))
 			if err != nil {
 				return err
 			}
@@ -255,7 +257,8 @@ func keyRecover(s *session) *cobra.Command {
 }
 
 func keyPurge(s *session) *cobra.Command {
-	c := s.withKey("purge", "Destroy a soft-deleted key for good", func(ctx context.Context, _ *sdk.Officer, keys *azkeys.Client, k keyRef) error {
+	c := s.withKey("purge", "Destroy a soft-deleted key for good", func(ctx context.Context, o *sdk.Officer, keys *azkeys.Client, k keyRef) error {
+		s.dependents(ctx, o, k)
 		if err := s.confirm("All data under key "+k.name+" is lost for good.", k.name); err != nil {
 			return err
 		}
@@ -265,83 +268,6 @@ func keyPurge(s *session) *cobra.Command {
 		return s.done("Key %s is gone.", k.name)
 	})
 	s.confirmFlag(c)
-	return c
-}
-
-// encryptionUser is Azure's role Key Vault Crypto Service Encryption User: get,
-// wrap and unwrap, and nothing else.
-const encryptionUser = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
-
-// roleScope returns the scope of a key, by its vault's id.
-func roleScope(ctx context.Context, o *sdk.Officer, group string, k keyRef) (string, error) {
-	v, err := o.Vaults.Get(ctx, group, k.vault, nil)
-	if err != nil {
-		return "", err
-	}
-	return *v.ID + "/keys/" + k.name, nil
-}
-
-func keyGrant(s *session) *cobra.Command {
-	var principal, role, group string
-	c := s.withKey("grant", "Let the platform use a key: get, wrap and unwrap, and nothing else", func(ctx context.Context, o *sdk.Officer, _ *azkeys.Client, k keyRef) error {
-		scope, err := roleScope(ctx, o, group, k)
-		if err != nil {
-			return err
-		}
-		if principal == "" {
-			principal = o.Target().Platform.ObjectID
-		}
-		_, err = o.Roles.Create(ctx, scope, uuid(), armauthorization.RoleAssignmentCreateParameters{Properties: &armauthorization.RoleAssignmentProperties{
-			RoleDefinitionID: to.Ptr("/subscriptions/" + o.Target().SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + role),
-			PrincipalID:      &principal, PrincipalType: to.Ptr(armauthorization.PrincipalTypeServicePrincipal),
-		}}, nil)
-		if err != nil {
-			return err
-		}
-		return s.done("%s may use key %s of vault %s.", principal, k.name, k.vault)
-	})
-	grantFlags(c, &principal, &role, &group)
-	return c
-}
-
-func grantFlags(c *cobra.Command, principal, role, group *string) {
-	c.Flags().StringVar(principal, "principal", "", "object `ID` of a principal; the tenant's Fabric Platform CMK if none is named")
-	c.Flags().StringVar(role, "role", encryptionUser, "`ID` of the role definition")
-	groupFlag(c, group)
-}
-
-func keyRevoke(s *session) *cobra.Command {
-	var principal, role, group string
-	c := s.withKey("revoke", "Take that right away: every workspace under the key goes dark", func(ctx context.Context, o *sdk.Officer, _ *azkeys.Client, k keyRef) error {
-		scope, err := roleScope(ctx, o, group, k)
-		if err != nil {
-			return err
-		}
-		if principal == "" {
-			principal = o.Target().Platform.ObjectID
-		}
-		n := 0
-		for p := o.Roles.NewListForScopePager(scope, nil); p.More(); {
-			page, err := p.NextPage(ctx)
-			if err != nil {
-				return err
-			}
-			for _, a := range page.Value {
-				if *a.Properties.PrincipalID != principal || !strings.HasSuffix(*a.Properties.RoleDefinitionID, role) || !strings.EqualFold(*a.Properties.Scope, scope) {
-					continue
-				}
-				if _, err := o.Roles.Delete(ctx, scope, *a.Name, nil); err != nil {
-					return err
-				}
-				n++
-			}
-		}
-		if n == 0 {
-			return fmt.Errorf("%s has no such role at this key itself; it may have one at the vault or above", principal)
-		}
-		return s.done("%s may not use key %s of vault %s any more. To restore: kluis key grant %s/%s", principal, k.name, k.vault, k.vault, k.name)
-	})
-	grantFlags(c, &principal, &role, &group)
 	return c
 }
 

@@ -14,7 +14,11 @@ const defaultGroup = "kluis"
 
 func vaultCommand() *cobra.Command {
 	return group("vault", "Make and manage vaults, as the custodian", "custodian",
-		vaultCreate, vaultList, vaultShow, vaultDelete, vaultDeleted, vaultRecover, vaultPurge)
+		vaultCreate, vaultList, vaultShow, vaultUpdate,
+		nest("network", "Say from where a vault's keys can be reached", networkShow, networkAllow, networkDeny, networkDefault),
+		nest("policy", "Give and take access policies, in a vault of that model", accessList, accessSet, accessDelete),
+		nest("hsm", "Make managed HSMs, and give their own roles", hsmCreate, hsmList, hsmGrant, hsmRevoke),
+		vaultWho, vaultDelete, vaultDeleted, vaultRecover, vaultPurge)
 }
 
 func groupFlag(c *cobra.Command, group *string) {
@@ -120,11 +124,12 @@ func vaultDelete(s *session) *cobra.Command {
 		Short: "Soft-delete a vault: every workspace under one of its keys goes dark until it is recovered",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := s.confirm("Every workspace under a key of vault "+args[0]+" goes dark.", args[0]); err != nil {
-				return err
-			}
 			o, err := s.officer()
 			if err != nil {
+				return err
+			}
+			s.vaultDependents(cmd.Context(), o, args[0])
+			if err := s.confirm("Every workspace under a key of vault "+args[0]+" goes dark.", args[0]); err != nil {
 				return err
 			}
 			if _, err := o.Vaults.Delete(cmd.Context(), group, args[0], nil); err != nil {

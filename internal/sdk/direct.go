@@ -1,0 +1,77 @@
+package sdk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+)
+
+// HSMURI returns the address of one of the server's managed HSMs.
+func (t Target) HSMURI(name string) string {
+	u, err := url.Parse(t.Endpoints["vault"])
+	if err != nil {
+		return ""
+	}
+	host := name + ".managedhsm." + t.Domain
+	if p := u.Port(); p != "" {
+		host += ":" + p
+	}
+	return "https://" + host + "/"
+}
+
+// The scopes of tokens for what no official client calls.
+const (
+	VaultScope = "https://vault.azure.net/.default"
+	HSMScope   = "https://managedhsm.azure.net/.default"
+)
+
+// Call makes one call that no official client knows, with a token of the scope, in
+// as its JSON body and out to take the answer's; either may be nil. A refusal is
+// the SDKs' own *azcore.ResponseError.
+func (o *Officer) Call(ctx context.Context, scope, method, address string, in, out any) error {
+	token, err := o.cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+	if err != nil {
+		return err
+	}
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token.Token)
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := o.clients.HTTP.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if !runtime.HasStatusCode(resp, http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent) {
+		return runtime.NewResponseError(resp)
+	}
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || out == nil || len(text) == 0 {
+		return err
+	}
+	return json.Unmarshal(text, out)
+}
+
+// Manage makes one call of Resource Manager, at a resource's id.
+func (o *Officer) Manage(ctx context.Context, method, id, apiVersion string, in, out any) error {
+	arm := o.Target().Endpoints["arm"]
+	return o.Call(ctx, arm+"/.default", method, arm+id+"?api-version="+apiVersion, in, out)
+}
