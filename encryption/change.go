@@ -121,7 +121,7 @@ func publish(tx Tx, caller identity.Caller, operation string, v view, old, g Gen
 	if err := tx.UpdateScope(next, v.scope.Epoch); err != nil {
 		return err
 	}
-	e := caller.Entry(operation, "/workspaces/"+string(g.Scope))
+	e := caller.Entry(operation, string(next.Resource()))
 	e.Detail = map[string]string{"generation": number(g.Number)}
 	if g.KID != "" {
 		e.Detail["kid"] = string(g.KID)

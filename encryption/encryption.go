@@ -32,9 +32,11 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/kek"
+	"github.com/kluis-io/kluis/rbac"
 )
 
-// A ScopeID is the id of what one KEK protects: a workspace's, a UUID.
+// A ScopeID is the id of what one KEK protects: a workspace's or a storage
+// account's, a UUID.
 type ScopeID string
 
 // An ItemID is the id of a thing in a scope that has keys of its own, a UUID. A
@@ -115,7 +117,21 @@ type Scope struct {
 	KeyLost  time.Time     // since when the workspace's admin says that the key is lost; zero if it is not
 	Findings Findings      // what is wrong with the key, though it serves
 	Verified time.Time     // when that was last looked at
+
+	Path rbac.Scope // where rights on it are given, if that is not /workspaces/ID
 }
+
+// Resource returns the path at which rights on the scope are given, and under which
+// audit entries name it.
+func (s Scope) Resource() rbac.Scope {
+	if s.Path != "" {
+		return s.Path
+	}
+	return WorkspacePath(s.ID)
+}
+
+// WorkspacePath returns the path of a scope that is a workspace.
+func WorkspacePath(id ScopeID) rbac.Scope { return rbac.Scope("/workspaces/" + string(id)) }
 
 // A Generation is one generation of a scope key, as the database holds it.
 type Generation struct {

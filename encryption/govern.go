@@ -22,7 +22,7 @@ func (s *Scopes) looking(ctx context.Context, caller identity.Caller, operation 
 	if err == nil {
 		err = act()
 	}
-	entry := caller.Entry(operation, "/workspaces/"+string(id))
+	entry := caller.Entry(operation, s.resource(ctx, id))
 	if err != nil {
 		entry = identity.Failed(entry, err)
 	}
@@ -40,7 +40,7 @@ func (s *Scopes) Revalidate(ctx context.Context, caller identity.Caller, id Scop
 	if err == nil {
 		err = k.revalidate(ctx, id)
 	}
-	entry := caller.Entry("RevalidateWorkspaceEncryption", "/workspaces/"+string(id))
+	entry := caller.Entry("RevalidateWorkspaceEncryption", s.resource(ctx, id))
 	if err != nil {
 		entry = identity.Failed(entry, err)
 	}
@@ -114,7 +114,7 @@ func (s *Scopes) govern(ctx context.Context, caller identity.Caller, operation s
 			if err := tx.UpdateScope(sc, sc.Epoch); err != nil {
 				return err
 			}
-			e := caller.Entry(operation, "/workspaces/"+string(id))
+			e := caller.Entry(operation, string(sc.Resource()))
 			e.Detail = detail
 			return tx.AppendAudit(e)
 		})

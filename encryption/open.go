@@ -240,7 +240,7 @@ func refused(s Scope) *fault.Error {
 func (k *Keyring) entry(operation string, s Scope) audit.Entry {
 	return audit.Entry{
 		Operation: operation, Outcome: audit.Allowed, Tenant: string(s.Tenant), Principal: systemPrincipal,
-		Resource: "/workspaces/" + string(s.ID),
+		Resource: string(s.Resource()),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
 )
 
 // The purposes of the contexts that this package seals under. docs/format.md
@@ -197,6 +198,12 @@ func newScope(root Root, id ScopeID, tenant identity.TenantID, now time.Time) *S
 		Row:  Item{ID: ScopeItem(id), Scope: id, Generation: 1},
 		Keys: newItemKeys(root.Instance(), s.scope, 1, key, ScopeItem(id), now),
 	}
+	return s
+}
+
+// At gives the scope another path than a workspace's.
+func (s *ScopeKeys) At(path rbac.Scope) *ScopeKeys {
+	s.scope.Path = path
 	return s
 }
 

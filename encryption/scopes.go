@@ -83,7 +83,7 @@ func (s *Scopes) decide(ctx context.Context, caller identity.Caller, operation s
 		err = act()
 	}
 	if err != nil {
-		e := identity.Failed(caller.Entry(operation, "/workspaces/"+string(id)), err)
+		e := identity.Failed(caller.Entry(operation, s.resource(ctx, id)), err)
 		if auditErr := s.ring.recorder.Record(context.WithoutCancel(ctx), e); auditErr != nil {
 			return auditErr
 		}
@@ -95,6 +95,19 @@ func (s *Scopes) authorise(ctx context.Context, caller identity.Caller, id Scope
 	return s.ring.store.View(ctx, func(tx Tx) error { return s.permit(tx, caller, id, action) })
 }
 
+// resource names a scope for the audit, be it gone.
+func (s *Scopes) resource(ctx context.Context, id ScopeID) (path string) {
+	path = string(WorkspacePath(id))
+	s.ring.store.View(context.WithoutCancel(ctx), func(tx Tx) error {
+		sc, err := tx.Scope(id)
+		if err == nil {
+			path = string(sc.Resource())
+		}
+		return err
+	})
+	return path
+}
+
 func (s *Scopes) permit(tx Tx, caller identity.Caller, id ScopeID, action rbac.Action) error {
 	sc, err := tx.Scope(id)
 	if err != nil {
@@ -103,7 +116,11 @@ func (s *Scopes) permit(tx Tx, caller identity.Caller, id ScopeID, action rbac.A
 	if sc.Tenant != caller.Tenant {
 		return fault.New(fault.WorkspaceNotFound, "There is no such workspace.").About(string(id))
 	}
-	_, ok, err := rbac.Check(tx, s.roles, caller, action, false, rbac.Scope("/workspaces/"+string(id)))
+	roles := s.roles
+	if sc.Path != "" {
+		roles = rbac.PlatformRolesAt(sc.Path)
+	}
+	_, ok, err := rbac.Check(tx, roles, caller, action, false, sc.Resource())
 	if err != nil {
 		return err
 	}
@@ -211,7 +228,7 @@ func (s *Scopes) reset(ctx context.Context, caller identity.Caller, id ScopeID) 
 		return err
 	}
 	if old.Mode == PlatformManaged {
-		return s.ring.recorder.Record(ctx, caller.Entry("DisableWorkspaceEncryption", "/workspaces/"+string(id))) // nothing to put back
+		return s.ring.recorder.Record(ctx, caller.Entry("DisableWorkspaceEncryption", string(v.scope.Resource()))) // nothing to put back
 	}
 	g := Generation{
 		Scope: id, Number: v.scope.Sealing + 1, Mode: PlatformManaged, State: Disabling, ReSealOnly: true,
@@ -262,7 +279,7 @@ func (s *Scopes) retry(ctx context.Context, caller identity.Caller, id ScopeID, 
 		if err := s.ring.respell(tx, id, keyIdentifier); err != nil {
 			return err
 		}
-		e := caller.Entry("ApplyWorkspaceEncryption", "/workspaces/"+string(id))
+		e := caller.Entry("ApplyWorkspaceEncryption", string(sc.Resource()))
 		e.Detail = map[string]string{"retried": number(int64(n))}
 		return tx.AppendAudit(e)
 	})

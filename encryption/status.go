@@ -63,7 +63,7 @@ func (s Status) InProgress() bool { return s.Behind > s.Failed }
 
 // Status tells how a scope is encrypted. It needs no key.
 func (s *Scopes) Status(ctx context.Context, caller identity.Caller, id ScopeID) (Status, error) {
-	entry := caller.Entry("GetWorkspaceEncryption", "/workspaces/"+string(id))
+	entry := caller.Entry("GetWorkspaceEncryption", s.resource(ctx, id))
 	err := s.authorise(ctx, caller, id, rbac.EncryptionRead)
 	var st Status
 	if err == nil {

@@ -36,6 +36,10 @@ type Caller struct {
 	Type        PrincipalType
 	Expires     time.Time // when the token ends
 
+	// Account is the resource id of the storage account with whose key the request is
+	// signed, "" for callers by token. Then there is no Principal.
+	Account string
+
 	Request     string     // our id of the request
 	Correlation string     // the client's own id of the request, if it sent one
 	Address     netip.Addr // the client's

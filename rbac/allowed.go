@@ -43,8 +43,12 @@ func Check(tx Tx, defs Definitions, caller identity.Caller, action Action, data 
 
 // Held reads the assignments that the caller holds at the scope or above it: its
 // own and its groups', in its own tenant. The tenant matters because an object
-// id is only as unique as the issuer that states it is honest.
+// id is only as unique as the issuer that states it is honest. A storage account's
+// key speaks for nobody, and is Storage Blob Data Owner of that account.
 func Held(tx Tx, caller identity.Caller, scope Scope) ([]Assignment, error) {
+	if caller.Account != "" {
+		return []Assignment{{Tenant: caller.Tenant, Role: StorageBlobDataOwner, Scope: Scope(caller.Account)}}, nil
+	}
 	all, err := tx.RoleAssignments(caller.Subjects(), scope)
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ type Schema []string
 var (
 	DirectorySchema = Schema{"audit", "identity"}
 	VaultSchema     = Schema{"audit", "rbac", "vault", "event"}
-	PlatformSchema  = Schema{"audit", "rbac", "encryption", "workspace", "lake"}
+	PlatformSchema  = Schema{"audit", "rbac", "encryption", "workspace", "lake", "account"}
 )
 
 // groupLimit bounds how many transactions share one commit.

@@ -24,12 +24,12 @@ func (s encryptionStore) Update(ctx context.Context, fn func(encryption.Tx) erro
 }
 
 const scopeColumns = `id, tenant, sealing, epoch, serving, reason, detail, serving_since, serial,
-	bound, key_bound, key_lost, findings, verified`
+	bound, key_bound, key_lost, findings, verified, path`
 
 func scanScope(scan func(...any) error) (s encryption.Scope, err error) {
 	var since, bound, keyBound, lost, verified int64
 	err = scan(&s.ID, &s.Tenant, &s.Sealing, &s.Epoch, &s.Serving, &s.Reason, &s.Detail, &since, &s.Serial,
-		&bound, &keyBound, &lost, &s.Findings, &verified)
+		&bound, &keyBound, &lost, &s.Findings, &verified, &s.Path)
 	s.ServingSince, s.KeyLost, s.Verified = fromMicros(since), fromMicros(lost), fromMicros(verified)
 	s.Bound, s.KeyBound = time.Duration(bound)*time.Microsecond, time.Duration(keyBound)*time.Microsecond
 	return s, err
@@ -59,10 +59,10 @@ func (t *tx) Scopes() (out []encryption.Scope, err error) {
 }
 
 func (t *tx) InsertScope(s encryption.Scope) error {
-	_, err := t.exec(`INSERT INTO scope (`+scopeColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+	_, err := t.exec(`INSERT INTO scope (`+scopeColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 		string(s.ID), string(s.Tenant), s.Sealing, s.Epoch, string(s.Serving), string(s.Reason), s.Detail,
 		micros(s.ServingSince), s.Serial, s.Bound.Microseconds(), s.KeyBound.Microseconds(), micros(s.KeyLost),
-		string(s.Findings), micros(s.Verified))
+		string(s.Findings), micros(s.Verified), string(s.Path))
 	return err
 }
 

@@ -1,0 +1,115 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/kluis-io/kluis/account"
+	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/fault"
+)
+
+// Account returns the database as package account's store.
+func (db *DB) Account() account.Store { return accountStore{db} }
+
+type accountStore struct{ db *DB }
+
+func (s accountStore) View(ctx context.Context, fn func(account.Tx) error) error {
+	return s.db.view(ctx, func(t *tx) error { return fn(t) })
+}
+
+func (s accountStore) Update(ctx context.Context, fn func(account.Tx) error) error {
+	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+}
+
+const accountColumns = `id, tenant, subscription, resource_group, name, deleted, location, sku, kind, tags, identity_type,
+	user_identities, key_identity, shared_key, created, updated`
+
+func scanAccount(scan func(...any) error) (r account.Row, err error) {
+	var tags, users string
+	var created, updated int64
+	err = scan(&r.ID, &r.Tenant, &r.Subscription, &r.ResourceGroup, &r.Name, &r.Deleted, &r.Location, &r.SKU, &r.Kind, &tags,
+		&r.Identity.Type, &users, &r.KeyIdentity, &r.SharedKey, &created, &updated)
+	if err != nil {
+		return r, err
+	}
+	r.Created, r.Updated = fromMicros(created), fromMicros(updated)
+	if users != "" {
+		r.Identity.UserAssigned = strings.Split(users, "\n")
+	}
+	return r, json.Unmarshal([]byte(tags), &r.Tags)
+}
+
+// AccountNamed implements [account.Tx].
+func (t *tx) AccountNamed(name account.Name) (account.Row, error) {
+	r, err := scanAccount(func(into ...any) error {
+		return t.row(`SELECT `+accountColumns+` FROM account WHERE name = $1 AND deleted = 0`, []any{string(name)}, into...)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, fault.New(fault.ResourceNotFound, "There is no such storage account.")
+	}
+	return r, err
+}
+
+// AccountsIn implements [account.Tx].
+func (t *tx) AccountsIn(subscription string) ([]account.Row, error) {
+	return many(t, scanAccount, `SELECT `+accountColumns+` FROM account WHERE subscription = $1 AND deleted = 0 ORDER BY name`, subscription)
+}
+
+// AccountsDeleted implements [account.Tx].
+func (t *tx) AccountsDeleted() ([]account.Row, error) {
+	return many(t, scanAccount, `SELECT `+accountColumns+` FROM account WHERE deleted = 1 ORDER BY id`)
+}
+
+// PutAccount implements [account.Tx].
+func (t *tx) PutAccount(r account.Row) error {
+	if r.Tags == nil {
+		r.Tags = map[string]string{}
+	}
+	tags, err := json.Marshal(r.Tags)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO account (`+accountColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+		ON CONFLICT (id) DO UPDATE SET deleted = excluded.deleted, location = excluded.location, sku = excluded.sku,
+		kind = excluded.kind, tags = excluded.tags, identity_type = excluded.identity_type,
+		user_identities = excluded.user_identities, key_identity = excluded.key_identity, shared_key = excluded.shared_key,
+		updated = excluded.updated`,
+		string(r.ID), string(r.Tenant), r.Subscription, r.ResourceGroup, string(r.Name), r.Deleted, r.Location, r.SKU, r.Kind,
+		string(tags), string(r.Identity.Type), strings.Join(r.Identity.UserAssigned, "\n"), r.KeyIdentity, r.SharedKey,
+		micros(r.Created), micros(r.Updated))
+	return conflict(err, "The storage account's name is taken.")
+}
+
+// DeleteAccount implements [account.Tx].
+func (t *tx) DeleteAccount(id encryption.ScopeID) error {
+	t.shreds = true
+	for _, q := range []string{`DELETE FROM account_key WHERE account = $1`, `DELETE FROM account WHERE id = $1`} {
+		if _, err := t.exec(q, string(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AccountKeys implements [account.Tx].
+func (t *tx) AccountKeys(id encryption.ScopeID) ([]account.KeyRow, error) {
+	return many(t, func(scan func(...any) error) (k account.KeyRow, err error) {
+		var made int64
+		err = scan(&k.Account, &k.Name, &k.Serial, &k.Sealed, &made)
+		k.Created = fromMicros(made)
+		return k, err
+	}, `SELECT account, name, serial, sealed, created FROM account_key WHERE account = $1 ORDER BY name`, string(id))
+}
+
+// PutAccountKey implements [account.Tx].
+func (t *tx) PutAccountKey(k account.KeyRow) error {
+	t.shreds = true
+	_, err := t.exec(`INSERT INTO account_key (account, name, serial, sealed, created) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (account, name) DO UPDATE SET serial = excluded.serial, sealed = excluded.sealed, created = excluded.created`,
+		string(k.Account), k.Name, k.Serial, k.Sealed, micros(k.Created))
+	return err
+}
