@@ -31,7 +31,7 @@ func (l *Lake) Append(ctx context.Context, caller identity.Caller, p Path, posit
 			}
 			return pl.entry.ID, nil
 		}
-		if len(p.Segments) <= managedDepth {
+		if p.isManaged() {
 			return errManaged()
 		}
 		if err := s.view(ctx, func(tx Tx) error { _, err := check(tx); return err }); err != nil {
@@ -66,7 +66,7 @@ func (l *Lake) Append(ctx context.Context, caller identity.Caller, p Path, posit
 // [fault.InvalidPosition] unless the appends fill the file up to there exactly.
 func (l *Lake) Flush(ctx context.Context, caller identity.Caller, p Path, position int64, o FlushOptions) (props Properties, err error) {
 	err = l.do(ctx, caller, opWrite, rbac.DataWrite, p, func(s *session) error {
-		if len(p.Segments) <= managedDepth {
+		if p.isManaged() {
 			return errManaged()
 		}
 		flush := func(tx Tx, act bool) error {
@@ -181,7 +181,7 @@ type Appended struct {
 // once. Appends are atomic, and each has its own place.
 func (l *Lake) AppendBlock(ctx context.Context, caller identity.Caller, p Path, body io.Reader, size int64, o AppendOptions) (a Appended, err error) {
 	err = l.do(ctx, caller, opWrite, rbac.DataWrite, p, func(s *session) error {
-		if len(p.Segments) <= managedDepth {
+		if p.isManaged() {
 			return errManaged()
 		}
 		check := func(tx Tx, size int64) (place, manifest, error) {

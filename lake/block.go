@@ -289,7 +289,7 @@ func doomExtent(tx Tx, id ExtentID, due time.Time) error {
 // Blocks lists the blocks of a path, committed and not.
 func (l *Lake) Blocks(ctx context.Context, caller identity.Caller, p Path) (list BlockList, err error) {
 	err = l.do(ctx, caller, opStat, rbac.DataRead, p, func(s *session) error {
-		if len(p.Segments) <= managedDepth {
+		if p.isManaged() {
 			return errNotFound()
 		}
 		var node NodeID

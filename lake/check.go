@@ -199,7 +199,7 @@ func (c *rows) entry(tx Tx, e EntryRow) error {
 		return nil
 	}
 	switch {
-	case e.Kind != File && e.Kind != Folder:
+	case e.Kind != File && e.Kind != Folder && e.Kind != containerKind:
 		found("There is no kind %d.", e.Kind)
 	case !node:
 		found("What it names does not exist.")

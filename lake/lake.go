@@ -2,7 +2,8 @@
 // blocks, appends, their names, and every byte below them, sealed.
 //
 // A container is a workspace; its first level are items, which the workspace's
-// owner manages and this package only looks up. Below an item everything is
+// owner manages and this package only looks up. In a storage account it is an item
+// itself, which clients make and remove. Below an item everything is
 // folders and files. [Lake] offers them in the semantics that the Blob and the
 // ADLS Gen2 wire protocols share, so that both see one file.
 //
@@ -31,14 +32,17 @@ import (
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
 )
 
 // Keys gives the right to use a scope's keys. [encryption.Keyring] does.
 type Keys interface {
 	Use(ctx context.Context, scope encryption.ScopeID) (*encryption.Use, error)
+	// Forget drops the keys of an item that was shredded.
+	Forget(scope encryption.ScopeID, item encryption.ItemID)
 }
 
-// A Catalog knows workspaces and items.
+// A Catalog knows workspaces and their items, and storage accounts.
 type Catalog interface {
 	// Workspaces returns the tenant's workspaces.
 	Workspaces(ctx context.Context, tenant identity.TenantID) ([]Container, error)
@@ -50,14 +54,27 @@ type Catalog interface {
 	FindItem(ctx context.Context, u *encryption.Use, ws encryption.ScopeID, segment string) (Item, error)
 	// ItemsOf returns the workspace's items.
 	ItemsOf(ctx context.Context, u *encryption.Use, ws encryption.ScopeID) ([]Item, error)
+	// FindAccount returns the storage account with the name, of whatever tenant, or
+	// [fault.ResourceNotFound].
+	FindAccount(ctx context.Context, name string) (Container, error)
 }
 
-// A Container is a workspace, as the wire protocols call it.
+// A Container is a workspace, as the wire protocols call it, or a storage account
+// or what that holds.
 type Container struct {
 	ID       encryption.ScopeID
 	Tenant   identity.TenantID
 	Name     string
 	Modified time.Time
+
+	Path rbac.Scope // at which rights are given, if that is not /workspaces/ID
+}
+
+func (c Container) path() rbac.Scope {
+	if c.Path != "" {
+		return c.Path
+	}
+	return encryption.WorkspacePath(c.ID)
 }
 
 // An Item is a typed thing in a workspace.

@@ -37,6 +37,8 @@ const (
 	keyID   = "https://v.vault.example/keys/k"
 )
 
+const accountPath = rbac.Scope("/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/acct1")
+
 // testRoot derives from a fixed key.
 type testRoot struct{}
 
@@ -96,6 +98,14 @@ func (c catalog) FindWorkspace(_ context.Context, t identity.TenantID, nameOrID 
 		return lake.Container{}, fault.New(fault.WorkspaceNotFound, "")
 	}
 	return c.container, nil
+}
+
+func (c catalog) FindAccount(_ context.Context, name string) (lake.Container, error) {
+	if name != "acct1" {
+		return lake.Container{}, fault.New(fault.ResourceNotFound, "")
+	}
+	// The same scope as the workspace's, with rights of its own.
+	return lake.Container{ID: wsID, Tenant: tenant, Name: name, Path: accountPath}, nil
 }
 
 func (c catalog) FindItem(_ context.Context, _ *encryption.Use, _ encryption.ScopeID, segment string) (lake.Item, error) {

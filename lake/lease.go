@@ -233,7 +233,7 @@ func newLeaseID() string {
 // broken lease's remaining time is that until Breaks.
 func (l *Lake) Lease(ctx context.Context, caller identity.Caller, p Path, r LeaseRequest) (props Properties, err error) {
 	err = l.do(ctx, caller, opLease, rbac.DataWrite, p, func(s *session) error {
-		if len(p.Segments) <= managedDepth {
+		if p.isManaged() {
 			return errManaged()
 		}
 		if err := r.check(); err != nil {

@@ -120,19 +120,22 @@ func (w *lister) steps(c step) []step {
 
 // list walks from the path.
 func (w *lister) list(ctx context.Context, p Path) error {
-	if len(p.Segments) == 0 {
+	base := p.String() + "/"
+	switch {
+	case p.isRoot():
+		base = ""
+	case len(p.Segments) == 0:
 		return w.container(ctx)
-	}
-	if !w.wantsBelow(p.String() + "/") {
+	case !w.wantsBelow(base):
 		return nil
 	}
 	return w.transaction(ctx, w.s, func(tx Tx) error {
-		if len(p.Segments) == 1 {
+		if len(p.inner()) == 0 {
 			root, ok, err := w.s.special(tx, Root, false)
 			if err != nil {
 				return err
 			}
-			return w.root(tx, w.s, root, ok, p.String()+"/")
+			return w.root(tx, w.s, root, ok, base)
 		}
 		pl, err := w.s.locate(tx, p.inner())
 		if err != nil {
@@ -143,9 +146,9 @@ func (w *lister) list(ctx context.Context, p Path) error {
 			if err != nil {
 				return err
 			}
-			return w.folder(tx, w.s, f, p.String()+"/")
+			return w.folder(tx, w.s, f, base)
 		}
-		if !pl.exists && len(p.Segments) == managedDepth && slices.Contains(managed(w.s.item.Type), pl.name) {
+		if !pl.exists && p.isVirtual(w.s.item) {
 			return nil // always there, and empty
 		}
 		return errNotFound()
@@ -392,7 +395,7 @@ func (w *lister) next(tx Tx, s *session, f FolderRow, exists bool, base string, 
 
 // continuation names the listing that a continuation belongs to.
 func (s *session) continuation(p Path, o ListOptions) string {
-	h := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %t %t", s.caller.Principal, p.Segments, o.Prefix, o.Delimited, o.Recursive))
+	h := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %t %t", s.caller.Principal, s.item.ID, p.Segments, o.Prefix, o.Delimited, o.Recursive))
 	return hex.EncodeToString(h[:])
 }
 

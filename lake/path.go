@@ -20,7 +20,11 @@ const (
 
 // A Path names a container or what lies in one. Segments are decoded; there are
 // none for the container itself, and the first is the item's.
+//
+// In a storage account there are no managed levels: the container is the item, and
+// all that lies in it is the client's.
 type Path struct {
+	Account   string // storage account; "" if the container is a workspace
 	Container string
 	Segments  []string
 }
@@ -90,7 +94,7 @@ func checkSegment(s string) error {
 
 // check validates a path that was made otherwise than by ParsePath.
 func (p Path) check() error {
-	if err := checkSegment(p.Container); err != nil {
+	if err := checkSegment(p.Container); err != nil && (p.Account == "" || p.Container != "") {
 		return err
 	}
 	segments, err := splitPath(strings.Join(p.Segments, "/"))
@@ -104,14 +108,39 @@ func (p Path) check() error {
 func (p Path) String() string { return strings.Join(p.Segments, "/") }
 
 // inner returns the path below the item.
-func (p Path) inner() []string { return p.Segments[1:] }
+func (p Path) inner() []string {
+	if p.Account != "" {
+		return p.Segments
+	}
+	return p.Segments[1:]
+}
 
 // managedDepth is how many levels below a container belong to the item, and not
-// to clients: the item itself and its first level.
-const managedDepth = 2
+// to clients: in a workspace the item itself and its first level.
+func (p Path) managedDepth() int {
+	if p.Account != "" {
+		return 0
+	}
+	return 2
+}
+
+// isRoot reports whether the path is a storage account's container itself.
+func (p Path) isRoot() bool { return p.Account != "" && len(p.Segments) == 0 }
+
+// isManaged reports whether the path is one that clients do not make or remove.
+func (p Path) isManaged() bool { return len(p.Segments) <= p.managedDepth() }
+
+// isVirtual reports whether the path leads to one of an item's folders that are
+// there even if no row says so.
+func (p Path) isVirtual(item Item) bool {
+	return p.Account == "" && len(p.Segments) == 2 && slices.Contains(managed(item.Type), p.Segments[1])
+}
 
 // managed lists the folders that an item of the type always has.
 func managed(itemType string) []string {
+	if itemType == ContainerType {
+		return nil
+	}
 	if strings.EqualFold(itemType, "Lakehouse") {
 		return []string{"Files", "Tables"}
 	}
@@ -121,10 +150,10 @@ func managed(itemType string) []string {
 // writable fails unless clients may create, change and delete what is at the
 // path: below a managed folder.
 func writable(p Path, item Item) error {
-	if len(p.Segments) <= managedDepth {
+	if p.isManaged() {
 		return errManaged()
 	}
-	if !slices.Contains(managed(item.Type), p.Segments[1]) {
+	if p.Account == "" && !slices.Contains(managed(item.Type), p.Segments[1]) {
 		return fault.New(fault.ManagedPath, "The item has no such folder, and its first level is not the client's to extend.").
 			WithMend("Write below " + strings.Join(managed(item.Type), " or ") + ".")
 	}

@@ -50,7 +50,9 @@ type Properties struct {
 // ContainerProperties describe a container.
 type ContainerProperties struct {
 	Container
-	ETag string
+	ETag     string
+	Metadata map[string]string // of a storage account's only
+	Lease    Lease
 }
 
 // Conditions are a request's conditional headers. The zero value holds always.

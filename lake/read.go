@@ -16,7 +16,12 @@ import (
 
 // ListContainers returns the caller's tenant's containers whose names begin with
 // the prefix and whose data the caller may read, in order of their names.
-func (l *Lake) ListContainers(ctx context.Context, caller identity.Caller, prefix string) ([]ContainerProperties, error) {
+//
+// An account that is not "" is the storage account whose containers they are.
+func (l *Lake) ListContainers(ctx context.Context, caller identity.Caller, account, prefix string) ([]ContainerProperties, error) {
+	if account != "" {
+		return l.accountContainers(ctx, caller, account, prefix)
+	}
 	all, err := l.catalog.Workspaces(ctx, caller.Tenant)
 	if err != nil {
 		return nil, err
@@ -29,7 +34,7 @@ func (l *Lake) ListContainers(ctx context.Context, caller identity.Caller, prefi
 			if c.Tenant != caller.Tenant || len(c.Name) < len(prefix) || c.Name[:len(prefix)] != prefix || s.authorise(tx) != nil {
 				continue
 			}
-			out = append(out, ContainerProperties{c, managedETag(c.ID)})
+			out = append(out, ContainerProperties{Container: c, ETag: managedETag(c.ID)})
 		}
 		return nil
 	})
@@ -45,9 +50,13 @@ func (l *Lake) ListContainers(ctx context.Context, caller identity.Caller, prefi
 
 // Container describes a container, by name or id. Like all data access it is
 // refused while the container's key is revoked.
-func (l *Lake) Container(ctx context.Context, caller identity.Caller, name string) (props ContainerProperties, err error) {
-	err = l.do(ctx, caller, opContainer, rbac.DataRead, Path{Container: name}, func(s *session) error {
-		props = ContainerProperties{s.container, managedETag(s.container.ID)}
+func (l *Lake) Container(ctx context.Context, caller identity.Caller, p Path) (props ContainerProperties, err error) {
+	p.Segments = nil
+	err = l.do(ctx, caller, opContainer, rbac.DataRead, p, func(s *session) error {
+		props = ContainerProperties{Container: s.container, ETag: managedETag(s.container.ID)}
+		if p.Account != "" {
+			props = s.containerProperties(p.Container, s.root)
+		}
 		return s.recordRead(ctx, "", 0)
 	})
 	return props, err
@@ -58,8 +67,9 @@ type Rights struct{ Read, Write, Delete bool }
 
 // Rights returns the caller's own in a container. Whoever may not read it is
 // refused.
-func (l *Lake) Rights(ctx context.Context, caller identity.Caller, name string) (r Rights, err error) {
-	err = l.do(ctx, caller, opRights, rbac.DataRead, Path{Container: name}, func(s *session) error {
+func (l *Lake) Rights(ctx context.Context, caller identity.Caller, p Path) (r Rights, err error) {
+	p.Segments = nil
+	err = l.do(ctx, caller, opRights, rbac.DataRead, p, func(s *session) error {
 		err := s.view(ctx, func(tx Tx) error {
 			r = Rights{Read: true}
 			for action, may := range map[rbac.Action]*bool{rbac.DataWrite: &r.Write, rbac.DataDelete: &r.Delete} {
@@ -102,7 +112,7 @@ func (l *Lake) Stat(ctx context.Context, caller identity.Caller, p Path, c Condi
 
 // stat describes what is at the path.
 func (s *session) stat(tx Tx, p Path) (Properties, NodeID, manifest, error) {
-	if len(p.Segments) < managedDepth {
+	if p.isRoot() || len(p.Segments) < p.managedDepth() {
 		return s.managedFolder(p.String()), "", manifest{}, nil
 	}
 	pl, err := s.locate(tx, p.inner())
@@ -110,7 +120,7 @@ func (s *session) stat(tx Tx, p Path) (Properties, NodeID, manifest, error) {
 		return Properties{}, "", manifest{}, err
 	}
 	if !pl.exists {
-		if len(p.Segments) == managedDepth && slices.Contains(managed(s.item.Type), pl.name) {
+		if p.isVirtual(s.item) {
 			return s.managedFolder(p.String()), "", manifest{}, nil
 		}
 		return Properties{}, "", manifest{}, errNotFound()
@@ -130,6 +140,9 @@ func (s *session) managedFolder(name string) Properties {
 	}
 	if s.item.ID != "" {
 		p.ETag, p.Item = managedETag(s.item.ID), s.item.ID
+	}
+	if s.root.kind == containerKind {
+		p.ETag, p.Created, p.Modified, p.Lease = formatETag(s.root.etag), s.root.created, s.root.modified, s.root.lease
 	}
 	return p
 }

@@ -16,7 +16,7 @@ var cutOff = failpoint.New("lake/delete/cut-off") // the entry is gone, what was
 // if recursive is set: all of it at once, by cutting it off the tree.
 func (l *Lake) Delete(ctx context.Context, caller identity.Caller, p Path, recursive bool, c Conditions) error {
 	return l.do(ctx, caller, opDelete, rbac.DataDelete, p, func(s *session) error {
-		if len(p.Segments) <= managedDepth {
+		if p.isManaged() {
 			return errManaged()
 		}
 		var folder bool
@@ -193,11 +193,20 @@ func (s *session) sameItem(ctx context.Context, from, to Path) error {
 	if err := from.check(); err != nil {
 		return err
 	}
-	if len(from.Segments) <= managedDepth || len(to.Segments) <= managedDepth {
+	if from.isManaged() || to.isManaged() {
 		return errManaged()
 	}
 	if err := writable(to, s.item); err != nil {
 		return err
+	}
+	if from.Account != to.Account {
+		return fault.New(fault.SourceNotFound, "The source of a rename lies in the same account.")
+	}
+	if to.Account != "" {
+		if from.Container == to.Container {
+			return nil
+		}
+		return errOtherItem()
 	}
 	source := s.container
 	if from.Container != to.Container {
@@ -215,7 +224,11 @@ func (s *session) sameItem(ctx context.Context, from, to Path) error {
 			return nil
 		}
 	}
-	return fault.New(fault.NotSupported, "Files and folders cannot be renamed from one item to another: each item's data is under its own keys.").
+	return errOtherItem()
+}
+
+func errOtherItem() error {
+	return fault.New(fault.NotSupported, "Files and folders cannot be renamed from one item or container to another: each one's data is under its own keys.").
 		WithMend("Copy them, and delete the originals.")
 }
 
@@ -238,7 +251,7 @@ func (s *session) rename(tx Tx, from, to Path, o RenameOptions) (Properties, err
 	if err != nil {
 		return Properties{}, err
 	}
-	if len(dst.missing) > 1 || len(dst.missing) == 1 && len(to.Segments) != managedDepth+1 {
+	if virtual := to.Account == "" && len(to.Segments) == to.managedDepth()+1; len(dst.missing) > 1 || len(dst.missing) == 1 && !virtual {
 		return Properties{}, fault.New(fault.PathNotFound, "The folder to rename into does not exist.")
 	}
 	for _, f := range dst.folders {

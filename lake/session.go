@@ -28,6 +28,9 @@ const (
 	opLease     = "lake/lease"
 	opRights    = "lake/rights/read"
 	opDelegate  = "lake/delegation-key/generate"
+
+	opMakeContainer = "lake/container/create"
+	opDropContainer = "lake/container/delete"
 )
 
 // A session is one caller's operation on one item, from its authorisation to its
@@ -36,8 +39,10 @@ type session struct {
 	lake      *Lake
 	caller    identity.Caller
 	action    rbac.Action
+	manage    bool // the action is one of management, and not on data
 	container Container
-	item      Item // zero on a container's own level
+	root      manifest // of the storage account's container that the path is in
+	item      Item     // zero on a container's own level
 	use       *encryption.Use
 	entry     audit.Entry
 
@@ -51,15 +56,22 @@ type session struct {
 // if it fails. fn records its success.
 func (l *Lake) do(ctx context.Context, caller identity.Caller, op string, action rbac.Action, p Path, fn func(*session) error) error {
 	s := &session{lake: l, caller: caller, action: action, entry: caller.Entry(op, "")}
-	err := s.begin(ctx, p)
-	if err == nil {
-		err = fn(s)
-	}
+	return s.recorded(ctx, func() error {
+		if err := s.begin(ctx, p); err != nil {
+			return err
+		}
+		return fn(s)
+	})
+}
+
+// recorded runs fn, and records that it failed.
+func (s *session) recorded(ctx context.Context, fn func() error) error {
+	err := fn()
 	if err == nil || fault.ReasonOf(err) == fault.AuditFailed {
 		return err
 	}
 	// The refusal is recorded even if the caller has hung up.
-	if rec := l.recorder.Record(context.WithoutCancel(ctx), identity.Failed(s.entry, err)); rec != nil {
+	if rec := s.lake.recorder.Record(context.WithoutCancel(ctx), identity.Failed(s.entry, err)); rec != nil {
 		return auditFailed(rec)
 	}
 	return err
@@ -75,6 +87,9 @@ func (s *session) begin(ctx context.Context, p Path) (err error) {
 	if err := p.check(); err != nil {
 		return err
 	}
+	if p.Account != "" {
+		return s.beginAccount(ctx, p)
+	}
 	s.container, err = s.lake.catalog.FindWorkspace(ctx, s.caller.Tenant, p.Container)
 	if err == nil && s.container.Tenant != s.caller.Tenant {
 		err = fault.WorkspaceNotFound
@@ -85,7 +100,7 @@ func (s *session) begin(ctx context.Context, p Path) (err error) {
 	if err != nil {
 		return err
 	}
-	s.entry.Resource = "/workspaces/" + string(s.container.ID)
+	s.entry.Resource = string(s.container.path())
 	if err := s.lake.store.View(ctx, func(tx Tx) error { return s.authorise(tx) }); err != nil {
 		return err
 	}
@@ -107,7 +122,7 @@ func (s *session) enter(ctx context.Context, segment string) error {
 	if err != nil {
 		return err
 	}
-	s.entry.Resource = "/workspaces/" + string(s.container.ID) + "/items/" + string(item.ID)
+	s.entry.Resource = string(s.container.path()) + "/items/" + string(item.ID)
 	return s.takeItem(ctx, item)
 }
 
@@ -136,11 +151,11 @@ func (s *session) within(ctx context.Context, item Item) (*session, error) {
 
 // authorise asks whether the caller may, by the assignments that tx sees.
 func (s *session) authorise(tx Tx) error {
-	scope := rbac.Scope("/workspaces/" + string(s.container.ID))
-	_, ok, err := rbac.Check(tx, rbac.PlatformRoles, s.caller, s.action, true, scope)
+	scope := s.container.path()
+	_, ok, err := rbac.Check(tx, rbac.PlatformRolesAt(scope), s.caller, s.action, !s.manage, scope)
 	if err == nil && !ok {
-		err = fault.New(fault.Denied, "The caller has no role in the workspace that allows "+string(s.action)+".").
-			WithMend("A workspace admin can give one.")
+		err = fault.New(fault.Denied, "The caller has no role in the workspace or storage account that allows "+string(s.action)+".").
+			WithMend("One of its administrators can give one.")
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package lake
 import (
 	"context"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
@@ -142,7 +141,7 @@ func (s *session) due() time.Time { return s.now().Add(s.lake.horizon) }
 // that exists stays as it is. Folders on the way are made.
 func (l *Lake) Create(ctx context.Context, caller identity.Caller, p Path, k Kind, o PutOptions) (props Properties, err error) {
 	err = l.do(ctx, caller, opWrite, rbac.DataWrite, p, func(s *session) error {
-		if len(p.Segments) <= managedDepth {
+		if p.isManaged() {
 			return s.createManaged(p, o.Conditions)
 		}
 		if err := writable(p, s.item); err != nil {
@@ -163,7 +162,7 @@ func (l *Lake) Create(ctx context.Context, caller identity.Caller, p Path, k Kin
 // createManaged answers a client that makes every folder on its way if it is
 // missing: those that are always there exist.
 func (s *session) createManaged(p Path, c Conditions) error {
-	exists := len(p.Segments) < managedDepth || slices.Contains(managed(s.item.Type), p.Segments[1])
+	exists := len(p.Segments) < p.managedDepth() || p.Account != "" || p.isVirtual(s.item)
 	if exists && c.IfNoneMatch == "*" {
 		return c.forWrite(&attributes{})
 	}
@@ -213,7 +212,7 @@ func (l *Lake) SetHeaders(ctx context.Context, caller identity.Caller, p Path, h
 
 func (l *Lake) change(ctx context.Context, caller identity.Caller, p Path, c Conditions, set func(*manifest)) (props Properties, err error) {
 	err = l.do(ctx, caller, opUpdate, rbac.DataWrite, p, func(s *session) error {
-		if len(p.Segments) <= managedDepth {
+		if p.isManaged() {
 			return errManaged()
 		}
 		return s.update(ctx, func(tx Tx) error {

@@ -1,6 +1,6 @@
-// Package arm speaks as much of Azure Resource Manager as managing vaults takes:
-// metadata, subscriptions, resource groups, Microsoft.KeyVault/vaults and
-// Microsoft.Authorization role definitions and assignments
+// Package arm speaks as much of Azure Resource Manager as managing vaults and storage
+// accounts takes: metadata, subscriptions, resource groups, Microsoft.KeyVault/vaults,
+// Microsoft.Storage/storageAccounts and Microsoft.Authorization role definitions and assignments
 // (learn.microsoft.com/rest/api/resources, …/keyvault, …/authorization).
 //
 // The rules are package vault's. A property that vaults of this release do not
@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -27,10 +28,13 @@ import (
 
 // Config says where things are, for clients that ask.
 type Config struct {
-	VaultSuffix string   // of the vaults' hosts, with the port unless it is 443: vault.localhost:8443
-	HSMSuffix   string   // the same of managed HSMs
-	Audiences   []string // that a token for Resource Manager may have
-	Endpoints   Endpoints
+	VaultSuffix   string // of the vaults' hosts, with the port unless it is 443: vault.localhost:8443
+	HSMSuffix     string // the same of managed HSMs
+	StorageSuffix string // of the storage services' hosts, likewise: localhost:8443
+
+	Accounts  *account.Accounts // nil if the platform is not served here
+	Audiences []string          // that a token for Resource Manager may have
+	Endpoints Endpoints
 }
 
 // Endpoints are the URLs that the cloud's description gives. "" leaves one out.
@@ -43,14 +47,16 @@ type Endpoints struct {
 }
 
 type handler struct {
-	vaults *vault.Vaults
-	tokens api.Tokens
-	config Config
+	vaults   *vault.Vaults     // nil if the vault is not served here
+	accounts *account.Accounts // nil if the platform is not
+	tokens   api.Tokens
+	config   Config
 }
 
-// New returns the handler of the management host.
+// New returns the handler of the management host. Each party serves its own resource
+// providers, and their role assignments; vaults is nil if there are none here.
 func New(vaults *vault.Vaults, tokens api.Tokens, c Config) http.Handler {
-	return &handler{vaults: vaults, tokens: tokens, config: c}
+	return &handler{vaults: vaults, accounts: c.Accounts, tokens: tokens, config: c}
 }
 
 // A call is one authenticated request. Its segments are the path's, as sent.
@@ -163,6 +169,11 @@ func (c *call) serve() error {
 		return c.on(methods{"GET": c.getSubscription})
 	case c.match(sub + "/resources"), c.match(group + "/resources"):
 		return c.on(methods{"GET": c.listResources})
+	case c.isStorage():
+		return c.serveStorage()
+	case c.match(group) && (c.vaults == nil || c.accounts != nil):
+		return c.on(methods{"GET": c.getAnyGroup, "PUT": c.putAnyGroup, "DELETE": c.deleteGroup})
+	case c.vaults == nil:
 	case c.match(sub + "/resourcegroups"):
 		return c.on(methods{"GET": c.listGroups})
 	case c.match(group):

@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -64,11 +65,11 @@ var rows = map[fault.Reason]row{
 	fault.AccessPolicyDenied: internal, fault.FirewallDenied: internal, fault.ConnectionDenied: internal,
 	fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.TenantNotFound: internal,
 	fault.PrincipalNotFound: internal, fault.PrincipalExists: internal, fault.PrincipalProtected: internal,
-	fault.KEKRefused: internal, fault.KEKVaultGone: internal, fault.KEKTokenRefused: internal, fault.KEKUnreachable: internal,
-	fault.KEKIntegrity: internal, fault.KEKUnsuitable: internal, fault.InvalidKeyID: internal,
-	fault.WorkspaceNotFound: internal, fault.WorkspaceNameTaken: internal, fault.ItemNotFound: internal, fault.ItemNameTaken: internal,
-	fault.InvalidItemType: internal, fault.UnsupportedItemType: internal, fault.TenantSwitchDisabled: internal,
-	fault.EncryptionInProgress: internal, fault.EncryptionBlocked: internal, fault.EncryptionChanged: internal,
+	fault.KEKRefused: {400, "KeyVaultEncryptionKeyNotFound"}, fault.KEKVaultGone: {400, "KeyVaultVaultNotFound"}, fault.KEKTokenRefused: {400, "KeyVaultAccessTokenCannotBeAcquired"}, fault.KEKUnreachable: unavailable,
+	fault.KEKIntegrity: unavailable, fault.KEKUnsuitable: {400, "BadRequest"}, fault.InvalidKeyID: {400, "BadRequest"},
+	fault.WorkspaceNotFound: {404, "ResourceNotFound"}, fault.WorkspaceNameTaken: internal, fault.ItemNotFound: internal, fault.ItemNameTaken: internal,
+	fault.InvalidItemType: internal, fault.UnsupportedItemType: conflict, fault.TenantSwitchDisabled: {403, "RequestDisallowedByPolicy"},
+	fault.EncryptionInProgress: conflict, fault.EncryptionBlocked: {400, "KeyVaultAuthenticationFailure"}, fault.EncryptionChanged: conflict,
 	fault.CapacityNotFound: internal, fault.OperationNotFound: internal,
 	fault.PathNotFound: internal, fault.PathExists: internal, fault.PathConflict: internal, fault.ContainerNotFound: internal,
 	fault.ContainerExists: internal, fault.DirectoryNotEmpty: internal, fault.ManagedPath: internal, fault.InvalidBlockList: internal,
@@ -92,6 +93,10 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e.Reason == fault.ApprovalRequired && e.Subject != "" {
 		w.Header().Set("x-kluis-approval", e.Subject)
+	}
+	var own coded
+	if errors.As(err, &own) {
+		row.code = own.code
 	}
 	api.WriteJSON(w, row.status, map[string]any{"error": map[string]string{"code": row.code, "message": message}})
 }

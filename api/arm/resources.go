@@ -39,7 +39,7 @@ func (c *call) subscription(s vault.Subscription) map[string]any {
 }
 
 func (c *call) listSubscriptions() error {
-	all, err := c.vaults.Subscriptions(c.ctx, c.caller)
+	all, err := c.subscriptions()
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (c *call) listSubscriptions() error {
 }
 
 func (c *call) getSubscription() error {
-	all, err := c.vaults.Subscriptions(c.ctx, c.caller)
+	all, err := c.subscriptions()
 	if err != nil {
 		return err
 	}
@@ -65,22 +65,34 @@ func (c *call) getSubscription() error {
 
 var resourceType = regexp.MustCompile(`^(?i:resourceType)\s+eq\s+'([^']*)'$`)
 
-// listResources lists the vaults: there are no other resources.
+// listResources lists the vaults and storage accounts: there are no other resources.
 func (c *call) listResources() error {
+	only := ""
 	if f := c.r.URL.Query().Get("$filter"); f != "" {
 		m := resourceType.FindStringSubmatch(strings.TrimSpace(f))
 		switch {
 		case m == nil:
 			return fault.New(fault.NotSupported, "The only $filter supported is resourceType eq 'TYPE'.")
-		case !strings.EqualFold(m[1], "Microsoft.KeyVault/vaults"):
-			return c.list([]any{})
+		default:
+			only = m[1]
 		}
+	}
+	wanted := func(t string) bool { return only == "" || strings.EqualFold(only, t) }
+	out := []any{}
+	if wanted(accountType) {
+		accounts, err := c.accountResources()
+		if err != nil {
+			return err
+		}
+		out = append(out, accounts...)
+	}
+	if c.vaults == nil || !wanted(vaultType) {
+		return c.list(out)
 	}
 	all, err := c.vaultsHere()
 	if err != nil {
 		return err
 	}
-	out := []any{}
 	for _, v := range all {
 		out = append(out, resource{ID: v.Scope(), Name: v.Name, Type: vaultType, Location: v.Location, Tags: tags(v.Tags)})
 	}

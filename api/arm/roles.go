@@ -93,7 +93,7 @@ func (c *call) listDefinitions(rbac.Scope) error {
 		}
 	}
 	out := []any{}
-	for _, d := range c.vaults.RoleDefinitions() {
+	for _, d := range c.roles().RoleDefinitions() {
 		if name == "" || strings.EqualFold(d.Name, name) {
 			out = append(out, definition(d))
 		}
@@ -102,7 +102,7 @@ func (c *call) listDefinitions(rbac.Scope) error {
 }
 
 func (c *call) getDefinition(_ rbac.Scope, id string) error {
-	for _, d := range c.vaults.RoleDefinitions() {
+	for _, d := range c.roles().RoleDefinitions() {
 		if strings.EqualFold(string(d.ID), id) {
 			return c.write(http.StatusOK, definition(d), nil)
 		}
@@ -144,7 +144,7 @@ func (c *call) listAssignments(scope rbac.Scope) error {
 			return noFilter(s)
 		}
 	}
-	all, err := c.vaults.RoleAssignments(c.ctx, c.caller, scope, below)
+	all, err := c.roles().RoleAssignments(c.ctx, c.caller, scope, below)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (c *call) listAssignments(scope rbac.Scope) error {
 }
 
 func (c *call) getAssignment(scope rbac.Scope, id string) error {
-	a, err := c.vaults.RoleAssignment(c.ctx, c.caller, scope, id)
+	a, err := c.roles().RoleAssignment(c.ctx, c.caller, scope, id)
 	return c.write(http.StatusOK, assignment(a), err)
 }
 
@@ -175,7 +175,7 @@ func (c *call) putAssignment(scope rbac.Scope, id string) error {
 		return err
 	}
 	p := body.Properties
-	a, created, err := c.vaults.PutRoleAssignment(c.ctx, c.caller, vault.Grant{
+	a, created, err := c.grant(vault.Grant{
 		ID: id, Scope: scope, Principal: p.Principal, PrincipalType: p.PrincipalType,
 		Role: rbac.RoleID(p.Role[strings.LastIndexByte(p.Role, '/')+1:]), Condition: p.Condition,
 	})
@@ -183,7 +183,7 @@ func (c *call) putAssignment(scope rbac.Scope, id string) error {
 }
 
 func (c *call) deleteAssignment(scope rbac.Scope, id string) error {
-	a, err := c.vaults.DeleteRoleAssignment(c.ctx, c.caller, scope, id)
+	a, err := c.roles().DeleteRoleAssignment(c.ctx, c.caller, scope, id)
 	if err != nil {
 		return c.gone(err, fault.RoleAssignmentNotFound)
 	}

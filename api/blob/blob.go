@@ -25,8 +25,11 @@ import (
 
 // A Lake is what the protocol needs of [lake.Lake].
 type Lake interface {
-	ListContainers(ctx context.Context, caller identity.Caller, prefix string) ([]lake.ContainerProperties, error)
-	Container(ctx context.Context, caller identity.Caller, name string) (lake.ContainerProperties, error)
+	ListContainers(ctx context.Context, caller identity.Caller, account, prefix string) ([]lake.ContainerProperties, error)
+	Container(ctx context.Context, caller identity.Caller, p lake.Path) (lake.ContainerProperties, error)
+	CreateContainer(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string) (lake.ContainerProperties, error)
+	SetContainerMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.ContainerProperties, error)
+	DeleteContainer(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) error
 	Stat(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.Properties, error)
 	Open(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions, r lake.Range) (*lake.Content, error)
 	Put(ctx context.Context, caller identity.Caller, p lake.Path, body io.Reader, size int64, o lake.PutOptions) (lake.Properties, error)
@@ -87,12 +90,12 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := refuse(r, q); err != nil {
 		return err
 	}
-	c := &call{w: w, r: r, query: q, caller: caller}
+	c := &call{w: storagewire.Override(w, r, q), r: r, query: q, caller: caller}
 	escaped := r.URL.EscapedPath()
 	if escaped == "" || escaped == "/" {
 		return s.service(c)
 	}
-	if c.path, err = lake.ParsePath(escaped); err != nil {
+	if c.path, err = s.config.ParsePath(escaped); err != nil {
 		return err
 	}
 	if q["restype"] == "container" || len(c.path.Segments) == 0 {
@@ -155,8 +158,17 @@ func (s *server) container(c *call) error {
 			return s.listBlobs(c)
 		}
 	case http.MethodPut:
-		if comp == "" {
+		switch {
+		case comp == "" && s.config.Storage() != "":
+			return s.newContainer(c)
+		case comp == "":
 			return s.createContainer(c)
+		case comp == "metadata" && s.config.Storage() != "":
+			return s.setContainerMetadata(c)
+		}
+	case http.MethodDelete:
+		if comp == "" && s.config.Storage() != "" {
+			return s.deleteContainer(c)
 		}
 	case http.MethodPost:
 		if comp == "batch" {
@@ -167,16 +179,18 @@ func (s *server) container(c *call) error {
 }
 
 func (s *server) containerProperties(c *call) error {
-	p, err := s.lake.Container(c.r.Context(), c.caller, c.path.Container)
+	p, err := s.lake.Container(c.r.Context(), c.caller, c.path)
 	if err != nil {
 		return err
 	}
 	h := c.w.Header()
 	h.Set("ETag", p.ETag)
 	h.Set("Last-Modified", p.Modified.UTC().Format(http.TimeFormat))
+	storagewire.SetMetadata(h, p.Metadata)
+	status, state, _ := storagewire.LeaseStatus(p.Lease)
 	for name, v := range map[string]string{
-		"x-ms-lease-status":                              "unlocked",
-		"x-ms-lease-state":                               "available",
+		"x-ms-lease-status":                              status,
+		"x-ms-lease-state":                               state,
 		"x-ms-has-immutability-policy":                   "false",
 		"x-ms-has-legal-hold":                            "false",
 		"x-ms-default-encryption-scope":                  "$account-encryption-key",
@@ -193,7 +207,7 @@ func (s *server) containerProperties(c *call) error {
 // storage client. Clients that create the container before they use it continue if
 // they are told that it exists.
 func (s *server) createContainer(c *call) error {
-	_, err := s.lake.Container(c.r.Context(), c.caller, c.path.Container)
+	_, err := s.lake.Container(c.r.Context(), c.caller, c.path)
 	switch fault.ReasonOf(err) {
 	case "":
 		return fault.New(fault.ContainerExists, "")

@@ -45,11 +45,23 @@ type canned struct {
 	kind      lake.Kind
 }
 
-func (c *canned) ListContainers(context.Context, identity.Caller, string) ([]lake.ContainerProperties, error) {
+func (c *canned) ListContainers(context.Context, identity.Caller, string, string) ([]lake.ContainerProperties, error) {
 	return c.containers, c.err
 }
 
-func (c *canned) Container(context.Context, identity.Caller, string) (lake.ContainerProperties, error) {
+func (c *canned) CreateContainer(context.Context, identity.Caller, lake.Path, map[string]string) (lake.ContainerProperties, error) {
+	return lake.ContainerProperties{ETag: `"0xC"`}, c.err
+}
+
+func (c *canned) SetContainerMetadata(context.Context, identity.Caller, lake.Path, map[string]string, lake.Conditions) (lake.ContainerProperties, error) {
+	return lake.ContainerProperties{ETag: `"0xC"`}, c.err
+}
+
+func (c *canned) DeleteContainer(context.Context, identity.Caller, lake.Path, lake.Conditions) error {
+	return c.err
+}
+
+func (c *canned) Container(context.Context, identity.Caller, lake.Path) (lake.ContainerProperties, error) {
 	return lake.ContainerProperties{ETag: `"0xC"`}, c.err
 }
 

@@ -38,6 +38,7 @@ type containerEntries struct {
 type containerEntry struct {
 	Name       string
 	Properties containerDetails
+	Metadata   *metadata
 }
 
 type containerDetails struct {
@@ -237,7 +238,7 @@ func (s *server) listContainers(c *call) error {
 		return err
 	}
 	prefix, marker := c.query["prefix"], c.query["marker"]
-	containers, err := s.lake.ListContainers(c.r.Context(), c.caller, prefix)
+	containers, err := s.lake.ListContainers(c.r.Context(), c.caller, s.config.Storage(), prefix)
 	if err != nil {
 		return err
 	}

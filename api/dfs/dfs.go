@@ -24,9 +24,12 @@ import (
 
 // A Lake is what the protocol needs of [lake.Lake].
 type Lake interface {
-	ListContainers(ctx context.Context, caller identity.Caller, prefix string) ([]lake.ContainerProperties, error)
-	Container(ctx context.Context, caller identity.Caller, name string) (lake.ContainerProperties, error)
-	Rights(ctx context.Context, caller identity.Caller, name string) (lake.Rights, error)
+	ListContainers(ctx context.Context, caller identity.Caller, account, prefix string) ([]lake.ContainerProperties, error)
+	Container(ctx context.Context, caller identity.Caller, p lake.Path) (lake.ContainerProperties, error)
+	CreateContainer(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string) (lake.ContainerProperties, error)
+	SetContainerMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.ContainerProperties, error)
+	DeleteContainer(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) error
+	Rights(ctx context.Context, caller identity.Caller, p lake.Path) (lake.Rights, error)
 	Stat(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.Properties, error)
 	Open(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions, r lake.Range) (*lake.Content, error)
 	Create(ctx context.Context, caller identity.Caller, p lake.Path, k lake.Kind, o lake.PutOptions) (lake.Properties, error)
@@ -43,6 +46,7 @@ type Lake interface {
 // New returns the handler of a DFS endpoint. The paths that it gets begin with the
 // filesystem; an account's name before it is taken off by the caller.
 func New(l Lake, tokens api.Tokens, c storagewire.Config) http.Handler {
+	c.DFS = true
 	return &server{lake: l, tokens: tokens, config: c}
 }
 
@@ -87,7 +91,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	storagewire.SetRejected(w, r, ignored...)
-	c := &call{w: w, r: r, method: r.Method, query: q, caller: caller}
+	c := &call{w: storagewire.Override(w, r, q), r: r, method: r.Method, query: q, caller: caller}
 	if c.method == http.MethodPut || c.method == http.MethodPost { // for clients that cannot send PATCH
 		if strings.EqualFold(r.Header.Get("X-HTTP-Method-Override"), http.MethodPatch) {
 			c.method = http.MethodPatch
@@ -97,7 +101,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if escaped == "" || escaped == "/" {
 		return s.account(c)
 	}
-	if c.path, err = lake.ParsePath(escaped); err != nil {
+	if c.path, err = s.config.ParsePath(escaped); err != nil {
 		return err
 	}
 	if q["resource"] == "filesystem" {

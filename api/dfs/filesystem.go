@@ -33,7 +33,7 @@ func (s *server) account(c *call) error {
 	if err != nil {
 		return err
 	}
-	containers, err := s.lake.ListContainers(c.r.Context(), c.caller, c.query["prefix"])
+	containers, err := s.lake.ListContainers(c.r.Context(), c.caller, s.config.Storage(), c.query["prefix"])
 	if err != nil {
 		return err
 	}
@@ -61,13 +61,23 @@ func (s *server) account(c *call) error {
 // filesystem answers what is asked with resource=filesystem. A filesystem is a
 // workspace, which storage clients neither make nor remove.
 func (s *server) filesystem(c *call) error {
+	if len(c.path.Segments) > 0 && c.method != http.MethodGet {
+		return fault.New(fault.InvalidPath, "The path of a filesystem has one segment.")
+	}
 	switch c.method {
 	case http.MethodGet:
 		return s.list(c)
 	case http.MethodHead:
 		return s.root(c)
+	case http.MethodPatch, http.MethodDelete:
+		if s.config.Storage() != "" {
+			return s.changeFilesystem(c)
+		}
 	case http.MethodPut:
-		_, err := s.lake.Container(c.r.Context(), c.caller, c.path.Container)
+		if s.config.Storage() != "" {
+			return s.createFilesystem(c)
+		}
+		_, err := s.lake.Container(c.r.Context(), c.caller, c.path)
 		switch fault.ReasonOf(err) {
 		case "":
 			return fault.New(fault.ContainerExists, "")
@@ -83,7 +93,7 @@ func (s *server) filesystem(c *call) error {
 // and access control of its root, by which Hadoop finds out that the namespace is
 // hierarchical.
 func (s *server) root(c *call) error {
-	p, err := s.lake.Container(c.r.Context(), c.caller, c.path.Container)
+	p, err := s.lake.Container(c.r.Context(), c.caller, c.path)
 	if err != nil {
 		return err
 	}
@@ -103,7 +113,7 @@ func (s *server) root(c *call) error {
 // setAccess sets what OneLake says of everybody's files: the access control list
 // shows the caller's own rights, which the workspace's roles give.
 func (s *server) setAccess(c *call) error {
-	r, err := s.lake.Rights(c.r.Context(), c.caller, c.path.Container)
+	r, err := s.lake.Rights(c.r.Context(), c.caller, c.path)
 	if err != nil {
 		return err
 	}

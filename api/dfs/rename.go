@@ -16,6 +16,7 @@ func (s *server) rename(c *call) error {
 		return err
 	}
 	from, err := parseSource(c.r.Header.Get("x-ms-rename-source"), s.config.Account, c.path)
+	from.Account = s.config.Storage()
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/local"
@@ -24,6 +26,13 @@ var caller = identity.Caller{
 // newLake returns a lake on disk, platform-managed, with the workspace "ws" and the
 // item "L.Lakehouse" in it.
 func newLake(t *testing.T) *lake.Lake {
+	l, _ := newPlatform(t)
+	return l
+}
+
+// newPlatform returns the lake with the platform's storage accounts, in a subscription
+// in which the caller is Contributor.
+func newPlatform(t *testing.T) (*lake.Lake, *account.Accounts) {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
 	check := func(err error) {
@@ -54,11 +63,28 @@ func newLake(t *testing.T) *lake.Lake {
 	check(err)
 	_, err = workspaces.CreateItem(ctx, caller, ws.ID, workspace.NewItem{DisplayName: "L", Type: workspace.Lakehouse})
 	check(err)
-	return lake.New(lake.Config{Store: db.Lake(), Objects: objects, Keys: ring, Catalog: catalog{workspaces}, Recorder: log, Delegation: r.Derive("test")})
+	var accounts *account.Accounts
+	l := lake.New(lake.Config{
+		Store: db.Lake(), Objects: objects, Keys: ring, Catalog: catalog{workspaces, &accounts}, Recorder: log, Delegation: r.Derive("test"),
+	})
+	accounts = account.New(account.Config{
+		Store: db.Account(), Root: r, Keys: ring, Encryption: encryption.NewScopes(ring, rbac.PlatformRoles, workspaces.Supported, workspaces, l),
+		Audit: log, Subscriptions: []account.Subscription{{ID: subscription, Tenant: caller.Tenant}},
+		Principal: func() identity.PrincipalID { return "" },
+	})
+	check(accounts.Provision(ctx, caller.Tenant, rbac.Assignment{
+		Principal: caller.Principal, PrincipalType: caller.Type, Role: rbac.Contributor, Scope: "/subscriptions/" + subscription,
+	}))
+	return l, accounts
 }
 
+const subscription = "c5f0a3de-7f0b-4d35-9a55-3f1f0d8a6a01"
+
 // A catalog shows the workspaces to the lake, as the wiring does.
-type catalog struct{ domain *workspace.Workspaces }
+type catalog struct {
+	domain   *workspace.Workspaces
+	accounts **account.Accounts
+}
 
 func (c catalog) Workspaces(ctx context.Context, tenant identity.TenantID) ([]lake.Container, error) {
 	all, err := c.domain.WorkspacesOf(ctx, tenant)
@@ -67,6 +93,14 @@ func (c catalog) Workspaces(ctx context.Context, tenant identity.TenantID) ([]la
 		out = append(out, lakeContainer(w))
 	}
 	return out, err
+}
+
+func (c catalog) FindAccount(ctx context.Context, name string) (lake.Container, error) {
+	if c.accounts == nil {
+		return lake.Container{}, fault.ResourceNotFound
+	}
+	a, err := (*c.accounts).Find(ctx, account.Name(name))
+	return lake.Container{ID: a.ID, Tenant: a.Tenant, Name: name, Modified: a.Created, Path: a.Resource}, err
 }
 
 func (c catalog) FindWorkspace(ctx context.Context, tenant identity.TenantID, nameOrID string) (lake.Container, error) {

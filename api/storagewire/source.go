@@ -19,6 +19,7 @@ type SourceURL struct {
 	Path  lake.Path
 	Shown string   // without its query, which may authorise: fit to be stored
 	url   *url.URL // all of it
+	below *url.URL // its path below the account
 }
 
 // Source reads what a copy is to read, and who reads it: the caller, or whoever
@@ -30,6 +31,7 @@ func (c Config) Source(r *http.Request, caller identity.Caller, tokens api.Token
 		return src, "", err
 	}
 	src.Path, src.Caller = u.Path, caller
+	src.Path.Account = c.Storage()
 	if src.Conditions, err = ParseConditions(r.Header, "x-ms-source-"); err != nil {
 		return src, "", err
 	}
@@ -43,10 +45,15 @@ func (c Config) Source(r *http.Request, caller identity.Caller, tokens api.Token
 	}
 	authorization := r.Header.Get("x-ms-copy-source-authorization")
 	if authorization == "" && !u.url.Query().Has("sig") {
+		if q, err := ParseQuery(r); err != nil || q["sig"] != "" { // a signature for what is written says nothing of other blobs
+			return src, "", Coded(fault.Denied, "CannotVerifyCopySource", "The source carries no authorisation of its own.")
+		}
 		return src, u.Shown, nil
 	}
+	below := *u.url // without the account's name, as the router has it
+	below.Path, below.RawPath = u.below.Path, u.below.RawPath
 	read := &http.Request{
-		Method: http.MethodGet, URL: u.url, Host: u.url.Host, Header: http.Header{}, RequestURI: u.url.RequestURI(), RemoteAddr: r.RemoteAddr,
+		Method: http.MethodGet, URL: &below, Host: u.url.Host, Header: http.Header{}, RequestURI: u.url.RequestURI(), RemoteAddr: r.RemoteAddr,
 	}
 	if authorization != "" {
 		read.Header.Set("Authorization", authorization)
@@ -131,5 +138,8 @@ func parseSourceURL(text, host, prefix, account string) (u SourceURL, err error)
 	shown := *parsed
 	shown.RawQuery, shown.Fragment, shown.RawFragment = "", "", ""
 	u.Shown, u.url = shown.String(), parsed
+	if u.below, err = url.Parse(escaped); err != nil {
+		return invalid("The source of a copy has no path.")
+	}
 	return u, nil
 }

@@ -17,7 +17,7 @@ import (
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
-	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/lake"
 )
 
 // Resource is the audience of Azure Storage's tokens: the same in every cloud.
@@ -33,23 +33,26 @@ type Config struct {
 	AuthorizationURI string
 	// Audiences are accepted beside [Resource].
 	Audiences []string
+
+	DFS         bool        // the dialect is ADLS Gen2's; its adapter sets it
+	Keys        Keys        // nil: requests cannot be signed with account keys
+	Delegations Delegations // nil: nor with user delegation keys
 }
 
-// Caller authenticates a request. Account keys and shared access signatures are
-// not offered, and are answered as Azure answers them when they are switched off.
-func (c Config) Caller(r *http.Request, q Query, tokens api.Tokens) (identity.Caller, error) {
-	auth := r.Header.Get("Authorization")
-	scheme, _, _ := strings.Cut(auth, " ")
-	switch {
-	case strings.EqualFold(scheme, "SharedKey"), strings.EqualFold(scheme, "SharedKeyLite"):
-		return identity.Caller{}, Coded(fault.Denied, "AuthenticationFailed", "Account keys are not accepted here. Use a bearer token.")
-	case auth == "" && q["sig"] != "":
-		return identity.Caller{}, Coded(fault.Denied, "AuthenticationFailed", "Shared access signatures are not accepted here. Use a bearer token.")
-	case auth == "":
-		return identity.Caller{}, Coded(fault.Unauthenticated, "NoAuthenticationInformation",
-			"Server failed to authenticate the request. Please refer to the information in the www-authenticate header.")
+// Storage returns the name of the storage account whose own containers these are,
+// "" if they are workspaces.
+func (c Config) Storage() string {
+	if strings.EqualFold(c.Account, lake.WorkspaceAccount) {
+		return ""
 	}
-	return api.Authenticate(r, tokens, append([]string{Resource, Resource + "/"}, c.Audiences...)...)
+	return c.Account
+}
+
+// ParsePath is [lake.ParsePath] for paths of this account.
+func (c Config) ParsePath(escaped string) (lake.Path, error) {
+	p, err := lake.ParsePath(escaped)
+	p.Account = c.Storage()
+	return p, err
 }
 
 // Challenge is the WWW-Authenticate header of a 401.

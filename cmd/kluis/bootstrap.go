@@ -135,7 +135,13 @@ func (s *server) firstRoles(ctx context.Context, p map[string]Principal) error {
 	roles := assignments(p["engineer"].ObjectID, "/", rbac.WorkspaceCreator)
 	roles = append(roles, assignments(p["admin"].ObjectID, "/", rbac.TenantAdministrator)...)
 	roles = append(roles, assignments(p["auditor"].ObjectID, "/", rbac.Auditor)...)
-	return s.workspaces.Provision(ctx, s.identity.Tenant, roles...)
+	if err := s.workspaces.Provision(ctx, s.identity.Tenant, roles...); err != nil {
+		return err
+	}
+	sub := rbac.Scope("/subscriptions/" + s.identity.Subscription)
+	roles = assignments(p["engineer"].ObjectID, sub, rbac.Contributor, rbac.RoleBasedAccessControlAdmin)
+	roles = append(roles, assignments(p["auditor"].ObjectID, sub, rbac.Reader)...)
+	return s.accounts.Provision(ctx, s.identity.Tenant, roles...)
 }
 
 // custodianRoles are what a custodian needs in his subscription: to make vaults,
@@ -181,6 +187,8 @@ func (s *server) describe(b *Bootstrap) {
 	b.Endpoints = map[string]string{"login": s.authority("login"), "graph": s.authority("graph")}
 	if s.vaults != nil {
 		b.Endpoints["vault"] = s.authority(defaultVault + ".vault")
+	}
+	if s.vaults != nil || s.accounts != nil {
 		b.Endpoints["arm"] = s.authority("management")
 	}
 	if s.workspaces != nil {

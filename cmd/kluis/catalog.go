@@ -3,15 +3,26 @@ package main
 import (
 	"context"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/workspace"
 )
 
-// A catalog shows package workspace's workspaces and items to package lake, in
+// A catalog shows package workspace's workspaces and items, and package account's
+// accounts, to package lake, in
 // the lake's own words.
-type catalog struct{ domain *workspace.Workspaces }
+type catalog struct {
+	domain   *workspace.Workspaces
+	accounts func() *account.Accounts
+}
+
+// FindAccount shows a storage account.
+func (c catalog) FindAccount(ctx context.Context, name string) (lake.Container, error) {
+	a, err := c.accounts().Find(ctx, account.Name(name))
+	return lake.Container{ID: a.ID, Tenant: a.Tenant, Name: name, Modified: a.Created, Path: a.Resource}, err
+}
 
 func (c catalog) Workspaces(ctx context.Context, tenant identity.TenantID) ([]lake.Container, error) {
 	all, err := c.domain.WorkspacesOf(ctx, tenant)

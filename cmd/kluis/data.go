@@ -269,7 +269,7 @@ func (s *server) storageAudiences() []string {
 
 func (s *server) armConfig() arm.Config {
 	return arm.Config{
-		VaultSuffix: s.host("vault"), HSMSuffix: s.host("managedhsm"),
+		VaultSuffix: s.host("vault"), HSMSuffix: s.host("managedhsm"), StorageSuffix: s.host(""), Accounts: s.accounts,
 		Audiences: []string{s.authority("management"), "https://management.azure.com", "https://management.core.windows.net"},
 		Endpoints: arm.Endpoints{
 			ResourceManager: s.authority("management"), Login: s.authority("login"), ADFS: s.authority("login") + "/adfs",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"slices"
@@ -20,9 +21,21 @@ type router struct {
 	vault, fabric, arm, token, graph http.Handler
 	blob, dfs, storage               http.Handler // storage takes path-style requests of either
 	health                           http.Handler
+
+	account func(name string, dialect storageDialect) http.Handler // a storage account's; nil for a name that none can have
+	exists  func(ctx context.Context, name string) bool            // whether there is such an account
 }
 
-// storageAccount is OneLake's account name, the only one.
+// A storageDialect says which of the storage protocols an address speaks.
+type storageDialect int
+
+const (
+	blobDialect storageDialect = iota
+	dfsDialect
+	eitherDialect // path-style
+)
+
+// storageAccount is OneLake's account name, whose containers are workspaces.
 const storageAccount = "onelake"
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -48,7 +61,10 @@ func (rt *router) route(r *http.Request) (http.Handler, string) {
 	}
 	switch name, ok := strings.CutSuffix(strings.ToLower(host), "."+rt.domain); {
 	case !ok:
-		return rt.bare(path), rt.stripAccount(path)
+		if h := rt.bare(path); h != nil {
+			return h, stripAccount(path, storageAccount)
+		}
+		return rt.pathStyle(r, path)
 	case strings.HasSuffix(name, ".vault"), strings.HasSuffix(name, ".managedhsm"):
 		return rt.vault, path
 	case name == "api.fabric":
@@ -57,6 +73,10 @@ func (rt *router) route(r *http.Request) (http.Handler, string) {
 		return rt.blob, path
 	case name == storageAccount+".dfs":
 		return rt.dfs, path
+	case rt.account != nil && strings.HasSuffix(name, ".blob"):
+		return rt.account(strings.TrimSuffix(name, ".blob"), blobDialect), path
+	case rt.account != nil && strings.HasSuffix(name, ".dfs"):
+		return rt.account(strings.TrimSuffix(name, ".dfs"), dfsDialect), path
 	case name == "management":
 		return rt.arm, path
 	case name == "login":
@@ -89,11 +109,21 @@ func (rt *router) bare(path string) http.Handler {
 	return nil
 }
 
+// pathStyle returns the handler of a storage account that a bare host's path begins
+// with.
+func (rt *router) pathStyle(r *http.Request, path string) (http.Handler, string) {
+	name, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
+	if rt.account == nil || !rt.exists(r.Context(), name) {
+		return nil, path
+	}
+	return rt.account(name, eitherDialect), stripAccount(path, name)
+}
+
 // stripAccount takes the account's name off a path-style storage path.
-func (rt *router) stripAccount(path string) string {
+func stripAccount(path, account string) string {
 	rest := strings.TrimLeft(path, "/")
-	if len(rest) >= len(storageAccount) && strings.EqualFold(rest[:len(storageAccount)], storageAccount) {
-		if rest = rest[len(storageAccount):]; rest == "" {
+	if len(rest) >= len(account) && strings.EqualFold(rest[:len(account)], account) {
+		if rest = rest[len(account):]; rest == "" {
 			return "/"
 		} else if rest[0] == '/' {
 			return rest

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/api/arm"
 	"github.com/kluis-io/kluis/api/blob"
@@ -92,6 +93,7 @@ type server struct {
 	issuer     *identity.Issuer
 	vaults     *vault.Vaults
 	workspaces *workspace.Workspaces
+	accounts   *account.Accounts
 	ring       *encryption.Keyring
 	scopes     *encryption.Scopes
 	lake       *lake.Lake
@@ -179,7 +181,12 @@ func (s *server) wire(ctx context.Context, rt *router) error {
 		s.wireVault(rt, tokens)
 	}
 	if s.config.has(rolePlatform) {
-		return s.wirePlatform(rt, tokens)
+		if err := s.wirePlatform(rt, tokens); err != nil {
+			return err
+		}
+	}
+	if s.vaults != nil || s.accounts != nil {
+		rt.arm = arm.New(s.vaults, tokens, s.armConfig())
 	}
 	return nil
 }
@@ -235,7 +242,6 @@ func (s *server) wireVault(rt *router, tokens api.Tokens) {
 		Suffix: s.host("vault"), Authority: s.authority("login"), Default: defaultVault, Region: "local",
 		HSMSuffix: s.host("managedhsm"), Audiences: []string{"https://vault.azure.net", "https://managedhsm.azure.net"},
 	})
-	rt.arm = arm.New(s.vaults, tokens, s.armConfig())
 }
 
 // wirePlatform sets up the operator's side. It reaches the vaults, its own
@@ -259,21 +265,23 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 	})
 	s.workspaces = workspace.New(s.workspaceConfig())
 	s.lake = lake.New(lake.Config{
-		Store: s.operator.db.Lake(), Objects: objects, Keys: s.ring, Catalog: catalog{s.workspaces}, Recorder: s.operator.log,
+		Store: s.operator.db.Lake(), Objects: objects, Keys: s.ring, Catalog: catalog{s.workspaces, func() *account.Accounts { return s.accounts }}, Recorder: s.operator.log,
 		Delegation: s.operator.root.Derive("kluis/v1/user-delegation"),
 	})
 	s.ring.OnDrop(s.lake.Forget)
-	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, s.workspaces.Supported, s.workspaces, s.lake)
+	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, s.supported, s.workspaces, s.lake)
 	s.scopes.Guard(s.workspaces)
 	rt.fabric = fabric.New(s.workspaces, s.scopes, tokens, s.fabricConfig())
 	storage := storagewire.Config{
 		Account: storageAccount, Audiences: s.storageAudiences(),
 		AuthorizationURI: s.authority("login") + "/" + string(s.identity.Tenant) + "/oauth2/authorize",
+		Delegations:      s.lake,
 	}
 	rt.blob = blob.New(s.lake, tokens, storage)
 	paths := dfs.New(s.lake, tokens, storage)
 	rt.dfs = storagewire.DispatchDFS(rt.blob, paths)
 	rt.storage = storagewire.Dispatch(rt.blob, paths)
+	s.wireAccounts(rt, tokens, storage)
 	return nil
 }
 
@@ -305,6 +313,7 @@ func (s *server) work(ctx context.Context) {
 		s.workers.Go(func() { s.ring.Run(ctx) })
 		s.workers.Go(func() { s.scopes.Run(ctx) })
 		s.every(ctx, time.Minute, "sweeping workspaces", s.workspaces.Sweep)
+		s.every(ctx, time.Minute, "sweeping storage accounts", s.accounts.Sweep)
 		s.every(ctx, time.Minute, "sweeping the lake", s.lake.Sweep)
 		s.every(ctx, time.Hour, "verifying customers' keys", s.ring.Verify)
 	}
