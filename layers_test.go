@@ -33,12 +33,12 @@ type ban struct {
 }
 
 var bans = []ban{
-	{from: domains, banned: []string{"net/http"}, except: []string{"kek"},
+	{from: domains, banned: []string{"net/http"}, except: []string{"kek", "posture/azure", "posture/fabric"},
 		reason: "a domain knows no protocol: four of them share it"},
 	{from: domains, banned: []string{"database/sql", "modernc.org/sqlite", "github.com/pressly/goose"},
 		reason: "a domain declares what it stores, and package store decides how"},
-	{from: domains, banned: []string{"github.com/Azure"}, except: []string{"kek"},
-		reason: "only the way to a customer's vault speaks a cloud's protocol"},
+	{from: domains, banned: []string{"github.com/Azure"}, except: []string{"kek", "posture/azure", "posture/fabric"},
+		reason: "only the way to a customer's vault, and to the estate that is judged, speaks a cloud's protocol"},
 	{from: domains, banned: []string{"api", "store", "objstore", "portal"},
 		reason: "a domain does not know who calls it or what keeps its rows"},
 	{from: []string{"vault"}, banned: platform,
@@ -55,6 +55,10 @@ var bans = []ban{
 		reason: "a workspace lists items, and does not know their content"},
 	{from: []string{"lake"}, banned: []string{"workspace", "account"},
 		reason: "the lake asks a Catalog, which the wiring gives it"},
+	{from: []string{"posture"}, banned: append([]string{"vault", "audit", "identity", "root"}, platform...),
+		reason: "posture judges kluis as it judges any estate: by what its interfaces tell"},
+	{from: []string{"vault", "kek", "encryption", "workspace", "lake"}, banned: []string{"posture"},
+		reason: "what is judged does not know its judge"},
 	{from: []string{"api"}, banned: []string{"store", "objstore"},
 		reason: "an adapter translates; what it needs, a domain gives it"},
 	{from: []string{"internal"}, banned: append([]string{"api", "store", "objstore", "portal"}, domains[4:]...),

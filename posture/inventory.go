@@ -1,0 +1,371 @@
+package posture
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// An Inventory is everything that was read: resources that can lie under a
+// customer's key, and the vaults, keys, grants and logs behind them. The zero value
+// is empty. It is not safe for use by several goroutines at once.
+type Inventory struct {
+	Resources []*Resource
+	Vaults    []*Vault
+	Keys      []*Key
+	Gaps      []Gap
+
+	grants   []grant
+	logs     map[string][]logSetting // by the id of what is logged, in lower case
+	byID     map[string]*Resource
+	accounts map[string]*Resource // storage accounts by name, nil where two share it
+	linked   map[string][]string  // accounts that a workspace keeps alerts in
+	vaultBy  map[string]*Vault    // by host and by id
+	keyBy    map[KeyRef]*Key
+	uses     map[KeyRef][]*Resource      // what uses a key, by its versionless reference
+	orphans  map[string]map[string][]CMK // children read before their parents
+	listed   map[string]map[string]bool
+	settled  map[*Resource]bool
+	rotation map[KeyRef]*Rotation // read before their keys
+}
+
+func (inv *Inventory) init() {
+	if inv.byID != nil {
+		return
+	}
+	inv.logs, inv.byID, inv.accounts = map[string][]logSetting{}, map[string]*Resource{}, map[string]*Resource{}
+	inv.linked, inv.vaultBy, inv.keyBy = map[string][]string{}, map[string]*Vault{}, map[KeyRef]*Key{}
+	inv.orphans, inv.listed = map[string]map[string][]CMK{}, map[string]map[string]bool{}
+	inv.rotation = map[KeyRef]*Rotation{}
+}
+
+// Add adds one object, whatever its shape says it is: a resource in Resource
+// Manager's or az's shape, a Fabric workspace, a key, a rotation policy, a grant, a
+// diagnostic setting. It reports whether posture has a use for it. A resource that
+// was added before is replaced: the fuller reading comes last.
+func (inv *Inventory) Add(body map[string]any, ev Evidence) bool {
+	inv.init()
+	if inv.addKeyMaterial(body, ev) {
+		return true
+	}
+	id := strings.TrimSuffix(scalarOf(field(body, "id")), "/")
+	typ := scalarOf(field(body, "type"))
+	if fromID := typeOf(id); fromID != "" {
+		typ = fromID
+	} else if workspace := field(body, "encryption"); strings.EqualFold(typ, "Workspace") && id != "" {
+		if workspace == nil {
+			return false
+		}
+		typ = "Microsoft.Fabric/workspaces"
+	}
+	if id == "" || typ == "" {
+		return false
+	}
+	_, hasProperties := field(body, "properties").(map[string]any)
+	d := document{body: body, flat: !hasProperties}
+	low := strings.ToLower(typ)
+	if inv.addChain(low, id, d, ev) || inv.addChild(low, id, d) {
+		return true
+	}
+	rules := types().byType[low]
+	if rules == nil {
+		return false
+	}
+	inv.addResource(rules, id, d, ev)
+	return true
+}
+
+// Listed says that all children of one kind of a resource were read, so that one
+// not seen is not there.
+func (inv *Inventory) Listed(parent, kind string) {
+	inv.init()
+	parent = strings.ToLower(parent)
+	if inv.listed[parent] == nil {
+		inv.listed[parent] = map[string]bool{}
+	}
+	inv.listed[parent][strings.ToLower(kind)] = true
+}
+
+func (inv *Inventory) addResource(rules []*Rule, id string, d document, ev Evidence) {
+	r := &Resource{
+		ID: id, Type: rules[0].Type, Name: d.str("name"), Location: d.str("location"), Group: groupOf(id),
+		Tags: texts(field(d.body, "tags")), Identity: identityOf(d), Evidence: ev, rule: rules[0],
+	}
+	if r.Name == "" {
+		r.Name = id[strings.LastIndexByte(id, '/')+1:]
+	}
+	if r.Group == "" {
+		r.Group = d.str("resourceGroup")
+	}
+	r.CMK = rules[0].evaluate(d)
+	r.links = rules[0].linksOf(d, id)
+	if direct := rules[0].direct; direct != nil {
+		// The parent tells that there is a key, as a name that its child spells out.
+		if v, known := d.text([]path{direct}); !known || v != "" {
+			r.CMK.State = Unknown
+			if known {
+				r.CMK.State = On
+				if k := ParseKeyRef(v); !k.IsZero() {
+					r.CMK.Keys = []KeyRef{k}
+				}
+			}
+		} else {
+			r.CMK.State = ""
+		}
+	} else if rules[0].Family == ChildSetting && rules[0].child != "parent" {
+		r.CMK.State = ""
+	}
+	for _, part := range rules[1:] {
+		r.Parts = append(r.Parts, Part{Name: part.Part, CMK: part.evaluate(d)})
+		r.parts = append(r.parts, part)
+	}
+	r.geo = geo{
+		redundant: slices.Contains([]string{"enabled", "true"}, strings.ToLower(d.str("properties.backup.geoRedundantBackup"))),
+		key:       ParseKeyRef(d.str("properties.dataEncryption.geoBackupKeyURI")),
+	}
+	low := strings.ToLower(id)
+	if old := inv.byID[low]; old != nil {
+		inv.Resources[slices.Index(inv.Resources, old)] = r
+	} else {
+		inv.Resources = append(inv.Resources, r)
+	}
+	inv.byID[low] = r
+	if r.Type == "Microsoft.Storage/storageAccounts" {
+		inv.accounts[strings.ToLower(r.Name)] = r
+	}
+	inv.addInline(r, d, ev)
+}
+
+// addInline adds children that the resource carries with it, as templates do.
+func (inv *Inventory) addInline(r *Resource, d document, ev Evidence) {
+	children, ok := field(d.body, "resources").([]any)
+	if !ok {
+		return
+	}
+	inv.Listed(r.ID, r.rule.child)
+	for i, v := range children {
+		child, ok := v.(map[string]any)
+		if !ok {
+			continue
+		}
+		typ, name := scalarOf(field(child, "type")), scalarOf(field(child, "name"))
+		typ, name = typ[strings.LastIndexByte(typ, '/')+1:], name[strings.LastIndexByte(name, '/')+1:]
+		if typ == "" || name == "" {
+			continue
+		}
+		child["id"], child["type"] = r.ID+"/"+typ+"/"+name, r.Type+"/"+typ
+		at := ev
+		at.Path += fmt.Sprintf("/resources/%d", i)
+		inv.Add(child, at)
+	}
+}
+
+// addChild keeps what a child says for its parent.
+func (inv *Inventory) addChild(typ, id string, d document) bool {
+	i := strings.LastIndexByte(typ, '/')
+	parent := types().byType[typ[:i]]
+	if parent == nil || parent[0].child == "" || parent[0].child != typ[i+1:] {
+		return false
+	}
+	rule := *parent[0]
+	rule.applies = nil
+	at := strings.ToLower(parentID(id))
+	if inv.orphans[at] == nil {
+		inv.orphans[at] = map[string][]CMK{}
+	}
+	inv.orphans[at][rule.child] = append(inv.orphans[at][rule.child], rule.evaluate(d))
+	return true
+}
+
+// Link finds out what lies elsewhere than in the resources themselves. Call it once,
+// when everything was added.
+func (inv *Inventory) Link() {
+	inv.init()
+	inv.settled = make(map[*Resource]bool, len(inv.Resources))
+	for _, r := range inv.Resources {
+		inv.settle(r)
+	}
+	inv.linkKeys()
+}
+
+func (inv *Inventory) settle(r *Resource) {
+	if done, seen := inv.settled[r]; seen {
+		if !done { // a ring: nothing in it decides
+			r.CMK = CMK{State: Unknown, Why: "it leads back to itself"}
+		}
+		return
+	}
+	inv.settled[r] = false
+	defer func() { inv.settled[r] = true }()
+	if r.CMK.State == NotSupported {
+		return
+	}
+	switch {
+	case r.rule.child == "parent":
+		if r.CMK.State == Off {
+			r.CMK = inv.follow(r.links[0])
+		}
+	case r.rule.Family == ChildSetting:
+		inv.settleChild(r)
+	case r.rule.Family == Linked && r.rule.on != nil && r.CMK.State != On:
+		// It does not write to an account of the customer's at all.
+	case r.links != nil:
+		var all CMK
+		for _, l := range r.links {
+			all = all.and(inv.follow(l))
+		}
+		r.CMK = all
+	case r.rule.Family == Indirect:
+		r.CMK = CMK{State: Unknown, Why: "its disks were not read"}
+	}
+}
+
+func (inv *Inventory) settleChild(r *Resource) {
+	low := strings.ToLower(r.ID)
+	children := inv.orphans[low][r.rule.child]
+	switch {
+	case len(children) > 0:
+		var all CMK
+		for _, c := range children {
+			all = all.and(c)
+		}
+		if r.rule.direct == nil && all.State == Partial {
+			all.State = On // keys that are no longer used lie beside the one that is
+		}
+		all.Via = []string{r.ID + "/" + r.rule.child}
+		if all.Identity == "" {
+			all.Identity = r.CMK.Identity
+		}
+		r.CMK = all
+	case r.CMK.State != "":
+	case inv.listed[low][r.rule.child]:
+		r.CMK = CMK{State: Off}
+	default:
+		r.CMK = CMK{State: Unknown, Why: "its child " + r.rule.child + " was not read"}
+	}
+}
+
+// follow returns what the end of a link says.
+func (inv *Inventory) follow(l link) CMK {
+	if !l.known {
+		return CMK{State: Unknown, Why: "its " + l.kind + " is known after apply"}
+	}
+	if l.target == "" {
+		return CMK{State: Off}
+	}
+	target := inv.byID[l.target]
+	switch {
+	case target == nil && l.kind == linkDisk:
+		return inv.follow(link{kind: linkSet, target: l.or, known: true})
+	case target == nil && l.kind == linkAccount:
+		target = inv.accounts[l.target]
+	case l.kind == linkAlerts:
+		var all CMK
+		for _, account := range inv.linked[l.target] {
+			all = all.and(inv.follow(link{kind: linkAccount, target: account, known: true}))
+		}
+		if all.State != "" {
+			return all
+		}
+	}
+	if target == nil {
+		return CMK{State: Unknown, Why: "its " + l.kind + " " + l.target + " was not read"}
+	}
+	inv.settle(target)
+	c := target.CMK
+	c.Via = append([]string{target.ID}, c.Via...)
+	return c
+}
+
+// and joins what two parts of a resource say.
+func (c CMK) and(o CMK) CMK {
+	if c.State == "" {
+		return o
+	}
+	out := CMK{State: c.State.join(o.State), Why: c.Why, Versionless: c.Versionless && o.Versionless, Identity: c.Identity}
+	if out.Why == "" {
+		out.Why = o.Why
+	}
+	if out.Identity == "" {
+		out.Identity = o.Identity
+	}
+	switch {
+	case len(c.Keys) == 0:
+		out.Versionless = o.Versionless
+	case len(o.Keys) == 0:
+		out.Versionless = c.Versionless
+	}
+	out.Keys = slices.Clone(c.Keys)
+	for _, k := range o.Keys {
+		if !slices.Contains(out.Keys, k) {
+			out.Keys = append(out.Keys, k)
+		}
+	}
+	out.Via = slices.Clone(c.Via)
+	for _, v := range o.Via {
+		if !slices.Contains(out.Via, v) {
+			out.Via = append(out.Via, v)
+		}
+	}
+	return out
+}
+
+// typeOf returns the type that a resource id spells, or "".
+func typeOf(id string) string {
+	i := strings.LastIndex(strings.ToLower(id), "/providers/")
+	if i < 0 {
+		return ""
+	}
+	p := strings.Split(id[i+len("/providers/"):], "/")
+	if len(p) < 3 {
+		return ""
+	}
+	t := p[0]
+	for n := 1; n < len(p); n += 2 {
+		t += "/" + p[n]
+	}
+	return t
+}
+
+func groupOf(id string) string {
+	const mark = "/resourcegroups/"
+	i := strings.Index(strings.ToLower(id), mark)
+	if i < 0 {
+		return ""
+	}
+	name, _, _ := strings.Cut(id[i+len(mark):], "/")
+	return name
+}
+
+func identityOf(d document) Identity {
+	i := Identity{Type: d.str("identity.type"), PrincipalID: d.str("identity.principalId")}
+	assigned, _ := field(d.body, "identity").(map[string]any)
+	if all, ok := field(assigned, "userAssignedIdentities").(map[string]any); ok {
+		i.UserAssigned = map[string]string{}
+		for id, v := range all {
+			m, _ := v.(map[string]any)
+			i.UserAssigned[strings.ToLower(id)] = scalarOf(field(m, "principalId"))
+		}
+	}
+	return i
+}
+
+func texts(v any) map[string]string {
+	m, _ := v.(map[string]any)
+	if len(m) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[k] = scalarOf(v)
+	}
+	return out
+}
+
+// scalarOf is scalar, with "" for what is not there or not known.
+func scalarOf(v any) string {
+	if v == nil || v == UnknownValue {
+		return ""
+	}
+	return scalar(v)
+}
