@@ -31,5 +31,7 @@ pins:
 	if [ "$$want" != "$$have" ]; then echo "modernc.org/libc is $$have, and this release of modernc.org/sqlite works with $$want only"; exit 1; fi
 	@$(GO) mod verify
 
+# The load's last table is what docs/benchmarks.md has. KLUIS_LOAD_AZURITE=none leaves out Azurite, which comes from npm.
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./envelope ./encryption ./vault/... ./lake
+	$(GO) test -run '^$$' -bench . -benchtime 5x -timeout 1h ./test/load
