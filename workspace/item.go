@@ -236,6 +236,14 @@ func shred(tx Tx, id encryption.ItemID) error {
 	return tx.DeleteItemEntry(id)
 }
 
+// shredNoted is shred with an entry of its own, which names the keys.
+func shredNoted(tx Tx, c identity.Caller, ws encryption.ScopeID, id encryption.ItemID) error {
+	if err := noteShredding(tx, c, shredItem, itemResource(ws, id), id); err != nil {
+		return err
+	}
+	return shred(tx, id)
+}
+
 // Item returns one of the workspace's items.
 func (w *Workspaces) Item(ctx context.Context, c identity.Caller, ws encryption.ScopeID, id encryption.ItemID) (item Item, err error) {
 	err = w.opening(ctx, c, "GetItem", itemResource(ws, id), rbac.ItemsRead, ws, func(u *encryption.Use) error {
@@ -378,7 +386,7 @@ func (w *Workspaces) DeleteItem(ctx context.Context, c identity.Caller, ws encry
 			return errNoItem(string(id))
 		}
 		if hard {
-			return shred(tx, id)
+			return shredNoted(tx, c, ws, id)
 		}
 		entry.State, entry.Since = Deleted, w.time()
 		return tx.UpdateItemEntry(entry, entry.Revision)

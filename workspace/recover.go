@@ -76,7 +76,7 @@ func (w *Workspaces) PurgeItem(ctx context.Context, c identity.Caller, ws encryp
 		if _, err := deletedEntry(tx, ws, id); err != nil {
 			return err
 		}
-		return shred(tx, id)
+		return shredNoted(tx, c, ws, id)
 	})
 }
 

@@ -50,12 +50,12 @@ func (w *Workspaces) Delete(ctx context.Context, c identity.Caller, id encryptio
 		return err
 	}
 	// The deletion is durable; it is finished here even if the client is gone.
-	return w.shredWorkspace(context.WithoutCancel(ctx), id)
+	return w.shredWorkspace(context.WithoutCancel(ctx), c, id)
 }
 
 // shredWorkspace shreds all items of a deleted workspace and removes what is here
 // of it.
-func (w *Workspaces) shredWorkspace(ctx context.Context, id encryption.ScopeID) error {
+func (w *Workspaces) shredWorkspace(ctx context.Context, c identity.Caller, id encryption.ScopeID) error {
 	for {
 		more := false
 		err := w.store.Update(ctx, func(tx Tx) error {
@@ -65,12 +65,21 @@ func (w *Workspaces) shredWorkspace(ctx context.Context, id encryption.ScopeID) 
 			}
 			more = len(rows) == shredBatch
 			for _, e := range rows {
-				if err := shred(tx, e.ID); err != nil {
+				if err := shredNoted(tx, c, id, e.ID); err != nil {
 					return err
 				}
 			}
 			if more {
 				return nil
+			}
+			switch _, err := tx.ItemList(id); {
+			case fault.ReasonOf(err) == fault.WorkspaceNotFound:
+				return nil // done before
+			case err != nil:
+				return err
+			}
+			if err := noteShredding(tx, c, shredWorkspace, resourceOf(id), encryption.ScopeItem(id)); err != nil {
+				return err
 			}
 			return tx.DeleteItemList(id)
 		})
@@ -105,16 +114,12 @@ func (w *Workspaces) sweepItems(ctx context.Context, state EntryState, before ti
 			}
 			more = len(rows) == shredBatch
 			for _, e := range rows {
-				if err := shred(tx, e.ID); err != nil {
-					return err
-				}
 				ws, err := tx.Workspace(e.Workspace)
 				if err != nil {
 					return err
 				}
 				// Nobody asked for this one: the platform is the one who acts.
-				entry := identity.Caller{Tenant: ws.Tenant}.Entry("ShredItem", itemResource(e.Workspace, e.ID))
-				if err := tx.AppendAudit(entry); err != nil {
+				if err := shredNoted(tx, identity.Caller{Tenant: ws.Tenant}, e.Workspace, e.ID); err != nil {
 					return err
 				}
 			}
@@ -137,11 +142,19 @@ func (w *Workspaces) sweepWorkspaces(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if e := w.shredWorkspace(ctx, id); e != nil {
+		var row WorkspaceRow
+		e := w.store.View(ctx, func(tx Tx) (err error) {
+			row, err = tx.Workspace(id)
+			return err
+		})
+		if e == nil {
+			e = w.shredWorkspace(ctx, identity.Caller{Tenant: row.Tenant}, id)
+		}
+		if e != nil {
 			err = errors.Join(err, e)
 			continue
 		}
-		e := w.store.Update(ctx, func(tx Tx) error {
+		e = w.store.Update(ctx, func(tx Tx) error {
 			if err := tx.DeleteWorkspace(id); err != nil {
 				return err
 			}

@@ -88,6 +88,7 @@ type Config struct {
 	Store Store
 	Keys  Keys
 	Audit audit.Recorder
+	Log   Log // for certificates; nil for none
 
 	Roles     rbac.Definitions // rbac.PlatformRoles if not set
 	Retention time.Duration    // for which soft-deleted items are kept; 7 days if 0
@@ -110,6 +111,7 @@ type Workspaces struct {
 	store     Store
 	keys      Keys
 	audit     audit.Recorder
+	log       Log
 	roles     rbac.Definitions
 	retention time.Duration
 	now       func() time.Time
@@ -132,7 +134,7 @@ const defaultRetention = 7 * 24 * time.Hour
 // New returns the domain over a store.
 func New(c Config) *Workspaces {
 	w := &Workspaces{
-		store: c.Store, keys: c.Keys, audit: c.Audit,
+		store: c.Store, keys: c.Keys, audit: c.Audit, log: c.Log,
 		roles: c.Roles, retention: c.Retention, now: c.Now, batch: reencryptBatch,
 	}
 	if w.capacities, w.regions = c.Capacities, c.Regions; len(w.capacities) == 0 {

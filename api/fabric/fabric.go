@@ -152,6 +152,8 @@ func (h *handler) routes() {
 	on("/v1/workspaces/{w}/encryption/killSwitchBound", methods{"PUT": (*call).setBound})
 	on("/v1/workspaces/{w}/encryption/keyLost", methods{"PUT": (*call).declareKeyLost})
 	on("/v1/admin/encryption/impact", methods{"GET": (*call).impact})
+	on("/v1/admin/encryption/drills", methods{"POST": (*call).recordDrill})
+	on(shreddings+"{id}", methods{"GET": (*call).getShredding})
 	on("/v1/capacities", methods{"GET": (*call).listCapacities})
 	on("/v1/capacities/{id}", methods{"GET": (*call).getCapacity})
 	on("/v1/admin/workspaces", methods{"GET": (*call).adminWorkspaces})

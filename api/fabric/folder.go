@@ -225,7 +225,7 @@ func (c *call) purgeItem() error {
 	if err != nil {
 		return err
 	}
-	return c.done(c.ws.PurgeItem(c.r.Context(), c.caller, ws, id))
+	return c.shredded(string(id), c.ws.PurgeItem(c.r.Context(), c.caller, ws, id))
 }
 
 func (c *call) assignCapacity() error {

@@ -202,7 +202,11 @@ func (c *call) deleteItem(t workspace.ItemType) error {
 	if err != nil {
 		return err
 	}
-	return c.done(c.ws.DeleteItem(c.r.Context(), c.caller, ws, id, t, hard))
+	err = c.ws.DeleteItem(c.r.Context(), c.caller, ws, id, t, hard)
+	if !hard {
+		return c.done(err)
+	}
+	return c.shredded(string(id), err)
 }
 
 func (c *call) flag(name string) (bool, error) {

@@ -153,7 +153,7 @@ func (c *call) deleteWorkspace() error {
 	if err != nil {
 		return err
 	}
-	return c.done(c.ws.Delete(c.r.Context(), c.caller, id))
+	return c.shredded(string(id), c.ws.Delete(c.r.Context(), c.caller, id))
 }
 
 type principal struct {

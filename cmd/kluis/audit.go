@@ -48,7 +48,7 @@ The exit code is 3 if a log does not hold.`,
 	}
 	verify.Flags().StringVar(&data, "data", defaultConfig().Data, "the data `DIR`ectory")
 	addOutput(verify, &output)
-	cmd.AddCommand(verify, auditExportCommand(), auditWhoCommand())
+	cmd.AddCommand(verify, auditExportCommand(), auditWhoCommand(), certificateCommand())
 	return cmd
 }
 

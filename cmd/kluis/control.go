@@ -54,7 +54,7 @@ func (c platformConfig) check() error {
 func (s *server) workspaceConfig() workspace.Config {
 	p := s.config.Platform
 	c := workspace.Config{
-		Store: s.operator.db.Workspace(), Keys: s.ring, Audit: s.operator.log, Roles: rbac.PlatformRoles,
+		Store: s.operator.db.Workspace(), Keys: s.ring, Audit: s.operator.log, Log: s.operator.log, Roles: rbac.PlatformRoles,
 		Regions: p.Regions, Industry: p.Industry, Covered: p.Covered,
 	}
 	for _, k := range p.Capacities {

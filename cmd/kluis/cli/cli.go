@@ -22,7 +22,7 @@ import (
 
 // Commands returns the commands of this package.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{vaultCommand(), keyCommand(), approvalCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand()}
+	return []*cobra.Command{vaultCommand(), keyCommand(), approvalCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand(), drillCommand()}
 }
 
 // A UsageError is a wrong command line that only running it has shown.
@@ -46,24 +46,30 @@ type session struct {
 func group(use, short string, as string, subs ...func(*session) *cobra.Command) *cobra.Command {
 	s := &session{}
 	cmd := &cobra.Command{Use: use, Short: short}
+	s.flags(cmd)
 	f := cmd.PersistentFlags()
-	profile := os.Getenv("KLUIS_PROFILE")
-	if profile == "" {
-		profile = filepath.Join("kluis-data", "bootstrap.json")
-	}
-	f.StringVar(&s.profile, "profile", profile, "the server and its principals: a bootstrap.json `FILE`, or KLUIS_PROFILE")
 	f.StringVar(&s.as, "as", as, "the `PRINCIPAL` of the profile to act as")
-	f.StringVarP(&s.output, "output", "o", "table", "table or json")
 	if as == "custodian" {
 		f.BoolVar(&s.hsm, "hsm", false, "the vault named is a managed HSM")
 	}
-	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	for _, sub := range subs {
 		c := sub(s)
 		s.wrap(c)
 		cmd.AddCommand(c)
 	}
 	return cmd
+}
+
+// flags declares what all commands of this package have.
+func (s *session) flags(cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
+	profile := os.Getenv("KLUIS_PROFILE")
+	if profile == "" {
+		profile = filepath.Join("kluis-data", "bootstrap.json")
+	}
+	f.StringVar(&s.profile, "profile", profile, "the server and its principals: a bootstrap.json `FILE`, or KLUIS_PROFILE")
+	f.StringVarP(&s.output, "output", "o", "table", "table or json")
+	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // nest makes a command of a group that only holds others.

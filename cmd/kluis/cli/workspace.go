@@ -126,6 +126,7 @@ func workspaceShow(s *session) *cobra.Command {
 }
 
 func workspaceDelete(s *session) *cobra.Command {
+	var certificate string
 	c := s.on("delete WORKSPACE", "Delete a workspace and shred all in it", cobra.ExactArgs(1), func(ctx context.Context, f *sdk.Fabric, id string, args []string) error {
 		if err := s.confirm("All data in workspace "+args[0]+" is lost for good.", args[0]); err != nil {
 			return err
@@ -133,8 +134,12 @@ func workspaceDelete(s *session) *cobra.Command {
 		if err := f.Call(ctx, "DELETE", "/workspaces/"+id, nil, nil); err != nil {
 			return err
 		}
+		if err := saveCertificate(ctx, f, id, certificate); err != nil {
+			return err
+		}
 		return s.done("Workspace %s is deleted.", args[0])
 	})
+	certificateFlag(c, &certificate)
 	s.confirmFlag(c)
 	return c
 }
@@ -166,8 +171,26 @@ func itemList(s *session) *cobra.Command {
 	})
 }
 
+// certificateFlag declares --certificate, of commands that shred.
+func certificateFlag(c *cobra.Command, file *string) {
+	c.Flags().StringVar(file, "certificate", "", "write the certificate of what was shredded to this `FILE`")
+}
+
+// saveCertificate writes the certificate that an item or a workspace was shredded.
+func saveCertificate(ctx context.Context, f *sdk.Fabric, id, file string) error {
+	if file == "" {
+		return nil
+	}
+	var cert map[string]any
+	if err := f.Call(ctx, "GET", "/admin/encryption/shreddings/"+url.PathEscape(id), nil, &cert); err != nil {
+		return err
+	}
+	return writeJSON(file, cert)
+}
+
 func itemDelete(s *session) *cobra.Command {
 	var hard bool
+	var certificate string
 	c := s.on("delete WORKSPACE ITEM", "Delete an item: it can be recovered for seven days, unless it is shredded", cobra.ExactArgs(2), func(ctx context.Context, f *sdk.Fabric, id string, args []string) error {
 		all, err := f.List(ctx, "/workspaces/"+id+"/items")
 		if err != nil {
@@ -176,6 +199,9 @@ func itemDelete(s *session) *cobra.Command {
 		item, err := find(all, args[1], "item")
 		if err != nil {
 			return err
+		}
+		if certificate != "" && !hard {
+			return usage("only what is shredded is certified: say --shred too")
 		}
 		path := "/workspaces/" + id + "/items/" + url.PathEscape(text(item, "id"))
 		if hard {
@@ -187,8 +213,12 @@ func itemDelete(s *session) *cobra.Command {
 		if err := f.Call(ctx, "DELETE", path, nil, nil); err != nil {
 			return err
 		}
+		if err := saveCertificate(ctx, f, text(item, "id"), certificate); err != nil {
+			return err
+		}
 		return s.done("Item %s is deleted.", args[1])
 	})
+	certificateFlag(c, &certificate)
 	c.Flags().BoolVar(&hard, "shred", false, "overwrite its keys at once: nothing of it ever opens again")
 	s.confirmFlag(c)
 	return c
