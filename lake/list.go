@@ -71,6 +71,7 @@ type lister struct {
 	full bool   // there is more
 
 	leased map[NodeID]Lease // in the item that is being listed
+	staged []step           // its uncommitted paths that are still to come, in order
 }
 
 // A step is one thing in the order of a folder's listing.
@@ -243,8 +244,10 @@ func (w *lister) emitManaged(st step) {
 	w.emit(st, s.managedFolder(strings.TrimSuffix(st.path, "/")))
 }
 
-// emit adds an entry or a prefix to the page, or finds that it is full.
+// emit adds an entry or a prefix to the page, or finds that it is full. Uncommitted
+// paths that come before it go first.
 func (w *lister) emit(st step, p Properties) {
+	w.emitStaged(st.path)
 	if w.n == w.max {
 		w.full = true
 		return
@@ -256,6 +259,64 @@ func (w *lister) emit(st step, p Properties) {
 		return
 	}
 	w.out.Entries = append(w.out.Entries, p)
+}
+
+// emitStaged adds the uncommitted paths before path, all of them if that is "". One
+// at path itself has been committed, or is a prefix that is there anyway.
+func (w *lister) emitStaged(path string) {
+	for len(w.staged) > 0 && (path == "" || w.staged[0].path <= path) && !w.full {
+		st := w.staged[0]
+		w.staged = w.staged[1:]
+		if st.path == path {
+			continue
+		}
+		if w.n == w.max {
+			w.full = true
+			return
+		}
+		w.n++
+		w.last = st.path
+		if st.rec.kind == Folder {
+			w.out.Prefixes = append(w.out.Prefixes, st.path)
+			continue
+		}
+		p := describe(st.path, st.rec.attributes)
+		p.ETag, p.Container, p.Item = "", w.s.container.ID, st.item.ID
+		w.out.Entries = append(w.out.Entries, p)
+	}
+}
+
+// findStaged finds the item's uncommitted paths that the listing wants. base is
+// the item's path, with a slash.
+func (w *lister) findStaged(tx Tx, s *session, base string) error {
+	w.staged = nil
+	if !w.o.IncludeUncommitted {
+		return nil
+	}
+	f, ok, err := s.special(tx, Uploads, false)
+	if err != nil || !ok {
+		return err
+	}
+	err = tx.LakeEntries(f.ID, func(e EntryRow) error {
+		r, err := s.open(f, e)
+		if err != nil {
+			return err
+		}
+		st := step{path: base + r.name, rec: r, item: &s.item}
+		if rest, ok := strings.CutPrefix(st.path, w.o.Prefix); ok && w.o.Delimited {
+			if i := strings.IndexByte(rest, '/'); i >= 0 {
+				st.path = w.o.Prefix + rest[:i+1]
+				st.rec.kind = Folder
+			}
+		}
+		if w.wanted(st) {
+			w.staged = append(w.staged, st)
+		}
+		return nil
+	})
+	slices.SortFunc(w.staged, func(a, b step) int { return cmp.Compare(a.path, b.path) })
+	w.staged = slices.CompactFunc(w.staged, func(a, b step) bool { return a.path == b.path })
+	return err
 }
 
 // root lists an item's root: the managed folders are there even if no row says
@@ -276,7 +337,14 @@ func (w *lister) root(tx Tx, s *session, f FolderRow, exists bool, base string) 
 	for _, name := range virtual {
 		extra = append(extra, step{path: base + name, rec: w.managedRecord(name), item: &s.item})
 	}
-	return w.walk(tx, s, f, exists, base, extra)
+	if err := w.findStaged(tx, s, base); err != nil {
+		return err
+	}
+	if err := w.walk(tx, s, f, exists, base, extra); err != nil || w.full {
+		return err
+	}
+	w.emitStaged("")
+	return nil
 }
 
 func (w *lister) folder(tx Tx, s *session, f FolderRow, base string) error {

@@ -153,6 +153,10 @@ type ListOptions struct {
 	Continuation    string // of the page before
 	StartFrom       string // first path to show, inclusive, below the container
 	IncludeMetadata bool
+
+	// IncludeUncommitted shows paths that have uncommitted blocks and nothing else,
+	// as empty files; of a container's listing only.
+	IncludeUncommitted bool
 }
 
 // A Listing is one page, in byte order of the full path.

@@ -134,6 +134,8 @@ func (s *server) service(c *call) error {
 		c.w.Header().Set("x-ms-is-hns-enabled", "true")
 		c.w.WriteHeader(http.StatusOK)
 		return nil
+	case c.r.Method == http.MethodGet && comp == "properties" && restype == "service":
+		return s.serviceProperties(c)
 	case c.r.Method == http.MethodPost && comp == "userdelegationkey" && restype == "service":
 		return s.delegationKey(c)
 	case c.r.Method == http.MethodPost && comp == "batch" && (restype == "" || restype == "container"):

@@ -196,6 +196,8 @@ func (s *server) listBlobs(c *call) error {
 		Continuation:    q["marker"],
 		StartFrom:       q["startfrom"],
 		IncludeMetadata: with.metadata || with.copies,
+
+		IncludeUncommitted: slices.Contains(include, "uncommittedblobs"),
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/appendblob"
 	azblobblob "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/lease"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azdatalake/file"
@@ -344,5 +346,59 @@ func TestStructured(t *testing.T) {
 	}
 	if _, err := c.DownloadStream(ctx, "ws", files+"broken", nil); err == nil {
 		t.Error("a broken message was stored")
+	}
+}
+
+// Paths that have nothing but uncommitted blocks are listed where they are asked
+// for, in their order and in pages.
+func TestListUncommitted(t *testing.T) {
+	e := endpoints(t)[0]
+	ctx, c := t.Context(), blobClient(t, e)
+	cc := c.ServiceClient().NewContainerClient("ws")
+	for _, name := range []string{"a", "c/d", "e", "g/h"} {
+		must(c.UploadBuffer(ctx, "ws", files+name, []byte("x"), nil))(t)
+	}
+	for _, name := range []string{"0", "a", "b", "c/c", "f/f", "z"} {
+		must(cc.NewBlockBlobClient(files+name).StageBlock(ctx, "AAAA", bytesOf("block"), nil))(t)
+	}
+	list := func(include bool, most int32) (names []string) {
+		for p := c.NewListBlobsFlatPager("ws", &azblob.ListBlobsFlatOptions{
+			Prefix: to.Ptr(files), MaxResults: &most, Include: container.ListBlobsInclude{UncommittedBlobs: include},
+		}); p.More(); {
+			for _, b := range must(p.NextPage(ctx))(t).Segment.BlobItems {
+				names = append(names, strings.TrimPrefix(*b.Name, files))
+			}
+		}
+		return names
+	}
+	for _, most := range []int32{1, 2, 100} {
+		if got := strings.Join(list(true, most), " "); got != "0 a b c c/c c/d e f/f g g/h z" {
+			t.Errorf("pages of %d: %s", most, got)
+		}
+	}
+	if got := strings.Join(list(false, 3), " "); got != "a c c/d e g g/h" {
+		t.Errorf("committed alone: %s", got)
+	}
+	for _, most := range []int32{1, 3} {
+		var got []string
+		for p := cc.NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{
+			Prefix: to.Ptr(files), MaxResults: &most, Include: container.ListBlobsInclude{UncommittedBlobs: true},
+		}); p.More(); {
+			page := must(p.NextPage(ctx))(t)
+			for _, b := range page.Segment.BlobItems {
+				got = append(got, strings.TrimPrefix(*b.Name, files))
+			}
+			for _, b := range page.Segment.BlobPrefixes {
+				got = append(got, strings.TrimPrefix(*b.Name, files))
+			}
+		}
+		slices.Sort(got)
+		if s := strings.Join(got, " "); s != "0 a b c/ e f/ g/ z" {
+			t.Errorf("one level, pages of %d: %s", most, s)
+		}
+	}
+	props := must(c.ServiceClient().GetProperties(ctx, nil))(t)
+	if *props.DeleteRetentionPolicy.Enabled {
+		t.Error("the service says that it keeps what is deleted")
 	}
 }
