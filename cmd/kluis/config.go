@@ -40,8 +40,16 @@ type Config struct {
 	Dev    bool     `yaml:"dev"`    // make everything that a first try needs
 	Log    string   `yaml:"log"`    // debug, info, warn or error
 
-	// PassphraseFile holds the passphrase that seals the roots; dev mode needs none.
+	// Seal is what new roots are sealed with: passphrase, pkcs11 or vault. Dev mode
+	// seals none. A root that is there opens with what its file says.
+	Seal string `yaml:"seal"`
+	// PassphraseFile holds the passphrase that seals the roots.
 	PassphraseFile string `yaml:"passphraseFile"`
+	// SealKey identifies the key of a vault elsewhere that seals the roots, and
+	// SealCredential is the file (as the platform's credentials are) of the principal
+	// that may use it. The vault holds no scope's key.
+	SealKey        string `yaml:"sealKey"`
+	SealCredential string `yaml:"sealCredential"`
 
 	PublicPort string        `yaml:"publicPort"` // the port that clients use, if it is not the one listened on
 	Lease      time.Duration `yaml:"lease"`      // of a scope's key, before its vault is asked again; 0 means 30 s
@@ -55,7 +63,8 @@ type Config struct {
 	// certificates of vaults and of their token issuers may come.
 	Trust []string `yaml:"trust"`
 
-	// HSMSocket is where kluis-hsm listens, for keys of the -HSM types.
+	// HSMSocket is where kluis-hsm listens, for keys of the -HSM types and for roots
+	// that a token seals.
 	HSMSocket string `yaml:"hsmSocket"`
 
 	// Platform is what the control plane offers: from the file alone.
@@ -78,6 +87,7 @@ func defaultConfig() Config {
 	return Config{
 		Data: "kluis-data", Listen: "127.0.0.1:8443", Domain: "localhost", Log: "info",
 		Roles:  []string{roleVault, rolePlatform, roleGovernance},
+		Seal:   string(root.PassphraseType),
 		Limits: vault.AzureLimits, Duties: rbac.VaultDuties,
 	}
 }
@@ -91,7 +101,10 @@ func addFlags(f *pflag.FlagSet) {
 	f.StringSlice("roles", d.Roles, "what this process is: vault, platform, governance")
 	f.Bool("dev", false, "make keys, principals and a default vault on the first start")
 	f.String("log", d.Log, "debug, info, warn or error")
+	f.String("seal", d.Seal, "seal new roots with: passphrase, pkcs11, vault")
 	f.String("passphrase-file", "", "read the passphrase that seals the roots from `FILE`")
+	f.String("seal-key", "", "the `URL` of the key of a vault elsewhere that seals the roots")
+	f.String("seal-credential", "", "the `FILE` of the principal that may use that key")
 	f.String("hsm-socket", "", "the Unix `SOCKET` of kluis-hsm, for keys of the -HSM types")
 	f.String("public-port", "", "the `PORT` that clients use, if it is not the one listened on")
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
@@ -154,7 +167,8 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 	}
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
 		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
-		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile), set("hsm-socket", &c.HSMSocket), set("lease", &c.Lease), set("bound", &c.Bound))
+		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile),
+		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
 		return c, err
 	}
@@ -166,6 +180,9 @@ func (c Config) check() error {
 		if !slices.Contains([]string{roleVault, rolePlatform, roleGovernance}, r) {
 			return usageError{fmt.Errorf("no such role: %q; there are vault, platform and governance", r)}
 		}
+	}
+	if !slices.Contains([]root.SealType{root.PassphraseType, root.TokenType, root.RemoteKeyType}, root.SealType(c.Seal)) {
+		return usageError{fmt.Errorf("no such seal: %q; there are passphrase, pkcs11 and vault", c.Seal)}
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -192,25 +209,6 @@ func (c Config) check() error {
 		return usageError{err}
 	}
 	return nil
-}
-
-// seal returns what the parties' roots are sealed with.
-func (c Config) seal() (root.Seal, error) {
-	if c.Dev {
-		return root.DevUnsealed(), nil
-	}
-	if c.PassphraseFile == "" {
-		return nil, usageError{errors.New("the roots are sealed by a passphrase: name the file that holds it with --passphrase-file or KLUIS_PASSPHRASE_FILE")}
-	}
-	text, err := os.ReadFile(c.PassphraseFile)
-	if err != nil {
-		return nil, err
-	}
-	passphrase := bytes.TrimRight(text, "\r\n")
-	if len(passphrase) < root.MinPassphrase {
-		return nil, usageError{fmt.Errorf("the passphrase in %s is shorter than %d bytes", c.PassphraseFile, root.MinPassphrase)}
-	}
-	return root.Passphrase(passphrase), nil
 }
 
 func (c Config) has(role string) bool { return slices.Contains(c.Roles, role) }

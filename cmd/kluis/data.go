@@ -8,15 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"golang.org/x/sys/unix"
 
 	"github.com/kluis-io/kluis/api"
@@ -73,20 +70,16 @@ func (s *server) openData(ctx context.Context) error {
 	if s.ca, err = localca.Open(filepath.Join(data, tlsDir), s.config.Domain); err != nil {
 		return err
 	}
-	unseal, err := s.config.seal()
-	if err != nil {
-		return err
-	}
-	if s.login, err = openParty(ctx, data, loginDir, unseal); err != nil {
+	if s.login, err = openParty(ctx, s.config, loginDir); err != nil {
 		return err
 	}
 	if s.config.has(roleVault) {
-		if s.custodian, err = openParty(ctx, data, vaultDir, unseal); err != nil {
+		if s.custodian, err = openParty(ctx, s.config, vaultDir); err != nil {
 			return err
 		}
 	}
 	if s.config.has(rolePlatform) {
-		if s.operator, err = openParty(ctx, data, platformDir, unseal); err != nil {
+		if s.operator, err = openParty(ctx, s.config, platformDir); err != nil {
 			return err
 		}
 	}
@@ -192,20 +185,11 @@ func (s *server) authority(service string) string { return "https://" + s.host(s
 // trusted returns the authorities that the platform's own clients trust: the local
 // one and the configured ones, beside the system's.
 func (s *server) trusted() (*x509.CertPool, error) {
-	pool, err := x509.SystemCertPool()
+	pool, err := s.config.pool()
 	if err != nil {
-		pool = x509.NewCertPool()
+		return nil, err
 	}
 	s.ca.AddTo(pool)
-	for _, file := range s.config.Trust {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		if !pool.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("%s holds no certificate", file)
-		}
-	}
 	return pool, nil
 }
 
@@ -244,13 +228,7 @@ func (s *server) platformCredential(tenant string) (azcore.TokenCredential, erro
 	if authority == "" {
 		authority = s.authority("login")
 	}
-	return azidentity.NewClientSecretCredential(tenant, c.ClientID, c.Secret, &azidentity.ClientSecretCredentialOptions{
-		ClientOptions: azcore.ClientOptions{
-			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: authority + "/"},
-			Transport: &http.Client{Transport: localca.Transport(s.authorities, s.config.Domain)},
-		},
-		DisableInstanceDiscovery: true,
-	})
+	return c.tokens(authority, localca.Transport(s.authorities, s.config.Domain))
 }
 
 // audiences are what the embedded issuer makes tokens for.

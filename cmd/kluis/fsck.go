@@ -187,11 +187,7 @@ func (f *fsck) logged(ctx context.Context, name string) error {
 
 // party checks what a party keeps, as far as that takes no vault.
 func (f *fsck) party(ctx context.Context, name string) error {
-	unseal, err := f.config.seal()
-	if err != nil {
-		return err
-	}
-	p, err := openUnlogged(ctx, f.config.Data, name, unseal)
+	p, err := openUnlogged(ctx, f.config, name)
 	if err != nil {
 		return err
 	}

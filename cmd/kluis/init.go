@@ -23,9 +23,10 @@ func initCommand() *cobra.Command {
 		Long: `Make a data directory: the roots of the parties served with their recovery
 shares, and the first administrator of each. Nothing else is made.
 
-The roots are sealed by the passphrase in --passphrase-file, which 'kluis serve'
-needs at each start. Of the five recovery shares of a root, any three open it
-without the passphrase: give them to different people. Shares and secrets are
+The roots are sealed as --seal says: by the passphrase in --passphrase-file, by a
+key on the token behind --hsm-socket, or by the key --seal-key of a vault elsewhere.
+'kluis serve' needs the same at each start. Of the five recovery shares of a root, any three open it
+without any of that: give them to different people. Shares and secrets are
 printed once and kept nowhere.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,7 +57,7 @@ type initialised struct {
 }
 
 func initialise(ctx context.Context, c Config) (made initialised, err error) {
-	seal, err := c.seal()
+	seal, err := c.seal(ctx)
 	if err != nil {
 		return made, err
 	}

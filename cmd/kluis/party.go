@@ -64,8 +64,8 @@ func createParty(data, name, instance string, seal root.Seal) (root.Shares, erro
 }
 
 // openParty opens a party that was created.
-func openParty(ctx context.Context, data, name string, unseal root.Unseal) (*party, error) {
-	p, err := openUnlogged(ctx, data, name, unseal)
+func openParty(ctx context.Context, c Config, name string) (*party, error) {
+	p, err := openUnlogged(ctx, c, name)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +81,8 @@ func openParty(ctx context.Context, data, name string, unseal root.Unseal) (*par
 }
 
 // openUnlogged opens a party without its log, to look at and not to change.
-func openUnlogged(ctx context.Context, data, name string, unseal root.Unseal) (_ *party, err error) {
-	p := &party{name: name, dir: filepath.Join(data, name)}
+func openUnlogged(ctx context.Context, c Config, name string) (_ *party, err error) {
+	p := &party{name: name, dir: filepath.Join(c.Data, name)}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("opening the %s: %w", name, err)
@@ -90,7 +90,11 @@ func openUnlogged(ctx context.Context, data, name string, unseal root.Unseal) (_
 		}
 	}()
 	if _, err := os.Stat(p.path(rootFile)); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out", data)
+		return nil, fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out", c.Data)
+	}
+	unseal, err := c.unseal(ctx, p.path(rootFile))
+	if err != nil {
+		return nil, err
 	}
 	if p.root, err = root.Open(p.path(rootFile), unseal); err != nil {
 		return nil, err
