@@ -270,7 +270,7 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 	})
 	s.ring.OnDrop(s.lake.Forget)
 	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, s.supported, s.workspaces, s.lake)
-	s.scopes.Guard(s.workspaces)
+	s.scopes.Guard(workspaceGuard{s.workspaces})
 	rt.fabric = fabric.New(s.workspaces, s.scopes, tokens, s.fabricConfig())
 	storage := storagewire.Config{
 		Account: storageAccount, Audiences: s.storageAudiences(),
