@@ -69,7 +69,7 @@ type (
 // serviceProperties answers Get Blob Service Properties: none of what they switch
 // is offered, so all of it is off, and none of it can be set.
 func (s *server) serviceProperties(c *call) error {
-	if _, err := s.lake.ListContainers(c.r.Context(), c.caller, ""); err != nil {
+	if _, err := s.lake.ListContainers(c.r.Context(), c.caller, s.config.Storage(), ""); err != nil {
 		return err
 	}
 	off := metrics{Version: "1.0"}
