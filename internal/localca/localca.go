@@ -29,7 +29,7 @@ import (
 // The files in the authority's folder.
 const (
 	CertificateFile = "ca.pem" // what clients trust
-	keyFile         = "ca.key"
+	KeyFile         = "ca.key"
 )
 
 const (
@@ -53,7 +53,7 @@ func Open(dir, domain string) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, keyFile))
+	keyPEM, err := os.ReadFile(filepath.Join(dir, KeyFile))
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func create(dir, domain string) (*Authority, error) {
 	}
 	defer clear(keyDER)
 	// The key first: a certificate without its key would look like an authority.
-	if err := durable.WriteFile(filepath.Join(dir, keyFile), encode("PRIVATE KEY", keyDER), 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, KeyFile), encode("PRIVATE KEY", keyDER), 0o600); err != nil {
 		return nil, err
 	}
 	if err := durable.WriteFile(filepath.Join(dir, CertificateFile), encode("CERTIFICATE", der), 0o644); err != nil {
