@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/audit"
@@ -54,7 +55,9 @@ func newPlatform(t *testing.T) (*lake.Lake, *account.Accounts) {
 	objects, err := local.Open(filepath.Join(dir, "extents"))
 	check(err)
 
-	ring := encryption.NewKeyring(encryption.Config{Store: db.Encryption(), Root: r, Recorder: log})
+	ring := encryption.NewKeyring(encryption.Config{
+		Store: db.Encryption(), Root: r, Recorder: log, Lease: time.Hour, Bound: time.Hour, // nobody renews it here
+	})
 	workspaces := workspace.New(workspace.Config{Store: db.Workspace(), Keys: ring, Audit: log, Roles: rbac.PlatformRoles})
 	check(workspaces.Provision(ctx, caller.Tenant, rbac.Assignment{
 		Principal: caller.Principal, PrincipalType: caller.Type, Role: rbac.WorkspaceCreator, Scope: "/",
