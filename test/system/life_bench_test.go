@@ -1,0 +1,130 @@
+package system_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kluis-io/kluis/internal/sdk"
+)
+
+// count returns a number that the environment may set.
+func count(b *testing.B, name string, otherwise int) int {
+	n := otherwise
+	if text := os.Getenv(name); text != "" {
+		var err error
+		n, err = strconv.Atoi(text)
+		must(b, err)
+	}
+	return n
+}
+
+// BenchmarkLife takes a workspace of many items and files through the life of its
+// scope, through the official clients: assign, rotate, revoke, restore, reset. Each
+// is told in seconds, from the request until the platform says that nothing is in
+// progress any more (for revoke and restore: until a read is refused, or answers),
+// and in the bytes that the whole server wrote meanwhile. Run it with -benchtime 1x.
+//
+// KLUIS_BENCH_ITEMS and KLUIS_BENCH_FILES say how many there are.
+func BenchmarkLife(b *testing.B) {
+	items, files := count(b, "KLUIS_BENCH_ITEMS", 1_000), count(b, "KLUIS_BENCH_FILES", 5_000)
+	b.Run(fmt.Sprintf("items=%d/files=%d", items, files), func(b *testing.B) {
+		ctx := context.Background()
+		s := &site{data: b.TempDir() + "/data", port: freePort(b)}
+		p := start(b, s.data, s.port)
+		s.connect(b)
+		s.furnish(ctx, b)
+		var g errgroup.Group
+		g.SetLimit(8)
+		for i := 2; i < items; i++ {
+			g.Go(func() error {
+				return patiently(func() error {
+					return s.engineer.Fabric.Call(ctx, "POST", "/workspaces/"+s.workspace+"/items",
+						map[string]string{"displayName": fmt.Sprintf("item-%d", i), "type": "Lakehouse"}, nil)
+				})
+			})
+		}
+		must(b, g.Wait())
+		for i := range files {
+			g.Go(func() error {
+				_, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, fmt.Sprintf("lake.Lakehouse/Files/many/%d/f-%d", i%50, i), []byte("x"), nil)
+				return err
+			})
+		}
+		must(b, g.Wait())
+		const path = "lake.Lakehouse/Files/many/9/f-9"
+		read := func() error { _, err := s.get(ctx, path); return err }
+		step := func(name string, act func()) {
+			time.Sleep(2 * time.Second) // until nothing is going on
+			written, began := p.written(b), time.Now()
+			act()
+			b.ReportMetric(time.Since(began).Seconds(), name+"-s")
+			time.Sleep(2 * time.Second)
+			b.ReportMetric(float64(p.written(b)-written), name+"-B")
+		}
+		enable := func(on bool) {
+			for pager := s.keys.NewListKeyPropertiesVersionsPager(keyName, nil); pager.More(); {
+				page, err := pager.NextPage(ctx)
+				must(b, err)
+				for _, v := range page.Value {
+					_, err := s.keys.UpdateKey(ctx, keyName, v.KID.Version(), azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &on}}, nil)
+					must(b, err)
+				}
+			}
+		}
+		for b.Loop() {
+			step("assign", func() { must(b, s.assign(ctx)); s.settled(ctx, b, "Active") })
+			step("rotate", func() {
+				key, err := s.keys.RotateKey(ctx, keyName, nil)
+				must(b, err)
+				for lastSegment(s.settled(ctx, b, "Active").KeyVersion) != key.Key.KID.Version() {
+				}
+			})
+			step("revoke", func() { enable(false); until(b, func() bool { return refusedByKey(read()) }) })
+			step("restore", func() { enable(true); until(b, func() bool { return read() == nil }) })
+			step("reset", func() { must(b, s.reset(ctx)); s.settled(ctx, b, "Disabled") })
+		}
+		must(b, read())
+	})
+}
+
+// patiently tries again what was throttled.
+func patiently(act func() error) error {
+	for {
+		err := act()
+		var fe *sdk.FabricError
+		if !errors.As(err, &fe) || fe.Status != 429 {
+			return err
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// settled waits until the workspace is in the status. It asks seldom: to say how a
+// thousand items are costs something, too.
+func (s *site) settled(ctx context.Context, b *testing.B, status string) sdk.EncryptionStatus {
+	for {
+		st, err := s.engineer.Fabric.Encryption(ctx, s.workspace)
+		must(b, err)
+		if st.Detail.Status == status {
+			return st
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+}
+
+// until waits until something is so.
+func until(b *testing.B, so func() bool) {
+	for end := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.Fatal("it does not happen")
+		}
+	}
+}
