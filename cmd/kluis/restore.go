@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -194,6 +195,12 @@ func (m manifest) fits(data, work string) error {
 		return fmt.Errorf("%s is installation %s, and the backup is of %s", data, there.Instance, m.Instance)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	for _, f := range m.Files {
+		party, _, in := strings.Cut(f.Name, "/")
+		if _, ok := m.Parties[party]; in && !ok && party != tlsDir {
+			return fmt.Errorf("the backup holds %s and says nothing of that party", f.Name)
+		}
 	}
 	for party, p := range m.Parties {
 		if party != loginDir && party != vaultDir {
