@@ -2,6 +2,7 @@ package rbac
 
 import (
 	"slices"
+	"time"
 
 	"github.com/kluis-io/kluis/identity"
 )
@@ -24,9 +25,10 @@ func Allowed(defs Definitions, assignments []Assignment, action Action, data boo
 
 // MayGrant is [Allowed] for giving or taking one role at a scope: action is
 // [RoleAssignmentsWrite], [RoleAssignmentsDelete] or the platform's siblings of
-// them.
+// them. A role that ends by itself gives none on: it would not end.
 func MayGrant(defs Definitions, assignments []Assignment, action Action, role RoleID, scope Scope) (Assignment, bool) {
-	return find(defs, assignments, action, false, scope, func(d RoleDefinition) bool {
+	lasting := slices.DeleteFunc(slices.Clone(assignments), func(a Assignment) bool { return !a.Expires.IsZero() })
+	return find(defs, lasting, action, false, scope, func(d RoleDefinition) bool {
 		return d.Grants == nil || slices.ContainsFunc(d.Grants, func(id RoleID) bool { return fold(string(id)) == fold(string(role)) })
 	})
 }
@@ -42,7 +44,7 @@ func Check(tx Tx, defs Definitions, caller identity.Caller, action Action, data 
 }
 
 // Held reads the assignments that the caller holds at the scope or above it: its
-// own and its groups', in its own tenant. The tenant matters because an object
+// own and its groups', in its own tenant, that have not expired. The tenant matters because an object
 // id is only as unique as the issuer that states it is honest. A storage account's
 // key speaks for nobody, and is Storage Blob Data Owner of that account.
 func Held(tx Tx, caller identity.Caller, scope Scope) ([]Assignment, error) {
@@ -53,7 +55,8 @@ func Held(tx Tx, caller identity.Caller, scope Scope) ([]Assignment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(a Assignment) bool { return a.Tenant != caller.Tenant }), nil
+	now := time.Now()
+	return slices.DeleteFunc(all, func(a Assignment) bool { return a.Tenant != caller.Tenant || a.Expired(now) }), nil
 }
 
 func find(defs Definitions, assignments []Assignment, action Action, data bool, scope Scope, counts func(RoleDefinition) bool) (Assignment, bool) {

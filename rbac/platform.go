@@ -12,6 +12,7 @@ const (
 	TenantAdministrator RoleID = "959c02cb-b572-4e55-9494-428b48f64483"
 	WorkspaceCreator    RoleID = "8995f80b-0784-4053-98d7-94dfcb2ad63f"
 	Auditor             RoleID = "6974df80-0d34-470b-9f52-4e9d381d7106"
+	EmergencyOperator   RoleID = "0f6a1d9e-54c5-4c0b-9f2f-6a7d1b3c8e42"
 )
 
 // The platform's actions. Creating a workspace is asked for at "/" and is an
@@ -38,6 +39,8 @@ const (
 	TenantRoleAssignmentsWrite  Action = "Kluis.Platform/roleAssignments/write"  // ask MayGrant
 	TenantRoleAssignmentsDelete Action = "Kluis.Platform/roleAssignments/delete" // ask MayGrant
 	AuditRead                   Action = "Kluis.Platform/audit/read"
+	EmergencyAccessRead         Action = "Kluis.Platform/emergencyAccess/read"
+	EmergencyAccessWrite        Action = "Kluis.Platform/emergencyAccess/write" // to ask for it, and to agree to another's
 )
 
 // The platform's data actions.
@@ -101,8 +104,14 @@ var PlatformRoles = Define(
 			string(TenantSettingsRead), string(TenantSettingsWrite), string(CapacitiesRead), string(CapacitiesWrite),
 			string(TenantRoleAssignmentsRead), string(TenantRoleAssignmentsWrite), string(TenantRoleAssignmentsDelete),
 			string(WorkspacesRead), string(WorkspaceRoleAssignmentsRead), string(EncryptionRead), string(AuditRead),
+			string(EmergencyAccessRead), string(EmergencyAccessWrite),
 		},
-		Grants: []RoleID{TenantAdministrator, WorkspaceCreator, Auditor},
+		Grants: []RoleID{TenantAdministrator, WorkspaceCreator, Auditor, EmergencyOperator},
+	},
+	RoleDefinition{
+		ID: EmergencyOperator, Name: "Emergency Operator",
+		Description: "Asks for emergency access to a workspace, and agrees to another's request.",
+		Actions:     []string{string(EmergencyAccessRead), string(EmergencyAccessWrite)},
 	},
 	RoleDefinition{
 		ID: WorkspaceCreator, Name: "Workspace Creator",

@@ -87,7 +87,11 @@ type Assignment struct {
 	Scope         Scope
 	Created       time.Time
 	CreatedBy     identity.PrincipalID
+	Expires       time.Time // from then on it counts for nothing; zero for never
 }
+
+// Expired reports whether the assignment has ended.
+func (a Assignment) Expired(now time.Time) bool { return !a.Expires.IsZero() && !now.Before(a.Expires) }
 
 // A Store keeps a party's role assignments, for those who need nothing else of
 // that party's database.

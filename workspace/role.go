@@ -223,11 +223,11 @@ func (w *Workspaces) take(tx Tx, c identity.Caller, action rbac.Action, ws encry
 	}
 	admins := 0
 	for _, o := range own {
-		if o.Role == rbac.WorkspaceAdmin {
+		if o.Role == rbac.WorkspaceAdmin && o.Expires.IsZero() {
 			admins++
 		}
 	}
-	if a.Role == rbac.WorkspaceAdmin && next != Admin && admins == 1 {
+	if a.Role == rbac.WorkspaceAdmin && a.Expires.IsZero() && next != Admin && admins == 1 {
 		return a, fault.New(fault.Conflict, "This is the workspace's last Admin.").WithMend("Make another principal Admin first.")
 	}
 	return a, tx.DeleteRoleAssignment(id)

@@ -20,8 +20,12 @@ type Store interface {
 type Tx interface {
 	audit.Appender
 	rbac.Tx
+	rbac.ApprovalTx
 	encryption.KeyTx
 	CheckTx
+
+	// RoleAssignmentsExpired returns all that have ended.
+	RoleAssignmentsExpired(now time.Time) ([]rbac.Assignment, error)
 
 	// TenantSettings returns the settings that the tenant has changed.
 	TenantSettings(identity.TenantID) ([]SettingRow, error)

@@ -100,6 +100,7 @@ func (w *Workspaces) Sweep(ctx context.Context) error {
 		w.sweepItems(ctx, Deleted, w.time().Add(-w.retention)),
 		w.sweepItems(ctx, Creating, w.time().Add(-creationTime)),
 		w.sweepWorkspaces(ctx),
+		w.sweepEmergencies(ctx),
 		w.store.Update(ctx, func(tx Tx) error { return tx.DeleteOperations(w.time().Add(-operationLife)) }),
 	)
 }

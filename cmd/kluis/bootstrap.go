@@ -132,7 +132,7 @@ func (s *server) firstRoles(ctx context.Context, p map[string]Principal) error {
 	if s.workspaces == nil {
 		return nil
 	}
-	roles := assignments(p["engineer"].ObjectID, "/", rbac.WorkspaceCreator)
+	roles := assignments(p["engineer"].ObjectID, "/", rbac.WorkspaceCreator, rbac.EmergencyOperator)
 	roles = append(roles, assignments(p["admin"].ObjectID, "/", rbac.TenantAdministrator)...)
 	roles = append(roles, assignments(p["auditor"].ObjectID, "/", rbac.Auditor)...)
 	if err := s.workspaces.Provision(ctx, s.identity.Tenant, roles...); err != nil {

@@ -32,6 +32,7 @@ func TestScripts(t *testing.T) {
 			"retry":      retry,
 			"shows":      shows,
 			"keyid":      keyID,
+			"field":      field,
 			"stop":       stop,
 			"principal":  principal,
 			"approvalid": approvalID,
@@ -118,6 +119,16 @@ func keyID(ts *testscript.TestScript, _ bool, args []string) {
 	target, err := sdk.ReadProfile(ts.MkAbs(ts.Getenv("KLUIS_PROFILE")))
 	ts.Check(err)
 	ts.Setenv("KEYID", target.VaultURI(args[0])+"keys/"+args[1])
+}
+
+// field sets a variable to the first string of that name in the JSON that was last
+// printed: field VARIABLE NAME
+func field(ts *testscript.TestScript, _ bool, args []string) {
+	found := regexp.MustCompile(`"` + regexp.QuoteMeta(args[1]) + `": "([^"]*)"`).FindStringSubmatch(ts.ReadFile("stdout"))
+	if found == nil {
+		ts.Fatalf("nothing printed is named %s", args[1])
+	}
+	ts.Setenv(args[0], found[1])
 }
 
 // stop stops a command in the background as an operator would: stop NAME

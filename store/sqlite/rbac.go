@@ -25,13 +25,13 @@ func (s roleStore) Update(ctx context.Context, fn func(rbac.Tx) error) error {
 	return s.db.update(ctx, func(t *tx) error { return fn(t) })
 }
 
-const assignmentColumns = "SELECT id, tenant, principal, principal_type, role_definition, scope, created, created_by FROM role_assignment"
+const assignmentColumns = "SELECT id, tenant, principal, principal_type, role_definition, scope, created, created_by, expires FROM role_assignment"
 
 func scanAssignment(scan func(into ...any) error) (rbac.Assignment, error) {
 	var a rbac.Assignment
-	var created int64
-	err := scan(&a.ID, &a.Tenant, &a.Principal, &a.PrincipalType, &a.Role, &a.Scope, &created, &a.CreatedBy)
-	a.Created = time.UnixMicro(created).UTC()
+	var created, expires int64
+	err := scan(&a.ID, &a.Tenant, &a.Principal, &a.PrincipalType, &a.Role, &a.Scope, &created, &a.CreatedBy, &expires)
+	a.Created, a.Expires = time.UnixMicro(created).UTC(), fromMicros(expires)
 	return a, err
 }
 
@@ -119,10 +119,10 @@ func (t *tx) PutRoleAssignment(a rbac.Assignment) error {
 		return err
 	}
 	_, err = t.exec(`INSERT INTO role_assignment
-		(id, tenant, principal, principal_type, role_definition, scope, scope_key, created, created_by)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(id, tenant, principal, principal_type, role_definition, scope, scope_key, created, created_by, expires)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		strings.ToLower(a.ID), string(a.Tenant), string(a.Principal), string(a.PrincipalType), strings.ToLower(string(a.Role)),
-		string(scope), scope.Key(), a.Created.UnixMicro(), string(a.CreatedBy))
+		string(scope), scope.Key(), a.Created.UnixMicro(), string(a.CreatedBy), micros(a.Expires))
 	if isConstraint(err) {
 		return fault.New(fault.RoleAssignmentExists, "The role assignment exists already.").About(a.ID)
 	}
@@ -147,6 +147,11 @@ func (t *tx) DeleteRoleAssignmentsBelow(scope rbac.Scope) error {
 	from, to := below(scope)
 	_, err = t.exec("DELETE FROM role_assignment WHERE scope_key = ? OR (scope_key > ? AND scope_key < ?)", scope.Key(), from, to)
 	return err
+}
+
+// RoleAssignmentsExpired implements [workspace.Tx].
+func (t *tx) RoleAssignmentsExpired(now time.Time) ([]rbac.Assignment, error) {
+	return t.assignments("WHERE expires > 0 AND expires <= ? ORDER BY id", micros(now))
 }
 
 func assignmentNotFound(id string) error {

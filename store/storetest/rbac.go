@@ -30,6 +30,7 @@ func RBAC(t *testing.T, open func(t *testing.T) rbac.Store) {
 		give("a5", "p1", rbac.Owner, "/subscriptions/s/vaults/v_"),
 		give("a6", "p3", rbac.Owner, "/subscriptions/s-"), // sorts just before
 	}
+	all[5].Expires = created.Add(time.Hour)
 	fill := func(t *testing.T) rbac.Store {
 		s := open(t)
 		update(t, s, func(tx rbac.Tx) error {

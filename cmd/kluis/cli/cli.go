@@ -22,7 +22,7 @@ import (
 
 // Commands returns the commands of this package.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{vaultCommand(), keyCommand(), approvalCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand(), drillCommand()}
+	return []*cobra.Command{vaultCommand(), keyCommand(), approvalCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand(), drillCommand(), emergencyCommand()}
 }
 
 // A UsageError is a wrong command line that only running it has shown.
