@@ -46,10 +46,34 @@ var build = sync.OnceValues(func() (string, error) {
 // startKluis starts a server, and returns it with a workspace whose data is under
 // a customer's key. KLUIS_PPROF in the environment reaches it.
 func startKluis(t testing.TB) *target {
+	clients, pid := launch(t)
+	site := clients.Target
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	furnish(ctx, t, clients)
+	token := storageToken(ctx, t, clients)
+	return &target{
+		name: "kluis", pid: pid, client: client(t, site.CAFile),
+		address: func(name string) string {
+			return site.Endpoints["blob"] + "/" + container + "/lake.Lakehouse/Files/" + (&url.URL{Path: name}).EscapedPath()
+		},
+		prepare: func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+token)
+			r.Header.Set("x-ms-version", "2025-11-05")
+			if r.Method == http.MethodPut {
+				r.Header.Set("x-ms-blob-type", "BlockBlob")
+			}
+		},
+	}
+}
+
+// launch starts a server with further arguments, and returns its clients and its
+// process's id.
+func launch(t testing.TB, args ...string) (*sdk.Clients, int) {
 	binary, err := build()
 	must(t, err)
 	data := filepath.Join(t.TempDir(), "data")
-	cmd := exec.Command(binary, "serve", "--dev", "--data", data, "--listen", "127.0.0.1:0")
+	cmd := exec.Command(binary, append([]string{"serve", "--dev", "--data", data, "--listen", "127.0.0.1:0"}, args...)...)
 	stderr, err := cmd.StderrPipe()
 	must(t, err)
 	must(t, cmd.Start())
@@ -85,27 +109,11 @@ func startKluis(t testing.TB) *target {
 		t.Fatal("the server did not start in a minute")
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
 	site, err := sdk.ReadTarget(data)
 	must(t, err)
 	clients, err := sdk.New(site)
 	must(t, err)
-	furnish(ctx, t, clients)
-	token := storageToken(ctx, t, clients)
-	return &target{
-		name: "kluis", pid: cmd.Process.Pid, client: client(t, site.CAFile),
-		address: func(name string) string {
-			return site.Endpoints["blob"] + "/" + container + "/lake.Lakehouse/Files/" + (&url.URL{Path: name}).EscapedPath()
-		},
-		prepare: func(r *http.Request) {
-			r.Header.Set("Authorization", "Bearer "+token)
-			r.Header.Set("x-ms-version", "2025-11-05")
-			if r.Method == http.MethodPut {
-				r.Header.Set("x-ms-blob-type", "BlockBlob")
-			}
-		},
-	}
+	return clients, cmd.Process.Pid
 }
 
 const container = "load-lab"
