@@ -231,6 +231,12 @@ func (a Answer) Fault(subject string) *fault.Error {
 			cause = errors.Join(r.because, &a)
 		}
 		text := strings.NewReplacer("{op}", string(a.Op))
+		// The platform's own side may know why it could not even ask: then nobody has
+		// refused anything, and its words say what mends it.
+		var own *fault.Error
+		if a.From == Directory && errors.As(a.Err, &own) && own.Mend != "" {
+			return fault.Wrap(r.reason, cause, own.Detail).About(subject).WithMend(own.Mend)
+		}
 		return fault.Wrap(r.reason, cause, text.Replace(r.detail)).About(subject).WithMend(text.Replace(r.mend))
 	}
 	panic("kek: the table's last rule fits everything")

@@ -16,7 +16,8 @@ import (
 
 func encryptionCommand() *cobra.Command {
 	return group("encryption", "See and change what key a workspace is under, as its admin", "engineer",
-		encryptionStatus, encryptionAssign, encryptionReset)
+		encryptionStatus, encryptionPreview, encryptionAssign, encryptionReset, encryptionRotate, encryptionBound, encryptionKeyLost,
+		encryptionRevalidate, encryptionImpact)
 }
 
 func encryptionStatus(s *session) *cobra.Command {
