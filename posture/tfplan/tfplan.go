@@ -191,7 +191,7 @@ func (c config) references(prefix string, into map[string][]string) {
 				continue // a block: none of the attributes that name targets is in one
 			}
 			for _, ref := range e.References {
-				into[prefix+r.Address+"."+name] = append(into[prefix+r.Address+"."+name], prefix+ref)
+				into[prefix+r.Address+"."+name] = append(into[prefix+r.Address+"."+name], ref)
 			}
 		}
 	}
@@ -328,8 +328,9 @@ func (r *planned) target(row Row, refs map[string][]string, byName map[string]*p
 			address, index = address[:i], address[i:]
 		}
 	}
+	module := address[:max(0, strings.LastIndex(address, r.typ+"."))] // with its instance: references stay within it
 	for _, ref := range refs[withoutIndexes(address)+"."+row.Target] {
-		ref = strings.TrimSuffix(ref, ".id")
+		ref = module + strings.TrimSuffix(ref, ".id")
 		for _, candidate := range []string{ref + index, ref} {
 			if t := byName[candidate]; t != nil {
 				return t

@@ -1,0 +1,137 @@
+package azure_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/kluis-io/kluis/posture"
+	"github.com/kluis-io/kluis/posture/azure"
+)
+
+type token struct{}
+
+func (token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+const (
+	sqlServer = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Sql/servers/sql1"
+	vault     = "/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1"
+	account   = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/sa1"
+)
+
+// answers are an estate's, as recorded shapes.
+var answers = map[string]string{
+	sqlServer + "/encryptionProtector/current": `{"id":"` + sqlServer + `/encryptionProtector/current","properties":{"serverKeyType":"AzureKeyVault","uri":"https://kv1.vault.azure.net/keys/k1/v1","autoRotationEnabled":true}}`,
+	account:                       `{"id":"` + account + `","type":"Microsoft.Storage/storageAccounts","properties":{"encryption":{"keySource":"Microsoft.Storage"}}}`,
+	account + "/encryptionScopes": `{"value":[]}`,
+	vault:                         vaultBody,
+	sqlServer:                     `{"id":"` + sqlServer + `","type":"Microsoft.Sql/servers","properties":{}}`,
+	vault + "/keys":               `{"value":[{"id":"` + vault + `/keys/k1","properties":{"keyUri":"https://kv1.vault.azure.net/keys/k1"}}],"nextLink":"ENDPOINT` + vault + `/keys2?p=2"}`,
+	vault + "/keys2":              `{"value":[]}`,
+	vault + "/keys/k1":            `{"id":"` + vault + `/keys/k1","properties":{"keyUriWithVersion":"https://kv1.vault.azure.net/keys/k1/v1","kty":"RSA","keySize":3072,"keyOps":["wrapKey","unwrapKey"],"attributes":{"enabled":true,"created":1790000000},"rotationPolicy":{"lifetimeActions":[{"trigger":{"timeAfterCreate":"P90D"},"action":{"type":"rotate"}}]}}}`,
+	vault + "/providers/Microsoft.Insights/diagnosticSettings":   `{"value":[]}`,
+	vault + "/providers/Microsoft.Authorization/roleAssignments": `{"value":[{"id":"` + vault + `/providers/Microsoft.Authorization/roleAssignments/a","properties":{"principalId":"p","roleDefinitionId":"/x/8e3af657-a8ff-443c-a75c-2fe8c4bcb635","scope":"/subscriptions/s"}}]}`,
+}
+
+const vaultBody = `{"id":"` + vault + `","name":"kv1","type":"Microsoft.KeyVault/vaults","properties":{"vaultUri":"https://kv1.vault.azure.net/","enableRbacAuthorization":true,"enablePurgeProtection":true,"networkAcls":{"defaultAction":"Deny"}}}`
+
+// serve is a Resource Manager that throttles its first answer, and pages.
+func serve(t *testing.T, withGraph bool) *httptest.Server {
+	var calls atomic.Int32
+	var s *httptest.Server
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer t" {
+			http.Error(w, "no token", http.StatusUnauthorized)
+			return
+		}
+		if calls.Add(1) == 1 {
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		switch {
+		case r.URL.Path == "/providers/Microsoft.ResourceGraph/resources" && withGraph:
+			var q struct {
+				Query   string         `json:"query"`
+				Options map[string]any `json:"options"`
+			}
+			if err := json.NewDecoder(r.Body).Decode(&q); err != nil || q.Query != azure.Query() {
+				t.Errorf("query %q: %v", q.Query, err)
+			}
+			if q.Options["$skipToken"] == nil {
+				fmt.Fprintf(w, `{"totalRecords":3,"count":2,"resultTruncated":"true","$skipToken":"next","data":[%s,%s]}`, answers[account], answers[sqlServer])
+				return
+			}
+			fmt.Fprintf(w, `{"totalRecords":3,"count":1,"resultTruncated":"false","data":[%s]}`, vaultBody)
+		case strings.EqualFold(r.URL.Path, "/subscriptions/s/resources"):
+			fmt.Fprintf(w, `{"value":[%s,%s,%s,{"id":"/subscriptions/s/x","type":"Microsoft.Web/sites"}]}`, answers[account], answers[sqlServer], vaultBody)
+		case answers[r.URL.Path] != "":
+			fmt.Fprint(w, strings.ReplaceAll(answers[r.URL.Path], "ENDPOINT", s.URL))
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"error":{"code":"NotFound"}}`)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestRead(t *testing.T) {
+	for name, withGraph := range map[string]bool{"Resource Graph": true, "lists": false} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, withGraph)
+			inv := &posture.Inventory{}
+			err := azure.Read(t.Context(), azure.Config{
+				Endpoint: s.URL, Subscriptions: []string{"s"}, Credential: token{},
+				Client: policy.ClientOptions{Retry: policy.RetryOptions{RetryDelay: time.Millisecond}},
+			}, inv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inv.Link()
+			if len(inv.Gaps) != 0 {
+				t.Errorf("gaps %v", inv.Gaps)
+			}
+			states := map[string]posture.State{}
+			for _, r := range inv.Resources {
+				states[r.ID] = r.CMK.State
+			}
+			if len(states) != 2 || states[sqlServer] != posture.On || states[account] != posture.Off {
+				t.Errorf("states %v", states)
+			}
+			if len(inv.Keys) != 1 || inv.Keys[0].Newest().Bits != 3072 || inv.Keys[0].Rotation == nil || !inv.Keys[0].Rotation.Rotates {
+				t.Errorf("keys %+v", inv.Keys)
+			}
+			found := map[string]bool{}
+			for _, f := range posture.Judge(inv, nil, nil, time.Unix(1790000000, 0)).Findings {
+				found[f.Control] = true
+			}
+			for _, want := range []string{"G15", "G17", "G5"} {
+				if !found[want] {
+					t.Errorf("no finding %s in %v", want, found)
+				}
+			}
+		})
+	}
+}
+
+// TestRefused checks that an estate that may not be read is an error, and no clean
+// bill of health.
+func TestRefused(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer s.Close()
+	if err := azure.Read(t.Context(), azure.Config{Endpoint: s.URL, Subscriptions: []string{"s"}, Credential: token{}}, &posture.Inventory{}); err == nil {
+		t.Error("no error")
+	}
+}
