@@ -55,7 +55,7 @@ func (s *scanFlags) declare(c *cobra.Command) {
 		profile = filepath.Join("kluis-data", "bootstrap.json")
 	}
 	f.StringVar(&s.profile, "profile", profile, "the kluis server that source profile reads: a bootstrap.json `FILE`, or KLUIS_PROFILE")
-	f.StringVar(&s.as, "as", "admin", "the `PRINCIPAL` of the profile to read as")
+	f.StringVar(&s.as, "as", "auditor", "the `PRINCIPAL` of the profile to read as")
 	f.StringVar(&s.policy, "policy", "", "the classification policy, a YAML `FILE`")
 	f.StringVar(&s.prices, "prices", "", "what keys cost, a YAML or JSON `FILE`")
 }

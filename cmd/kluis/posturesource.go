@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/kluis-io/kluis/internal/sdk"
@@ -88,5 +90,12 @@ func (s *scanFlags) readProfile(ctx context.Context, inv *posture.Inventory) err
 	if err != nil {
 		return err
 	}
-	return fabric.Read(ctx, fabric.Config{Endpoint: t.Endpoints["fabric"], Credential: cred, Client: c.Options()}, inv)
+	err = fabric.Read(ctx, fabric.Config{Endpoint: t.Endpoints["fabric"], Credential: cred, Client: c.Options()}, inv)
+	var refused *azcore.ResponseError
+	if errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden {
+		// The custodian's side has nothing to say on the platform's, and may be all there is.
+		inv.Gaps = append(inv.Gaps, posture.Gap{What: "the workspaces of " + t.Endpoints["fabric"], Why: s.as + " may not list them"})
+		return nil
+	}
+	return err
 }
