@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 			"shows":      shows,
 			"keyid":      keyID,
 			"field":      field,
-			"stop":       stop,
+			"halt":       stop, // "stop" is a builtin, which ends the script
 			"principal":  principal,
 			"approvalid": approvalID,
 		},
@@ -131,7 +131,7 @@ func field(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], found[1])
 }
 
-// stop stops a command in the background as an operator would: stop NAME
+// stop stops a command in the background as an operator would: halt NAME
 func stop(ts *testscript.TestScript, _ bool, args []string) {
 	for _, c := range ts.BackgroundCmds() {
 		ts.Check(c.Process.Signal(os.Interrupt))
