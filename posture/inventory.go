@@ -163,6 +163,9 @@ func (inv *Inventory) addInline(r *Resource, d document, ev Evidence) {
 // addChild keeps what a child says for its parent.
 func (inv *Inventory) addChild(typ, id string, d document) bool {
 	i := strings.LastIndexByte(typ, '/')
+	if i < 0 {
+		return false
+	}
 	parent := types().byType[typ[:i]]
 	if parent == nil || parent[0].child == "" || parent[0].child != typ[i+1:] {
 		return false

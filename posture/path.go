@@ -111,11 +111,13 @@ func (p path) objects(v any, out []any) []any {
 // it is known.
 func (d document) text(paths []path) (string, bool) {
 	for _, p := range paths {
-		for _, v := range d.all(p) {
-			if v == UnknownValue {
-				return "", false
-			}
-			return scalar(v), true
+		all := d.all(p)
+		switch {
+		case len(all) == 0:
+		case all[0] == UnknownValue:
+			return "", false
+		default:
+			return scalar(all[0]), true
 		}
 	}
 	return "", true

@@ -22,7 +22,7 @@ type Plan struct {
 	Remediable string `json:"remediable"`
 	Condition  string `json:"condition,omitempty"`
 	Reversible bool   `json:"reversible"`
-	Confidence string `json:"confidence"` // of the commands: "measured", "published", or "believed"
+	Confidence string `json:"confidence"` // of the commands: "measured" or "believed"
 	Mend       []Step `json:"mend"`
 	Backout    []Step `json:"backout,omitempty"`
 }
@@ -61,7 +61,9 @@ func planResource(p *Plan, f Finding, r *Resource, key KeyRef) {
 			rule = part
 		}
 	}
-	p.Confidence = rule.Confidence
+	if rule.Confidence == "measured" {
+		p.Confidence = "measured" // a policy definition vouches for paths, and for no command
+	}
 	switch {
 	case f.Remediable != "in-place" && strings.HasPrefix(f.Control, cmkPrefix):
 		p.Mend = []Step{
@@ -255,7 +257,9 @@ func planVault(p *Plan, f Finding, v *Vault) {
 	show := Step{Do: "Keep what the vault is now.", Command: "az keyvault show " + kind + name + " > before.json"}
 	update := "az keyvault update " + kind + name
 	step := func(do, command, expect string) { p.Mend = append(p.Mend, Step{do, command, expect}) }
-	p.Confidence = "measured"
+	if f.Control == "G2" || f.Control == "G15" {
+		p.Confidence = "measured"
+	}
 	switch f.Control {
 	case "G1":
 		p.Mend = []Step{show}
@@ -280,7 +284,6 @@ func planVault(p *Plan, f Finding, v *Vault) {
 		p.Backout = []Step{{Do: "Remove the setting.", Command: "az monitor diagnostic-settings delete --name audit --resource " + quote(v.ID)}}
 	case "G16", "G17":
 		_, principal, _ := strings.Cut(f.Resource, "#")
-		p.Confidence = "believed"
 		step("Look at what it has.", "az role assignment list --all --assignee "+quote(principal)+" -o json > before.json", "")
 		step("Take one of the two away.", "az role assignment delete --ids ASSIGNMENT_ID", "")
 		p.Backout = []Step{{Do: "Assign again what before.json has."}}

@@ -161,8 +161,6 @@ type Resource struct {
 	parts []*Rule // of Parts, in their order
 	links []link  // what decides CMK, where the resource itself does not
 	geo   geo
-	child map[string][]CMK // settings of children, by their type's last segment
-	known map[string]bool  // kinds of children that were listed, even if there are none
 }
 
 // Rule returns the type's row in the table of types.

@@ -190,9 +190,7 @@ func (c config) references(prefix string, into map[string][]string) {
 			if json.Unmarshal(raw, &e) != nil {
 				continue // a block: none of the attributes that name targets is in one
 			}
-			for _, ref := range e.References {
-				into[prefix+r.Address+"."+name] = append(into[prefix+r.Address+"."+name], ref)
-			}
+			into[prefix+r.Address+"."+name] = e.References
 		}
 	}
 	for name, call := range c.Calls {
