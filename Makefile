@@ -27,7 +27,7 @@ staticcheck:
 # The SQLite driver works with exactly the libc that its release names.
 pins:
 	@want=$$($(GO) mod download -json modernc.org/sqlite@$$($(GO) list -m -f '{{.Version}}' modernc.org/sqlite) | sed -n 's/.*"GoMod": "\(.*\)",*/\1/p' | xargs sed -n 's/.*modernc.org\/libc \(v[^ ]*\).*/\1/p' | head -1); \
-	have=$$($(GO) list -m -f '{{.Version}}' modernc.org/libc); \
+	have=$$($(GO) list -m -f '{{with .Replace}}{{.Version}}{{else}}{{.Version}}{{end}}' modernc.org/libc); \
 	if [ "$$want" != "$$have" ]; then echo "modernc.org/libc is $$have, and this release of modernc.org/sqlite works with $$want only"; exit 1; fi
 	@$(GO) mod verify
 
