@@ -2,11 +2,11 @@ package account
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -65,7 +65,7 @@ func errTaken(n Name) error {
 
 func (a *Accounts) create(ctx context.Context, c identity.Caller, p Path, s Spec) error {
 	now := a.time()
-	row := Row{Path: p, ID: encryption.ScopeID(newUUID()), Tenant: c.Tenant, SharedKey: true, Created: now, Updated: now}
+	row := Row{Path: p, ID: encryption.ScopeID(uuid.NewString()), Tenant: c.Tenant, SharedKey: true, Created: now, Updated: now}
 	e := c.Entry("CreateStorageAccount", string(p.Scope()))
 	e.Detail = map[string]string{"scope": string(row.ID)}
 	scope, err := a.keys.NewScope(row.ID, row.Tenant)
@@ -101,7 +101,7 @@ func (a *Accounts) create(ctx context.Context, c identity.Caller, p Path, s Spec
 			}
 		}
 		return tx.PutRoleAssignment(rbac.Assignment{
-			ID: newUUID(), Tenant: c.Tenant, Principal: c.Principal, PrincipalType: c.Type, Role: rbac.StorageBlobDataOwner,
+			ID: uuid.NewString(), Tenant: c.Tenant, Principal: c.Principal, PrincipalType: c.Type, Role: rbac.StorageBlobDataOwner,
 			Scope: p.Scope(), Created: now, CreatedBy: c.Principal,
 		})
 	})
@@ -303,16 +303,6 @@ func (a *Accounts) NameFree(ctx context.Context, c identity.Caller, name string)
 		return true, "", nil
 	}
 	return false, "", err
-}
-
-// newUUID returns a random UUID (RFC 9562, version 4) in lower case.
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 // MayFill says whether the caller may make accounts in a resource group, be it empty.

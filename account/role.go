@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -192,7 +194,7 @@ func (a *Accounts) Provision(ctx context.Context, tenant identity.TenantID, firs
 	e := identity.Caller{Tenant: tenant}.Entry("ProvisionSubscription", "/tenants/"+string(tenant))
 	return a.write(ctx, &e, func(tx Tx) error {
 		for _, as := range first {
-			as.ID, as.Tenant, as.Created = newUUID(), tenant, a.time()
+			as.ID, as.Tenant, as.Created = uuid.NewString(), tenant, a.time()
 			if err := tx.PutRoleAssignment(as); err != nil && !errors.Is(err, fault.RoleAssignmentExists) {
 				return err
 			}

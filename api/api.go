@@ -8,8 +8,6 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,6 +15,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -34,7 +34,7 @@ type requestIDKey struct{}
 // x-ms-request-id.
 func WithRequestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := NewUUID()
+		id := uuid.NewString()
 		w.Header().Set("x-ms-request-id", id)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
 	})
@@ -44,16 +44,6 @@ func WithRequestID(next http.Handler) http.Handler {
 func RequestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id
-}
-
-// NewUUID returns a random UUID (RFC 9562, version 4) in lower case.
-func NewUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 // Bearer returns the request's bearer token, and false if it has none.

@@ -22,6 +22,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 )
@@ -151,7 +153,7 @@ func (d *Directory) Create(ctx context.Context, caller Caller, application, name
 
 func (d *Directory) draft(caller Caller, application, name string) (Principal, error) {
 	if application == "" {
-		application = newUUID()
+		application = uuid.NewString()
 	}
 	application, ok := parseUUID(application)
 	if !ok {
@@ -167,7 +169,7 @@ func (d *Directory) draft(caller Caller, application, name string) (Principal, e
 		return Principal{}, fault.New(fault.InvalidArgument, "The display name is longer than 256 bytes or not printable.")
 	}
 	return Principal{
-		ID: PrincipalID(newUUID()), Tenant: caller.Tenant, Type: ServicePrincipal, Application: application, Name: name,
+		ID: PrincipalID(uuid.NewString()), Tenant: caller.Tenant, Type: ServicePrincipal, Application: application, Name: name,
 		Enabled: true, Generation: 1, Created: d.time(), CreatedBy: caller.Principal,
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/google/uuid"
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/envelope"
@@ -268,7 +269,7 @@ func (i *Issuer) sign(ctx context.Context, p Principal, audience string, challen
 		return Token{}, "", fault.New(fault.Internal, "The issuer has no signing key.")
 	}
 	at := now.Truncate(time.Second)
-	id := newUUID()
+	id := uuid.NewString()
 	var capabilities []string
 	if challenges {
 		capabilities = []string{"CP1"}

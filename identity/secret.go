@@ -8,6 +8,8 @@ import (
 	"encoding/base64"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/fault"
 )
 
@@ -62,7 +64,7 @@ func (d *Directory) newSecret(p Principal, name string, life time.Duration) Secr
 	}
 	now := d.time()
 	return Secret{
-		ID: newUUID(), Principal: p.ID, Tenant: p.Tenant, Name: name,
+		ID: uuid.NewString(), Principal: p.ID, Tenant: p.Tenant, Name: name,
 		Text:    secretPrefix + base64.RawURLEncoding.EncodeToString(b[:]),
 		Created: now, Expires: now.Add(life),
 	}

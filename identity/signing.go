@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/google/uuid"
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -67,7 +68,7 @@ func (r *keyring) generate(now time.Time) (SealedSigningKey, error) {
 		return SealedSigningKey{}, err
 	}
 	defer clear(der)
-	id := newUUID()
+	id := uuid.NewString()
 	return SealedSigningKey{ID: id, Created: now, Sealed: envelope.Seal(r.root, r.context(id), der)}, nil
 }
 

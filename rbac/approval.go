@@ -1,12 +1,13 @@
 package rbac
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -140,7 +141,7 @@ func RequestApproval(tx ApprovalTx, want Approval, now time.Time) (a Approval, c
 	if mine >= maxPendingRequests {
 		return a, false, nil, fault.New(fault.Throttled, "You wait for too many approvals already.").WithMend("Withdraw some.")
 	}
-	want.ID, want.State, want.Requested, want.Expires = newUUID(), ApprovalPending, now, now.Add(ApprovalLife)
+	want.ID, want.State, want.Requested, want.Expires = uuid.NewString(), ApprovalPending, now, now.Add(ApprovalLife)
 	want.DecidedBy, want.Decided, want.Executed = "", time.Time{}, time.Time{}
 	return want, true, approvalRequired(want.ID), tx.PutApproval(want)
 }
@@ -167,14 +168,4 @@ func Decide(tx ApprovalTx, id string, by identity.Caller, agree bool, now time.T
 		a.State = ApprovalApproved
 	}
 	return a, tx.PutApproval(a)
-}
-
-// newUUID returns a random UUID (RFC 9562, version 4).
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -137,7 +139,7 @@ func (v *Vaults) RestoreKey(ctx context.Context, c identity.Caller, vaultName Na
 		return fail(err)
 	}
 	k := old.Key
-	k.ID, k.Vault = KeyID(newUUID()), vault.ID
+	k.ID, k.Vault = KeyID(uuid.NewString()), vault.ID
 	for i, bv := range old.Versions {
 		keys, err := v.keeper(bv.KeyVersion)
 		if err != nil {

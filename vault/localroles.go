@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
@@ -153,7 +155,7 @@ func (v *Vaults) appoint(tx Tx, a *act, vault *Vault, admins *[]identity.Princip
 	}
 	vault.Admins = slices.Clone(*admins)
 	for _, p := range vault.Admins {
-		_, err := v.giveLocal(tx, a, *vault, Grant{ID: newUUID(), Scope: vault.Scope(), Principal: p, Role: rbac.ManagedHSMAdministrator})
+		_, err := v.giveLocal(tx, a, *vault, Grant{ID: uuid.NewString(), Scope: vault.Scope(), Principal: p, Role: rbac.ManagedHSMAdministrator})
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/failpoint"
@@ -131,7 +133,7 @@ func (v *Vaults) make(ctx context.Context, a *act, name KeyName, how making) (Bu
 	if err := v.store.View(ctx, prepare); err != nil {
 		return Bundle{}, v.refused(ctx, a, err)
 	}
-	ref := Ref{Vault: vault.ID, Key: KeyID(newUUID()), Version: newVersion()}
+	ref := Ref{Vault: vault.ID, Key: KeyID(uuid.NewString()), Version: newVersion()}
 	isNew := existing == nil
 	if !isNew {
 		ref.Key = existing.ID

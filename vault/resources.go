@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
@@ -66,7 +68,7 @@ func (v *Vaults) Provision(ctx context.Context, s Subscription, first ...rbac.As
 		}
 		for _, r := range first {
 			if r.ID == "" {
-				r.ID = newUUID()
+				r.ID = uuid.NewString()
 			}
 			r.Tenant, r.Created = s.Tenant, v.clock()
 			err := tx.PutRoleAssignment(r)

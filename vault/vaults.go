@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
@@ -206,7 +208,7 @@ func (v *Vaults) PutVault(ctx context.Context, c identity.Caller, p Path, s Spec
 			}
 			created = true
 			vault = Vault{
-				ID: ID(newUUID()), Flavour: p.vault().Flavour, Name: p.Name, Tenant: sub.Tenant, Subscription: sub.ID, ResourceGroup: group.Name,
+				ID: ID(uuid.NewString()), Flavour: p.vault().Flavour, Name: p.Name, Tenant: sub.Tenant, Subscription: sub.ID, ResourceGroup: group.Name,
 				RetentionDays: DefaultRetentionDays, Created: now,
 			}
 		case err != nil:

@@ -3,6 +3,8 @@ package workspace
 import (
 	"context"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -66,7 +68,7 @@ func (i Item) folder() Folder {
 func (w *Workspaces) CreateFolder(ctx context.Context, c identity.Caller, ws encryption.ScopeID, name string, parent FolderID) (Folder, error) {
 	now := w.time()
 	entry := Entry{
-		ID: encryption.ItemID(newUUID()), Workspace: ws, Type: FolderType, State: Live, Since: now, Revision: 1,
+		ID: encryption.ItemID(uuid.NewString()), Workspace: ws, Type: FolderType, State: Live, Since: now, Revision: 1,
 		Created: now, Changed: now, Folder: parent,
 	}
 	e := folderEntry(c, "CreateFolder", ws, FolderID(entry.ID))

@@ -3,6 +3,8 @@ package workspace
 import (
 	"context"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -70,7 +72,7 @@ func (w *Workspaces) createItem(ctx context.Context, c identity.Caller, e *audit
 	}
 	now := w.time()
 	entry := Entry{
-		ID: encryption.ItemID(newUUID()), Workspace: ws, Type: n.Type,
+		ID: encryption.ItemID(uuid.NewString()), Workspace: ws, Type: n.Type,
 		State: Live, Since: now, Revision: 1, Created: now, Changed: now, Folder: n.Folder, Label: n.Label,
 	}
 	if n.Definition != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -87,7 +89,7 @@ func itemJob(tx Tx, ws encryption.ScopeID, item encryption.ItemID, id JobID) (Jo
 // StartJob notes that one of an item's jobs is to run. It fails while the
 // workspace's key cannot be used, as the job would.
 func (w *Workspaces) StartJob(ctx context.Context, c identity.Caller, ws encryption.ScopeID, item encryption.ItemID, jobType string) (Job, error) {
-	j := Job{ID: JobID(newUUID()), Item: item, Type: jobType, Invoked: "Manual", Status: JobNotStarted, Started: w.time()}
+	j := Job{ID: JobID(uuid.NewString()), Item: item, Type: jobType, Invoked: "Manual", Status: JobNotStarted, Started: w.time()}
 	e := c.Entry("RunItemJob", jobResource(ws, item, j.ID))
 	err := w.store.View(ctx, func(tx Tx) error {
 		if _, err := w.permit(tx, c, rbac.ItemsWrite, ws); err != nil {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -164,7 +166,7 @@ func (w *Workspaces) PutLabel(ctx context.Context, c identity.Caller, l Label) (
 	operation := "UpdateLabel"
 	made := l.ID == ""
 	if made {
-		operation, l.ID = "CreateLabel", LabelID(newUUID())
+		operation, l.ID = "CreateLabel", LabelID(uuid.NewString())
 	}
 	l.Tenant, l.Created = c.Tenant, w.time()
 	return l, w.write(ctx, c.Entry(operation, "/labels/"+known(string(l.ID))), func(tx Tx) error {
@@ -304,7 +306,7 @@ func (w *Workspaces) Domain(ctx context.Context, c identity.Caller, id DomainID)
 
 // CreateDomain makes a domain.
 func (w *Workspaces) CreateDomain(ctx context.Context, c identity.Caller, name, description string) (Domain, error) {
-	d := Domain{ID: DomainID(newUUID()), Tenant: c.Tenant, Name: name, Description: description, Created: w.time()}
+	d := Domain{ID: DomainID(uuid.NewString()), Tenant: c.Tenant, Name: name, Description: description, Created: w.time()}
 	return d, w.write(ctx, c.Entry("CreateDomain", "/domains/"+string(d.ID)), func(tx Tx) error {
 		if err := w.permitTenant(tx, c, rbac.TenantSettingsWrite); err != nil {
 			return err

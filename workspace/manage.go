@@ -2,8 +2,8 @@ package workspace
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
+
+	"github.com/google/uuid"
 
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -35,7 +35,7 @@ type Change struct {
 // Create makes a workspace in the caller's tenant. The caller becomes its admin.
 func (w *Workspaces) Create(ctx context.Context, c identity.Caller, n NewWorkspace) (Workspace, error) {
 	row := WorkspaceRow{
-		ID: encryption.ScopeID(newUUID()), Tenant: c.Tenant, Name: n.DisplayName, Canonical: Canonical(n.DisplayName),
+		ID: encryption.ScopeID(uuid.NewString()), Tenant: c.Tenant, Name: n.DisplayName, Canonical: Canonical(n.DisplayName),
 		Capacity: w.capacities[0].ID, Domain: n.Domain, Created: w.time(),
 	}
 	e := c.Entry("CreateWorkspace", resourceOf(row.ID))
@@ -103,7 +103,7 @@ func (w *Workspaces) Create(ctx context.Context, c identity.Caller, n NewWorkspa
 			return err
 		}
 		return tx.PutRoleAssignment(rbac.Assignment{
-			ID: newUUID(), Tenant: c.Tenant, Principal: c.Principal, PrincipalType: c.Type,
+			ID: uuid.NewString(), Tenant: c.Tenant, Principal: c.Principal, PrincipalType: c.Type,
 			Role: rbac.WorkspaceAdmin, Scope: scopeOf(row.ID), Created: row.Created, CreatedBy: c.Principal,
 		})
 	})
@@ -294,14 +294,4 @@ func (ch Change) check(name func(string) error) error {
 		return checkDescription(*ch.Description)
 	}
 	return nil
-}
-
-// newUUID returns a random UUID (RFC 9562, version 4).
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

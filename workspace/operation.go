@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -48,7 +50,7 @@ const operationLife = 24 * time.Hour
 // after the act leaves it done, and no operation that was ever told to anybody.
 func (w *Workspaces) Operate(ctx context.Context, c identity.Caller, kind OperationKind, ws encryption.ScopeID, act func(*Operation) error) (Operation, error) {
 	o := Operation{
-		ID: OperationID(newUUID()), Tenant: c.Tenant, Principal: c.Principal, Kind: kind, Workspace: ws, Created: w.time(),
+		ID: OperationID(uuid.NewString()), Tenant: c.Tenant, Principal: c.Principal, Kind: kind, Workspace: ws, Created: w.time(),
 	}
 	if err := act(&o); err != nil {
 		return o, err

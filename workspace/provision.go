@@ -3,6 +3,8 @@ package workspace
 import (
 	"context"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
@@ -16,7 +18,7 @@ func (w *Workspaces) Provision(ctx context.Context, tenant identity.TenantID, fi
 	e := identity.Caller{Tenant: tenant}.Entry("ProvisionTenant", "/tenants/"+known(string(tenant)))
 	return w.write(ctx, e, func(tx Tx) error {
 		for _, a := range first {
-			a.ID, a.Tenant, a.Created = newUUID(), tenant, w.time()
+			a.ID, a.Tenant, a.Created = uuid.NewString(), tenant, w.time()
 			if err := tx.PutRoleAssignment(a); err != nil && fault.ReasonOf(err) != fault.RoleAssignmentExists {
 				return err
 			}

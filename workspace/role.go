@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -134,7 +136,7 @@ func (w *Workspaces) RoleAssignment(ctx context.Context, c identity.Caller, ws e
 // [fault.RoleAssignmentExists] if the principal has one in the workspace.
 func (w *Workspaces) AddRoleAssignment(ctx context.Context, c identity.Caller, ws encryption.ScopeID, p identity.PrincipalID, t identity.PrincipalType, role Role) (RoleAssignment, error) {
 	a := rbac.Assignment{
-		ID: newUUID(), Tenant: c.Tenant, Principal: p, PrincipalType: t, Role: role.id(),
+		ID: uuid.NewString(), Tenant: c.Tenant, Principal: p, PrincipalType: t, Role: role.id(),
 		Scope: scopeOf(ws), Created: w.time(), CreatedBy: c.Principal,
 	}
 	e := c.Entry("AddWorkspaceRoleAssignment", resourceOf(ws)+"/roleAssignments/"+a.ID)

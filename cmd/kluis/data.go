@@ -14,9 +14,9 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
-	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/api/arm"
 	"github.com/kluis-io/kluis/api/fabric"
 	"github.com/kluis-io/kluis/identity"
@@ -114,7 +114,7 @@ func (s *server) readInstance() error {
 }
 
 func newInstance() instance {
-	return instance{Instance: api.NewUUID(), Tenant: identity.TenantID(api.NewUUID()), Subscription: api.NewUUID()}
+	return instance{Instance: uuid.NewString(), Tenant: identity.TenantID(uuid.NewString()), Subscription: uuid.NewString()}
 }
 
 // create makes a data directory with a party for each role, beside the directory

@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
 )
@@ -68,7 +68,7 @@ func createTenant(ctx context.Context, c Config, name string) (made initialised,
 	if err := s.wire(ctx, &router{domain: c.Domain}); err != nil {
 		return made, err
 	}
-	made = initialised{Tenant: identity.TenantID(api.NewUUID()), Subscription: api.NewUUID()}
+	made = initialised{Tenant: identity.TenantID(uuid.NewString()), Subscription: uuid.NewString()}
 	if made.Administrators, err = s.firstAdministrators(ctx, name, made.Tenant, made.Subscription); err != nil {
 		return made, err
 	}

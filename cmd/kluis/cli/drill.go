@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/internal/sdk"
@@ -170,7 +171,7 @@ func (d *drill) furnish(ctx context.Context) (clean func(context.Context) error,
 		}
 		return err
 	}
-	name := "kluis-drill-" + uuid()[:8]
+	name := "kluis-drill-" + uuid.NewString()[:8]
 	d.key = name
 	if d.keys, err = d.o.Keys(d.o.Target().VaultURI(d.vault)); err != nil {
 		return clean, err
@@ -187,7 +188,7 @@ func (d *drill) furnish(ctx context.Context) (clean func(context.Context) error,
 	if err != nil {
 		return clean, err
 	}
-	grant := uuid()
+	grant := uuid.NewString()
 	if _, err := d.o.Roles.Create(ctx, scope, grant, armauthorization.RoleAssignmentCreateParameters{Properties: &armauthorization.RoleAssignmentProperties{
 		RoleDefinitionID: to.Ptr("/subscriptions/" + d.o.Target().SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + encryptionUser),
 		PrincipalID:      to.Ptr(d.o.Target().Platform.ObjectID), PrincipalType: to.Ptr(armauthorization.PrincipalTypeServicePrincipal),
@@ -241,7 +242,7 @@ func (d *drill) make(ctx context.Context, path string, body any) (id string, err
 
 // place puts the file there that is read.
 func (d *drill) place(ctx context.Context) error {
-	d.probe = d.lakehouse + "/Files/kluis-drill-" + uuid()[:8]
+	d.probe = d.lakehouse + "/Files/kluis-drill-" + uuid.NewString()[:8]
 	return d.write(ctx)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/internal/sdk"
@@ -38,7 +39,7 @@ func keyGrant(s *session) *cobra.Command {
 			return err
 		}
 		role, principal := cmp.Or(role, encryptionUser), cmp.Or(principal, o.Target().Platform.ObjectID)
-		_, err = o.Roles.Create(ctx, scope, uuid(), armauthorization.RoleAssignmentCreateParameters{Properties: &armauthorization.RoleAssignmentProperties{
+		_, err = o.Roles.Create(ctx, scope, uuid.NewString(), armauthorization.RoleAssignmentCreateParameters{Properties: &armauthorization.RoleAssignmentProperties{
 			RoleDefinitionID: to.Ptr("/subscriptions/" + o.Target().SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + role),
 			PrincipalID:      &principal, PrincipalType: to.Ptr(armauthorization.PrincipalTypeServicePrincipal),
 		}}, nil)

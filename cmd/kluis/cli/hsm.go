@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/internal/sdk"
@@ -129,7 +130,7 @@ func (s *session) grantLocal(ctx context.Context, o *sdk.Officer, hsm, scope, ro
 	}
 	var as localAssignment
 	as.Properties.Role, as.Properties.Principal = "Microsoft.KeyVault/providers/Microsoft.Authorization/roleDefinitions/"+role, principal
-	path := localPath(scope, "roleAssignments/"+uuid()) + "?api-version=" + keysVersion
+	path := localPath(scope, "roleAssignments/"+uuid.NewString()) + "?api-version=" + keysVersion
 	if err := s.custody(ctx, o, hsm, http.MethodPut, path, as, &as); err != nil {
 		return err
 	}

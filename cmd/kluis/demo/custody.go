@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/google/uuid"
 
 	"github.com/kluis-io/kluis/internal/sdk"
 )
@@ -70,7 +71,7 @@ func (s *Story) makeKey(ctx context.Context) error {
 func (s *Story) keyScope() string { return s.key.vault + "/keys/" + s.key.name }
 
 func (s *Story) grant(ctx context.Context) error {
-	id := uuid()
+	id := uuid.NewString()
 	_, err := s.officer.Roles.Create(ctx, s.keyScope(), id, armauthorization.RoleAssignmentCreateParameters{
 		Properties: &armauthorization.RoleAssignmentProperties{
 			RoleDefinitionID: to.Ptr("/subscriptions/" + s.Target.SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + encryptionUser),
@@ -173,9 +174,4 @@ func randomHex(n int) string {
 	b := make([]byte, n)
 	rand.Read(b)
 	return hex.EncodeToString(b)
-}
-
-func uuid() string {
-	h := randomHex(16)
-	return h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:]
 }
