@@ -96,13 +96,9 @@ func (s *session) onVault(use, short string, more int, run func(ctx context.Cont
 		Use:   use,
 		Short: short,
 		Args:  cobra.ExactArgs(1 + more),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
-			return run(cmd.Context(), o, group, args[0], args[1:])
-		},
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
+			return run(ctx, o, group, args[0], args[1:])
+		}),
 	}
 	groupFlag(c, &group)
 	return c

@@ -5,6 +5,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -137,6 +139,30 @@ func (s *session) officer() (*sdk.Officer, error) {
 		return nil, err
 	}
 	return c.OfficerAs(s.as)
+}
+
+// asOfficer makes a command's run of what it does as the custodian.
+func (s *session) asOfficer(run func(ctx context.Context, o *sdk.Officer, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		o, err := s.officer()
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), o, args)
+	}
+}
+
+// collect reads all pages of a listing.
+func collect[Page, T any](ctx context.Context, p *runtime.Pager[Page], values func(Page) []T) ([]T, error) {
+	all := []T{}
+	for p.More() {
+		page, err := p.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, values(page)...)
+	}
+	return all, nil
 }
 
 func (s *session) engineer() (*sdk.Engineer, error) {

@@ -117,15 +117,13 @@ func (s *session) vaultDependents(ctx context.Context, o *sdk.Officer, vault str
 	if err != nil {
 		return
 	}
-	for p := keys.NewListKeyPropertiesPager(nil); p.More(); {
-		page, err := p.NextPage(ctx)
-		if err != nil {
-			fmt.Fprintf(s.errOut, "Who depends on the keys of vault %s is not known: %v\n", vault, explain(err))
-			return
-		}
-		for _, k := range page.Value {
-			s.dependents(ctx, o, keyRef{vault: vault, name: k.KID.Name()})
-		}
+	all, err := listKeys(ctx, keys)
+	if err != nil {
+		fmt.Fprintf(s.errOut, "Who depends on the keys of vault %s is not known: %v\n", vault, explain(err))
+		return
+	}
+	for _, k := range all {
+		s.dependents(ctx, o, keyRef{vault: vault, name: k.KID.Name()})
 	}
 }
 
@@ -145,18 +143,14 @@ func vaultWho(s *session) *cobra.Command {
 		Use:   "who VAULT[/KEY]",
 		Short: "Tell who can do something with a vault's keys, or with one of them",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 			vault, key, one := strings.Cut(args[0], "/")
 			q := url.Values{"permission": {permission}}
 			if one {
 				q.Set("key", key)
 			}
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
 			var answer struct{ Value []holder }
-			if err := s.custody(cmd.Context(), o, vault, http.MethodGet, "access?"+q.Encode(), nil, &answer); err != nil {
+			if err := s.custody(ctx, o, vault, http.MethodGet, "access?"+q.Encode(), nil, &answer); err != nil {
 				return err
 			}
 			var rows [][]string
@@ -168,7 +162,7 @@ func vaultWho(s *session) *cobra.Command {
 				rows = append(rows, []string{nameOf(o, h.Principal), h.Principal, by, h.Scope})
 			}
 			return s.show(answer.Value, "WHO,PRINCIPAL,BY,AT", rows)
-		},
+		}),
 	}
 	c.Flags().StringVar(&permission, "can", "unwrapKey", "do what: a `PERMISSION` of access policies")
 	return c
@@ -208,17 +202,13 @@ func approvalList(s *session) *cobra.Command {
 		Use:   "list VAULT",
 		Short: "List the requests at a vault that you made or could decide",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 			var answer struct{ Value []approval }
-			if err := s.custody(cmd.Context(), o, args[0], http.MethodGet, "approvals", nil, &answer); err != nil {
+			if err := s.custody(ctx, o, args[0], http.MethodGet, "approvals", nil, &answer); err != nil {
 				return err
 			}
 			return s.showApprovals(o, answer.Value, answer.Value...)
-		},
+		}),
 	}
 }
 
@@ -230,30 +220,26 @@ func approvalDecide(verb, short string) func(*session) *cobra.Command {
 			Use:   verb + " VAULT ID",
 			Short: short,
 			Args:  cobra.ExactArgs(2),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				o, err := s.officer()
-				if err != nil {
-					return err
-				}
+			RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 				at := "approvals/" + url.PathEscape(args[1])
 				var a approval
 				if verb == "approve" {
-					if err := s.custody(cmd.Context(), o, args[0], http.MethodGet, at, nil, &a); err != nil {
+					if err := s.custody(ctx, o, args[0], http.MethodGet, at, nil, &a); err != nil {
 						return err
 					}
 					name := path.Base(a.Resource)
 					if slices.Contains([]string{"KeyDelete", "KeyPurge"}, a.Operation) {
-						s.dependents(cmd.Context(), o, keyRef{vault: args[0], name: name})
+						s.dependents(ctx, o, keyRef{vault: args[0], name: name})
 					}
 					if err := s.confirm(fmt.Sprintf("%s asks for %s of %s.", nameOf(o, a.RequestedBy), a.Operation, name), name); err != nil {
 						return err
 					}
 				}
-				if err := s.custody(cmd.Context(), o, args[0], http.MethodPost, at+"/"+verb, nil, &a); err != nil {
+				if err := s.custody(ctx, o, args[0], http.MethodPost, at+"/"+verb, nil, &a); err != nil {
 					return err
 				}
 				return s.showApprovals(o, a, a)
-			},
+			}),
 		}
 		if verb == "approve" {
 			s.confirmFlag(c)

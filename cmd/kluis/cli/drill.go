@@ -410,18 +410,13 @@ func (d *drill) trial(ctx context.Context) (err error) {
 
 // enabled returns the key's versions that are switched on.
 func (d *drill) enabled(ctx context.Context) (versions []string, err error) {
-	for p := d.keys.NewListKeyPropertiesVersionsPager(d.key, nil); p.More(); {
-		page, err := p.NextPage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range page.Value {
-			if value(v.Attributes.Enabled) {
-				versions = append(versions, v.KID.Version())
-			}
+	all, err := listVersions(ctx, d.keys, d.key)
+	for _, v := range all {
+		if value(v.Attributes.Enabled) {
+			versions = append(versions, v.KID.Version())
 		}
 	}
-	return versions, nil
+	return versions, err
 }
 
 // switchTo switches versions on or off; where one fails the others are tried all

@@ -70,20 +70,20 @@ func keyRevoke(s *session) *cobra.Command {
 		}
 		role, principal := cmp.Or(role, encryptionUser), cmp.Or(principal, o.Target().Platform.ObjectID)
 		n := 0
-		for p := o.Roles.NewListForScopePager(scope, nil); p.More(); {
-			page, err := p.NextPage(ctx)
-			if err != nil {
+		all, err := collect(ctx, o.Roles.NewListForScopePager(scope, nil), func(p armauthorization.RoleAssignmentsClientListForScopeResponse) []*armauthorization.RoleAssignment {
+			return p.Value
+		})
+		if err != nil {
+			return err
+		}
+		for _, a := range all {
+			if *a.Properties.PrincipalID != principal || !strings.HasSuffix(*a.Properties.RoleDefinitionID, role) || !strings.EqualFold(*a.Properties.Scope, scope) {
+				continue
+			}
+			if _, err := o.Roles.Delete(ctx, scope, *a.Name, nil); err != nil {
 				return err
 			}
-			for _, a := range page.Value {
-				if *a.Properties.PrincipalID != principal || !strings.HasSuffix(*a.Properties.RoleDefinitionID, role) || !strings.EqualFold(*a.Properties.Scope, scope) {
-					continue
-				}
-				if _, err := o.Roles.Delete(ctx, scope, *a.Name, nil); err != nil {
-					return err
-				}
-				n++
-			}
+			n++
 		}
 		if n == 0 {
 			return fmt.Errorf("%s has no such role at this key itself; it may have one at the vault or above", principal)

@@ -61,18 +61,14 @@ func hsmList(s *session) *cobra.Command {
 		Use:   "list",
 		Short: "List the managed HSMs that you may see",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, _ []string) error {
 			var answer struct{ Value []vaultState }
 			id := "/subscriptions/" + o.Target().SubscriptionID + "/providers/Microsoft.KeyVault/managedHSMs"
-			if err := o.Manage(cmd.Context(), http.MethodGet, id, vaultsVersion, nil, &answer); err != nil {
+			if err := o.Manage(ctx, http.MethodGet, id, vaultsVersion, nil, &answer); err != nil {
 				return err
 			}
 			return s.showHSMs(answer.Value, answer.Value...)
-		},
+		}),
 	}
 }
 
@@ -177,19 +173,15 @@ func localRoleCommand(use, short string, run func(s *session, ctx context.Contex
 			Use:   use + " NAME ROLE",
 			Short: short,
 			Args:  cobra.ExactArgs(2),
-			RunE: func(cmd *cobra.Command, args []string) error {
+			RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 				s.hsm = true
-				o, err := s.officer()
-				if err != nil {
-					return err
-				}
 				scope := "/"
 				if keys {
 					scope = "/keys"
 				}
 				principal = cmp.Or(principal, o.Target().Principals[s.as].ObjectID)
-				return run(s, cmd.Context(), o, args[0], scope, args[1], principal)
-			},
+				return run(s, ctx, o, args[0], scope, args[1], principal)
+			}),
 		}
 		c.Flags().StringVar(&principal, "principal", "", "object `ID` of a principal; you if none is named")
 		c.Flags().BoolVar(&keys, "keys", false, "at the HSM's keys only")

@@ -41,12 +41,8 @@ func (s *session) withKey(use, short string, run func(ctx context.Context, o *sd
 		Use:   use + " VAULT/NAME",
 		Short: short,
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 			k, err := parseKey(args[0])
-			if err != nil {
-				return err
-			}
-			o, err := s.officer()
 			if err != nil {
 				return err
 			}
@@ -54,8 +50,8 @@ func (s *session) withKey(use, short string, run func(ctx context.Context, o *sd
 			if err != nil {
 				return err
 			}
-			return run(cmd.Context(), o, keys, k)
-		},
+			return run(ctx, o, keys, k)
+		}),
 	}
 }
 
@@ -104,48 +100,46 @@ func keyCreate(s *session) *cobra.Command {
 	return c
 }
 
+func listKeys(ctx context.Context, keys *azkeys.Client) ([]*azkeys.KeyProperties, error) {
+	return collect(ctx, keys.NewListKeyPropertiesPager(nil), func(p azkeys.ListKeyPropertiesResponse) []*azkeys.KeyProperties { return p.Value })
+}
+
+func listVersions(ctx context.Context, keys *azkeys.Client, name string) ([]*azkeys.KeyProperties, error) {
+	return collect(ctx, keys.NewListKeyPropertiesVersionsPager(name, nil), func(p azkeys.ListKeyPropertiesVersionsResponse) []*azkeys.KeyProperties { return p.Value })
+}
+
 func keyList(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list VAULT",
 		Short: "List a vault's keys",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 			keys, err := o.Keys(s.uri(o, args[0]))
 			if err != nil {
 				return err
 			}
-			all, rows := []*azkeys.KeyProperties{}, [][]string(nil)
-			for p := keys.NewListKeyPropertiesPager(nil); p.More(); {
-				page, err := p.NextPage(cmd.Context())
-				if err != nil {
-					return err
-				}
-				for _, k := range page.Value {
-					all = append(all, k)
-					rows = append(rows, []string{k.KID.Name(), yes(value(k.Attributes.Enabled)), when(k.Attributes.Created), when(k.Attributes.Expires)})
-				}
+			all, err := listKeys(ctx, keys)
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, k := range all {
+				rows = append(rows, []string{k.KID.Name(), yes(value(k.Attributes.Enabled)), when(k.Attributes.Created), when(k.Attributes.Expires)})
 			}
 			return s.show(all, "NAME,ENABLED,CREATED,EXPIRES", rows)
-		},
+		}),
 	}
 }
 
 func keyVersions(s *session) *cobra.Command {
 	return s.withKey("versions", "List a key's versions", func(ctx context.Context, _ *sdk.Officer, keys *azkeys.Client, k keyRef) error {
-		all, rows := []*azkeys.KeyProperties{}, [][]string(nil)
-		for p := keys.NewListKeyPropertiesVersionsPager(k.name, nil); p.More(); {
-			page, err := p.NextPage(ctx)
-			if err != nil {
-				return err
-			}
-			for _, v := range page.Value {
-				all = append(all, v)
-				rows = append(rows, []string{v.KID.Version(), yes(value(v.Attributes.Enabled)), when(v.Attributes.Created), when(v.Attributes.Expires)})
-			}
+		all, err := listVersions(ctx, keys, k.name)
+		if err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, v := range all {
+			rows = append(rows, []string{v.KID.Version(), yes(value(v.Attributes.Enabled)), when(v.Attributes.Created), when(v.Attributes.Expires)})
 		}
 		return s.show(all, "VERSION,ENABLED,CREATED,EXPIRES", rows)
 	})
@@ -173,16 +167,14 @@ func keyDisable(s *session) *cobra.Command {
 		if !all {
 			return s.setEnabled(ctx, keys, k, false)
 		}
-		for p := keys.NewListKeyPropertiesVersionsPager(k.name, nil); p.More(); {
-			page, err := p.NextPage(ctx)
-			if err != nil {
+		versions, err := listVersions(ctx, keys, k.name)
+		if err != nil {
+			return err
+		}
+		for _, v := range versions {
+			k.version = v.KID.Version()
+			if err := s.setEnabled(ctx, keys, k, false); err != nil {
 				return err
-			}
-			for _, v := range page.Value {
-				k.version = v.KID.Version()
-				if err := s.setEnabled(ctx, keys, k, false); err != nil {
-					return err
-				}
 			}
 		}
 		return nil
@@ -219,28 +211,23 @@ func keyDeleted(s *session) *cobra.Command {
 		Use:   "deleted VAULT",
 		Short: "List a vault's soft-deleted keys",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 			keys, err := o.Keys(s.uri(o, args[0]))
 			if err != nil {
 				return err
 			}
-			all, rows := []*azkeys.DeletedKeyProperties{}, [][]string(nil)
-			for p := keys.NewListDeletedKeyPropertiesPager(nil); p.More(); {
-				page, err := p.NextPage(cmd.Context())
-				if err != nil {
-					return err
-				}
-				for _, k := range page.Value {
-					all = append(all, k)
-					rows = append(rows, []string{k.KID.Name(), when(k.DeletedDate), when(k.ScheduledPurgeDate)})
-				}
+			all, err := collect(ctx, keys.NewListDeletedKeyPropertiesPager(nil), func(p azkeys.ListDeletedKeyPropertiesResponse) []*azkeys.DeletedKeyProperties {
+				return p.Value
+			})
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, k := range all {
+				rows = append(rows, []string{k.KID.Name(), when(k.DeletedDate), when(k.ScheduledPurgeDate)})
 			}
 			return s.show(all, "NAME,DELETED,PURGED ON", rows)
-		},
+		}),
 	}
 }
 

@@ -187,12 +187,8 @@ func keyRestore(s *session) *cobra.Command {
 		Use:   "restore VAULT",
 		Short: "Bring a key back from a backup, under its old name",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 			blob, err := os.ReadFile(file)
-			if err != nil {
-				return err
-			}
-			o, err := s.officer()
 			if err != nil {
 				return err
 			}
@@ -200,12 +196,12 @@ func keyRestore(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := keys.RestoreKey(cmd.Context(), azkeys.RestoreKeyParameters{KeyBackup: blob}, nil)
+			r, err := keys.RestoreKey(ctx, azkeys.RestoreKeyParameters{KeyBackup: blob}, nil)
 			if err != nil {
 				return err
 			}
 			return s.showKey(r.KeyBundle)
-		},
+		}),
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "the backup's `FILE`")
 	c.MarkFlagRequired("file")

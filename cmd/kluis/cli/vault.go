@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/spf13/cobra"
+
+	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 // defaultGroup is the resource group of vaults for which none is named.
@@ -33,11 +36,7 @@ func vaultCreate(s *session) *cobra.Command {
 		Use:   "create NAME",
 		Short: "Make a vault, with soft delete and purge protection",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 			p := armkeyvault.VaultCreateOrUpdateParameters{Location: &location, Properties: &armkeyvault.VaultProperties{
 				TenantID: to.Ptr(o.Target().TenantID), EnableRbacAuthorization: to.Ptr(true), SoftDeleteRetentionInDays: &days,
 				SKU: &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
@@ -45,16 +44,16 @@ func vaultCreate(s *session) *cobra.Command {
 			if !purgeable {
 				p.Properties.EnablePurgeProtection = to.Ptr(true)
 			}
-			poller, err := o.Vaults.BeginCreateOrUpdate(cmd.Context(), group, args[0], p, nil)
+			poller, err := o.Vaults.BeginCreateOrUpdate(ctx, group, args[0], p, nil)
 			if err != nil {
 				return err
 			}
-			v, err := poller.PollUntilDone(cmd.Context(), nil)
+			v, err := poller.PollUntilDone(ctx, nil)
 			if err != nil {
 				return err
 			}
 			return s.showVaults([]*armkeyvault.Vault{&v.Vault})
-		},
+		}),
 	}
 	groupFlag(c, &group)
 	c.Flags().StringVar(&location, "location", "local", "where the vault is said to be")
@@ -77,21 +76,15 @@ func vaultList(s *session) *cobra.Command {
 		Use:   "list",
 		Short: "List the vaults that you may see",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := s.officer()
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, _ []string) error {
+			all, err := collect(ctx, o.Vaults.NewListBySubscriptionPager(nil), func(p armkeyvault.VaultsClientListBySubscriptionResponse) []*armkeyvault.Vault {
+				return p.Value
+			})
 			if err != nil {
 				return err
 			}
-			all := []*armkeyvault.Vault{}
-			for p := o.Vaults.NewListBySubscriptionPager(nil); p.More(); {
-				page, err := p.NextPage(cmd.Context())
-				if err != nil {
-					return err
-				}
-				all = append(all, page.Value...)
-			}
 			return s.showVaults(all)
-		},
+		}),
 	}
 }
 
@@ -101,17 +94,13 @@ func vaultShow(s *session) *cobra.Command {
 		Use:   "show NAME",
 		Short: "Show a vault",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
-			v, err := o.Vaults.Get(cmd.Context(), group, args[0], nil)
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
+			v, err := o.Vaults.Get(ctx, group, args[0], nil)
 			if err != nil {
 				return err
 			}
 			return s.showVaults([]*armkeyvault.Vault{&v.Vault})
-		},
+		}),
 	}
 	groupFlag(c, &group)
 	return c
@@ -123,20 +112,16 @@ func vaultDelete(s *session) *cobra.Command {
 		Use:   "delete NAME",
 		Short: "Soft-delete a vault: every workspace under one of its keys goes dark until it is recovered",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
-			s.vaultDependents(cmd.Context(), o, args[0])
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
+			s.vaultDependents(ctx, o, args[0])
 			if err := s.confirm("Every workspace under a key of vault "+args[0]+" goes dark.", args[0]); err != nil {
 				return err
 			}
-			if _, err := o.Vaults.Delete(cmd.Context(), group, args[0], nil); err != nil {
+			if _, err := o.Vaults.Delete(ctx, group, args[0], nil); err != nil {
 				return err
 			}
 			return s.done("Vault %s is soft-deleted. To take it back: kluis vault recover %s", args[0], args[0])
-		},
+		}),
 	}
 	groupFlag(c, &group)
 	s.confirmFlag(c)
@@ -148,24 +133,19 @@ func vaultDeleted(s *session) *cobra.Command {
 		Use:   "deleted",
 		Short: "List the soft-deleted vaults",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := s.officer()
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, _ []string) error {
+			all, err := collect(ctx, o.Vaults.NewListDeletedPager(nil), func(p armkeyvault.VaultsClientListDeletedResponse) []*armkeyvault.DeletedVault {
+				return p.Value
+			})
 			if err != nil {
 				return err
 			}
-			all, rows := []*armkeyvault.DeletedVault{}, [][]string(nil)
-			for p := o.Vaults.NewListDeletedPager(nil); p.More(); {
-				page, err := p.NextPage(cmd.Context())
-				if err != nil {
-					return err
-				}
-				for _, v := range page.Value {
-					all = append(all, v)
-					rows = append(rows, []string{*v.Name, when(v.Properties.DeletionDate), when(v.Properties.ScheduledPurgeDate), yes(value(v.Properties.PurgeProtectionEnabled))})
-				}
+			var rows [][]string
+			for _, v := range all {
+				rows = append(rows, []string{*v.Name, when(v.Properties.DeletionDate), when(v.Properties.ScheduledPurgeDate), yes(value(v.Properties.PurgeProtectionEnabled))})
 			}
 			return s.show(all, "NAME,DELETED,PURGED ON,PURGE PROTECTION", rows)
-		},
+		}),
 	}
 }
 
@@ -175,24 +155,20 @@ func vaultRecover(s *session) *cobra.Command {
 		Use:   "recover NAME",
 		Short: "Take a soft-deleted vault back",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
-			poller, err := o.Vaults.BeginCreateOrUpdate(cmd.Context(), group, args[0], armkeyvault.VaultCreateOrUpdateParameters{
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
+			poller, err := o.Vaults.BeginCreateOrUpdate(ctx, group, args[0], armkeyvault.VaultCreateOrUpdateParameters{
 				Location:   &location,
 				Properties: &armkeyvault.VaultProperties{TenantID: to.Ptr(o.Target().TenantID), CreateMode: to.Ptr(armkeyvault.CreateModeRecover)},
 			}, nil)
 			if err != nil {
 				return err
 			}
-			v, err := poller.PollUntilDone(cmd.Context(), nil)
+			v, err := poller.PollUntilDone(ctx, nil)
 			if err != nil {
 				return err
 			}
 			return s.showVaults([]*armkeyvault.Vault{&v.Vault})
-		},
+		}),
 	}
 	groupFlag(c, &group)
 	c.Flags().StringVar(&location, "location", "local", "where the vault is said to be")
@@ -205,23 +181,19 @@ func vaultPurge(s *session) *cobra.Command {
 		Use:   "purge NAME",
 		Short: "Destroy a soft-deleted vault and its keys for good",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: s.asOfficer(func(ctx context.Context, o *sdk.Officer, args []string) error {
 			if err := s.confirm("All data under a key of vault "+args[0]+" is lost for good.", args[0]); err != nil {
 				return err
 			}
-			o, err := s.officer()
-			if err != nil {
-				return err
-			}
-			poller, err := o.Vaults.BeginPurgeDeleted(cmd.Context(), args[0], location, nil)
+			poller, err := o.Vaults.BeginPurgeDeleted(ctx, args[0], location, nil)
 			if err == nil {
-				_, err = poller.PollUntilDone(cmd.Context(), nil)
+				_, err = poller.PollUntilDone(ctx, nil)
 			}
 			if err != nil {
 				return err
 			}
 			return s.done("Vault %s is gone.", args[0])
-		},
+		}),
 	}
 	c.Flags().StringVar(&location, "location", "local", "where the vault is said to be")
 	s.confirmFlag(c)
