@@ -58,6 +58,8 @@ var (
 	DirectorySchema = Schema{"audit", "identity"}
 	VaultSchema     = Schema{"audit", "rbac", "vault", "event"}
 	PlatformSchema  = Schema{"audit", "rbac", "encryption", "workspace", "lake", "account"}
+
+	GovernanceSchema = Schema{"audit", "rbac", "posture"}
 )
 
 // groupLimit bounds how many transactions share one commit.

@@ -1,0 +1,13 @@
+package sqlite_test
+
+import (
+	"testing"
+
+	"github.com/kluis-io/kluis/posture/history"
+	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/storetest"
+)
+
+func TestPosture(t *testing.T) {
+	storetest.Posture(t, func(t *testing.T) history.Store { return open(t, sqlite.GovernanceSchema).Posture() })
+}

@@ -1,0 +1,115 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/posture"
+	"github.com/kluis-io/kluis/posture/history"
+)
+
+// Posture checks an implementation of [history.Store]. open returns a new, empty one.
+func Posture(t *testing.T, open func(t *testing.T) history.Store) {
+	at := time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)
+	same := func(t *testing.T, got, want any) {
+		t.Helper()
+		if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(posture.Finding{})); d != "" {
+			t.Error(d)
+		}
+	}
+
+	t.Run("scans", func(t *testing.T) {
+		s := open(t)
+		made := func(id, estate string, after time.Duration) history.Scan {
+			return history.Scan{
+				ID: id, Estate: estate, Source: "export:answers", Time: at.Add(after), Opened: 2, Resolved: 1,
+				Summary: posture.Summary{InScope: 3, Coverage: 100.0 / 3, BySeverity: map[posture.Severity]int{posture.High: 2}},
+				Gaps:    []posture.Gap{{What: "w", Why: "y"}},
+			}
+		}
+		one, two, other := made("1", "a", 0), made("2", "a", time.Hour), made("3", "b", 2*time.Hour)
+		update(t, s, func(tx history.Tx) error { return firstError(tx.AddScan(one), tx.AddScan(two), tx.AddScan(other)) })
+		view(t, s, func(tx history.Tx) error {
+			got, err := tx.ScanByID("2")
+			same(t, got, two)
+			if _, missing := tx.ScanByID("4"); !errors.Is(missing, fault.NotFound) {
+				t.Errorf("no such scan: %v", missing)
+			}
+			for _, c := range []struct {
+				estate string
+				from   time.Time
+				limit  int
+				want   []history.Scan
+			}{
+				{"a", time.Time{}, 9, []history.Scan{two, one}},
+				{"a", time.Time{}, 1, []history.Scan{two}},
+				{"a", at.Add(time.Hour), 9, []history.Scan{two}},
+				{"", at, 9, []history.Scan{other, two, one}},
+				{"c", at, 9, nil},
+			} {
+				all, err := tx.Scans(c.estate, c.from, c.limit)
+				if err != nil {
+					return err
+				}
+				same(t, all, c.want)
+			}
+			return err
+		})
+	})
+
+	t.Run("spans", func(t *testing.T) {
+		s := open(t)
+		span := func(id string, first, resolved time.Time) history.Span {
+			return history.Span{
+				Estate: "a", First: first, Last: first, Resolved: resolved,
+				Finding: posture.Finding{ID: id, Control: "G1", Severity: posture.High, Evidence: posture.Evidence{Time: at}},
+			}
+		}
+		gone, open1, back := span("x", at, at.Add(time.Hour)), span("y", at, time.Time{}), span("x", at.Add(2*time.Hour), time.Time{})
+		elsewhere := span("x", at, time.Time{})
+		elsewhere.Estate = "b"
+		update(t, s, func(tx history.Tx) error {
+			return firstError(tx.PutSpan(gone), tx.PutSpan(open1), tx.PutSpan(back), tx.PutSpan(elsewhere))
+		})
+		open1.Last, open1.Finding.Detail = at.Add(3*time.Hour), "changed"
+		update(t, s, func(tx history.Tx) error { return tx.PutSpan(open1) })
+		list := func(since time.Time) (all []history.Span) {
+			t.Helper()
+			view(t, s, func(tx history.Tx) (err error) {
+				all, err = tx.Spans("a", since)
+				return err
+			})
+			return all
+		}
+		same(t, list(time.Time{}), []history.Span{open1, back})
+		same(t, list(at.Add(time.Hour)), []history.Span{gone, open1, back})
+		same(t, list(at.Add(time.Hour+time.Microsecond)), []history.Span{open1, back})
+	})
+
+	t.Run("forgetting", func(t *testing.T) {
+		s := open(t)
+		update(t, s, func(tx history.Tx) error {
+			return firstError(
+				tx.AddScan(history.Scan{ID: "1", Estate: "a", Time: at}), tx.AddScan(history.Scan{ID: "2", Estate: "a", Time: at.Add(time.Hour)}),
+				tx.PutSpan(history.Span{Estate: "a", Finding: posture.Finding{ID: "x"}, First: at, Resolved: at}),
+				tx.PutSpan(history.Span{Estate: "a", Finding: posture.Finding{ID: "y"}, First: at}),
+				tx.Forget(at.Add(time.Hour)))
+		})
+		view(t, s, func(tx history.Tx) error {
+			scans, err := tx.Scans("", time.Time{}, 9)
+			if len(scans) != 1 || scans[0].ID != "2" {
+				t.Errorf("scans left: %v", scans)
+			}
+			spans, serr := tx.Spans("a", at)
+			if len(spans) != 1 || spans[0].Finding.ID != "y" {
+				t.Errorf("spans left: %v", spans) // what stands is never forgotten
+			}
+			return errors.Join(err, serr)
+		})
+	})
+}
