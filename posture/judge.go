@@ -68,6 +68,9 @@ type Summary struct {
 	Coverage     float64 `json:"coverage"`    // per cent of those in scope; 0 of none
 	Versionless  float64 `json:"versionless"` // per cent of those with a key
 
+	Keyed     int `json:"keyed"`            // resources that name a key
+	Followers int `json:"keyedVersionless"` // of those, the ones whose every key follows its newest version
+
 	BySeverity map[Severity]int `json:"bySeverity"` // findings that no exception covers
 }
 
@@ -78,6 +81,7 @@ type Scan struct {
 	Findings  []Finding   `json:"findings"`
 	Gaps      []Gap       `json:"gaps,omitempty"`
 	Resources []Judgement `json:"resources"`
+	Register  *Register   `json:"register,omitempty"` // nil in scans saved by earlier releases
 }
 
 // Worst reports whether a finding that no exception covers is at least as bad as s.
@@ -136,6 +140,7 @@ func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time) *Scan 
 	}
 	j.guards()
 	j.count()
+	j.scan.Register = j.register()
 	slices.SortStableFunc(j.scan.Findings, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(Severities, a.Severity), slices.Index(Severities, b.Severity)),
@@ -270,7 +275,6 @@ func backOf(r *Rule) string {
 
 func (j *judge) count() {
 	s := &j.scan.Summary
-	keyed, versionless := 0, 0
 	for _, r := range j.scan.Resources {
 		s.Resources++
 		for verdict, n := range map[string]*int{
@@ -282,14 +286,14 @@ func (j *judge) count() {
 			}
 		}
 		if len(r.CMK.Keys) > 0 {
-			keyed++
+			s.Keyed++
 			if r.CMK.Versionless {
-				versionless++
+				s.Followers++
 			}
 		}
 	}
 	s.InScope = s.Compliant + s.NonCompliant + s.Unknown + s.Excepted
-	s.Coverage, s.Versionless = percent(s.Compliant, s.InScope), percent(versionless, keyed)
+	s.Coverage, s.Versionless = percent(s.Compliant, s.InScope), percent(s.Followers, s.Keyed)
 	s.BySeverity = map[Severity]int{}
 	for _, f := range j.scan.Findings {
 		if f.Excepted == nil {
