@@ -34,57 +34,104 @@ func (t *tx) AppendAudit(e audit.Entry) error {
 }
 
 func (t *tx) appendAudit(e audit.Entry) error {
-	if !t.writable {
+	if t.group == nil {
 		return errors.New("audit entry in a read transaction")
 	}
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
 	body, err := audit.Encode(e)
-	if err != nil {
-		return err
+	if err == nil {
+		t.group.entries = append(t.group.entries, auditEntry{e.Time.UnixMicro(), body})
 	}
-	n, err := t.AuditSize()
-	if err != nil {
-		return err
+	return err
+}
+
+// An auditEntry is one that was appended, and is not written yet: those of all
+// transactions of a group are written together.
+type auditEntry struct {
+	time int64
+	body []byte
+}
+
+// writeAudit writes the entries that the group has appended so far: at its end, and
+// before anything of the log is read.
+func (t *tx) writeAudit() error {
+	if t.group == nil || len(t.group.entries) == 0 {
+		return nil
 	}
-	// The one writer makes n and the hashes read here stay true until commit.
-	hashes, err := tlog.StoredHashes(n, body, tlog.HashReaderFunc(t.auditNodes))
-	if err != nil {
-		return err
-	}
-	if _, err := t.exec("INSERT INTO audit_entry (seq, time, body) VALUES (?, ?, ?)", n, e.Time.UnixMicro(), body); err != nil {
-		return err
-	}
-	at := tlog.StoredHashIndex(0, n)
-	for i, h := range hashes {
-		if _, err := t.exec("INSERT INTO audit_hash (idx, hash) VALUES (?, ?)", at+int64(i), h[:]); err != nil {
-			return err
-		}
+	entries := t.group.entries
+	t.group.entries = nil
+	if err := t.writeEntries(entries); err != nil {
+		return fault.Wrap(fault.AuditFailed, err, "The audit entry could not be written, so nothing was done.")
 	}
 	return nil
 }
 
-func (t *tx) auditNodes(indexes []int64) ([]tlog.Hash, error) {
-	out := make([]tlog.Hash, len(indexes))
-	for i, index := range indexes {
-		var h []byte
-		if err := t.row("SELECT hash FROM audit_hash WHERE idx = ?", []any{index}, &h); err != nil {
-			return nil, err
+func (t *tx) writeEntries(entries []auditEntry) error {
+	// The one writer makes the size and the hashes read here stay true until commit.
+	size, err := t.AuditSize()
+	if err != nil {
+		return err
+	}
+	fresh := map[int64]tlog.Hash{}
+	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		out := make([]tlog.Hash, len(indexes))
+		for i, index := range indexes {
+			h, ok := fresh[index]
+			if !ok {
+				var err error
+				if h, err = t.auditNode(index); err != nil {
+					return nil, err
+				}
+			}
+			out[i] = h
 		}
-		if copy(out[i][:], h) != tlog.HashSize {
-			return nil, errors.New("a stored audit hash is too short")
+		return out, nil
+	})
+	rows, nodes := make([]any, 0, 3*len(entries)), make([]any, 0, 4*len(entries)+128)
+	for i, e := range entries {
+		n := size + int64(i)
+		hashes, err := tlog.StoredHashes(n, e.body, reader)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, n, e.time, e.body)
+		at := tlog.StoredHashIndex(0, n)
+		for j, h := range hashes {
+			fresh[at+int64(j)] = h
+			nodes = append(nodes, at+int64(j), h[:])
 		}
 	}
-	return out, nil
+	if err := t.insert("INSERT INTO audit_entry (seq, time, body) VALUES ", 3, rows); err != nil {
+		return err
+	}
+	return t.insert("INSERT INTO audit_hash (idx, hash) VALUES ", 2, nodes)
+}
+
+func (t *tx) auditNode(index int64) (tlog.Hash, error) {
+	var h []byte
+	if err := t.row("SELECT hash FROM audit_hash WHERE idx = ?", []any{index}, &h); err != nil {
+		return tlog.Hash{}, err
+	}
+	if len(h) != tlog.HashSize {
+		return tlog.Hash{}, errors.New("a stored audit hash has another length")
+	}
+	return tlog.Hash(h), nil
 }
 
 func (t *tx) AuditSize() (n int64, err error) {
+	if err := t.writeAudit(); err != nil {
+		return 0, err
+	}
 	err = t.row("SELECT COALESCE(MAX(seq) + 1, 0) FROM audit_entry", nil, &n)
 	return n, err
 }
 
 func (t *tx) AuditRecords(from int64, limit int) (out []audit.Record, err error) {
+	if err := t.writeAudit(); err != nil {
+		return nil, err
+	}
 	err = t.rows("SELECT seq, time, body FROM audit_entry WHERE seq >= ? ORDER BY seq LIMIT ?", []any{from, limit},
 		func(scan func(...any) error) error {
 			var r audit.Record
@@ -100,6 +147,9 @@ func (t *tx) AuditRecords(from int64, limit int) (out []audit.Record, err error)
 }
 
 func (t *tx) AuditSpan(from, until time.Time) (first, last int64, ok bool, err error) {
+	if err := t.writeAudit(); err != nil {
+		return 0, 0, false, err
+	}
 	var lo, hi sql.NullInt64
 	err = t.row("SELECT MIN(seq), MAX(seq) FROM audit_entry WHERE time >= ? AND time < ?",
 		[]any{from.UnixMicro(), until.UnixMicro()}, &lo, &hi)
@@ -107,6 +157,9 @@ func (t *tx) AuditSpan(from, until time.Time) (first, last int64, ok bool, err e
 }
 
 func (t *tx) AuditHashes(from int64, limit int) (out []audit.StoredHash, err error) {
+	if err := t.writeAudit(); err != nil {
+		return nil, err
+	}
 	err = t.rows("SELECT idx, hash FROM audit_hash WHERE idx >= ? ORDER BY idx LIMIT ?", []any{from, limit},
 		func(scan func(...any) error) error {
 			var h audit.StoredHash

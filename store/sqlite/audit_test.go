@@ -1,11 +1,17 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
@@ -164,5 +170,65 @@ func TestAuditFailsClosed(t *testing.T) {
 	db.Close()
 	if err := l.Record(t.Context(), e); fault.ReasonOf(err) != fault.AuditFailed {
 		t.Errorf("a closed database: %v; want AuditFailed", err)
+	}
+}
+
+// Entries of one group are written together, and still each stands or falls with its
+// own transaction, also if that has read the log meanwhile.
+func TestAuditInAGroup(t *testing.T) {
+	db := open(t, sqlite.Schema{"audit"})
+	log := db.Audit()
+	act := func(name string, look, fail bool) func(audit.Tx) error {
+		return func(tx audit.Tx) error {
+			err := tx.AppendAudit(audit.Entry{Operation: name, Outcome: audit.Allowed})
+			if look {
+				n, serr := tx.AuditSize()
+				records, rerr := tx.AuditRecords(n-1, 1)
+				if err = errors.Join(err, serr, rerr); err == nil && (len(records) != 1 || !bytes.Contains(records[0].Body, []byte(name))) {
+					t.Errorf("%s does not see its own entry", name)
+				}
+			}
+			if fail {
+				err = errors.Join(err, fault.New(fault.Denied, "no"))
+			}
+			return err
+		}
+	}
+	release := hold(t, db)
+	var wg sync.WaitGroup
+	want := map[string]bool{}
+	for i := range 100 {
+		look, fail := i%3 == 0, i%4 == 1
+		name := fmt.Sprintf("act/%d/end", i)
+		want[name] = !fail
+		wg.Go(func() {
+			if err := log.Update(context.Background(), act(name, look, fail)); (err != nil) != fail {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	release()
+	wg.Wait()
+	var hashes int
+	must(t, log.View(t.Context(), func(tx audit.Tx) error {
+		records, err := tx.AuditRecords(0, 1000)
+		for i, r := range records {
+			e, perr := audit.Parse(r.Body)
+			if perr != nil || r.Sequence != int64(i) || !want[e.Operation] {
+				t.Errorf("entry %d is number %d, %s, %v", i, r.Sequence, e.Operation, perr)
+			}
+			delete(want, e.Operation)
+		}
+		all, herr := tx.AuditHashes(0, 1000)
+		hashes = len(all)
+		return errors.Join(err, herr)
+	}))
+	for name, kept := range want {
+		if kept {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if n := tlog.StoredHashCount(75); hashes != int(n) {
+		t.Errorf("%d hashes of 75 entries, want %d", hashes, n)
 	}
 }

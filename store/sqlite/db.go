@@ -12,7 +12,7 @@
 // Deleted content is overwritten: secure_delete. Readers see one snapshot and
 // never wait for the writer. There is one writer; transactions that arrive
 // together share one commit and therefore one fsync, each in a savepoint of its
-// own, so that one that fails takes nothing of the others with it.
+// own if it writes, so that one that fails takes nothing of the others with it.
 //
 // It leaves to the domains what a row means, and to them to seal what must not
 // be readable: this package knows no key.
@@ -350,9 +350,9 @@ func (db *DB) write() {
 	}
 }
 
-// commit runs the group in one transaction, each job in a savepoint of its own.
-// Every job learns its own error; the error returned is that of all the others.
-func (db *DB) commit(group []*job) error {
+// commit runs a group of jobs in one transaction. Every job learns its own error;
+// the error returned is that of all the others.
+func (db *DB) commit(jobs []*job) error {
 	ctx := context.Background()
 	if err := db.Err(); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "The database does not take writes.")
@@ -360,13 +360,13 @@ func (db *DB) commit(group []*job) error {
 	if err := db.writer.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	wrote := false
-	for _, j := range group {
+	wrote, g := false, &group{writer: db.writer}
+	for _, j := range jobs {
 		if j.ctx.Err() != nil {
 			j.err = notBegun(j.ctx)
 			continue
 		}
-		if err := db.step(ctx, j); err != nil {
+		if err := db.step(g, j); err != nil {
 			// SQLite may have rolled back by itself: then this fails, and need not succeed.
 			db.writer.exec(ctx, "ROLLBACK")
 			return err
@@ -376,7 +376,10 @@ func (db *DB) commit(group []*job) error {
 	if !wrote {
 		return db.writer.exec(ctx, "ROLLBACK")
 	}
-	err := beforeCommit.Hit()
+	err := db.finish(g)
+	if err == nil {
+		err = beforeCommit.Hit()
+	}
 	if err == nil {
 		err = db.writer.exec(ctx, "COMMIT")
 	}
@@ -395,27 +398,13 @@ func (db *DB) commit(group []*job) error {
 	return err
 }
 
-// step runs one job in a savepoint. The error says that the whole group cannot
-// go on.
-func (db *DB) step(ctx context.Context, j *job) error {
-	if err := db.writer.exec(ctx, "SAVEPOINT one"); err != nil {
-		return err
-	}
-	if j.err = storeError(db.run(j)); j.err != nil {
-		if err := db.writer.exec(ctx, "ROLLBACK TO one"); err != nil {
-			return err
-		}
-	}
-	return db.writer.exec(ctx, "RELEASE one")
-}
-
-func (db *DB) run(j *job) (err error) {
+func (db *DB) run(g *group, j *job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fault.Wrap(fault.Internal, fmt.Errorf("panic in a transaction: %v\n%s", p, debug.Stack()), "")
 		}
 	}()
-	t := &tx{ctx: context.WithoutCancel(j.ctx), writable: true, prepare: db.writer.prepare}
+	t := &tx{ctx: context.WithoutCancel(j.ctx), group: g, prepare: db.writer.prepare}
 	err = j.fn(t)
 	db.unclean = db.unclean || t.shreds
 	return err

@@ -10,10 +10,10 @@ import (
 // A tx is one transaction: every domain's. Its methods are in the files of the
 // domains.
 type tx struct {
-	ctx      context.Context // of the caller, who may have gone; see running
-	writable bool
-	shreds   bool // what the transaction overwrites must leave the disk soon
-	prepare  func(query string) (*sql.Stmt, error)
+	ctx     context.Context // of the caller, who may have gone; see running
+	group   *group          // that it commits with; nil of one that only reads
+	shreds  bool            // what the transaction overwrites must leave the disk soon
+	prepare func(query string) (*sql.Stmt, error)
 }
 
 // running returns the context of one statement, which is never ended by ctx: to be
@@ -36,6 +36,11 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	ctx, err := t.running()
 	if err != nil {
 		return 0, err
+	}
+	if t.group != nil {
+		if err := t.group.begin(); err != nil {
+			return 0, err
+		}
 	}
 	s, err := t.prepare(query)
 	if err != nil {
