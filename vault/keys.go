@@ -140,27 +140,33 @@ func (v *Vaults) list(ctx context.Context, a *act, vaultName Name, p Page, delet
 		if err != nil {
 			return err
 		}
-		if err := p.check(); err != nil {
-			return err
-		}
-		keys, err := tx.VaultKeys(vault.ID, deleted, p.After, p.Limit+1)
-		if err != nil {
-			return err
-		}
-		if len(keys) > p.Limit {
-			keys = keys[:p.Limit]
-			next = keys[p.Limit-1].Name.Key()
-		}
-		for _, k := range keys {
-			kv, err := tx.VaultKeyVersion(k.ID, k.Current)
-			if err != nil {
-				return err
-			}
-			all = append(all, Bundle{Vault: vault, Key: k, Version: kv})
-		}
-		return nil
+		all, next, err = p.keys(tx, vault, deleted)
+		return err
 	})
 	return all, next, err
+}
+
+// keys returns the page's keys, by name, and the marker of the next page.
+func (p Page) keys(tx Tx, vault Vault, deleted bool) (all []Bundle, next string, err error) {
+	if err := p.check(); err != nil {
+		return nil, "", err
+	}
+	keys, err := tx.VaultKeys(vault.ID, deleted, p.After, p.Limit+1)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(keys) > p.Limit {
+		keys = keys[:p.Limit]
+		next = keys[p.Limit-1].Name.Key()
+	}
+	for _, k := range keys {
+		kv, err := tx.VaultKeyVersion(k.ID, k.Current)
+		if err != nil {
+			return nil, "", err
+		}
+		all = append(all, Bundle{Vault: vault, Key: k, Version: kv})
+	}
+	return all, next, nil
 }
 
 // KeyVersions lists a live key's versions in the order of their creation.
@@ -171,33 +177,39 @@ func (v *Vaults) KeyVersions(ctx context.Context, c identity.Caller, vaultName N
 		if err != nil {
 			return err
 		}
-		if err := p.check(); err != nil {
-			return err
-		}
-		after := 0
-		if p.After != "" {
-			if after, err = strconv.Atoi(p.After); err != nil {
-				return fault.New(fault.InvalidArgument, "$skiptoken is not one of this listing.")
-			}
-		}
-		k, err := liveKey(tx, vault, name)
-		if err != nil {
-			return err
-		}
-		versions, err := tx.VaultKeyVersions(k.ID, after, p.Limit+1)
-		if err != nil {
-			return err
-		}
-		if len(versions) > p.Limit {
-			versions = versions[:p.Limit]
-			next = strconv.Itoa(versions[p.Limit-1].Ordinal)
-		}
-		for _, kv := range versions {
-			all = append(all, Bundle{Vault: vault, Key: k, Version: kv})
-		}
-		return nil
+		all, next, err = p.versions(tx, vault, name)
+		return err
 	})
 	return all, next, err
+}
+
+// versions returns the page's versions of a live key, and the marker of the next page.
+func (p Page) versions(tx Tx, vault Vault, name KeyName) (all []Bundle, next string, err error) {
+	if err := p.check(); err != nil {
+		return nil, "", err
+	}
+	after := 0
+	if p.After != "" {
+		if after, err = strconv.Atoi(p.After); err != nil {
+			return nil, "", fault.New(fault.InvalidArgument, "$skiptoken is not one of this listing.")
+		}
+	}
+	k, err := liveKey(tx, vault, name)
+	if err != nil {
+		return nil, "", err
+	}
+	versions, err := tx.VaultKeyVersions(k.ID, after, p.Limit+1)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(versions) > p.Limit {
+		versions = versions[:p.Limit]
+		next = strconv.Itoa(versions[p.Limit-1].Ordinal)
+	}
+	for _, kv := range versions {
+		all = append(all, Bundle{Vault: vault, Key: k, Version: kv})
+	}
+	return all, next, nil
 }
 
 // enter finds the vault and authorises a data action at it, or at one of its keys

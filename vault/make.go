@@ -89,11 +89,12 @@ func (v *Vaults) next(name KeyName) func(Tx, Vault, *Key) (KeySpec, error) {
 
 // A making is how a new version of a key comes about. enter finds the vault and
 // authorises; plan says what to make of the existing key, nil if the name is free;
-// key makes it.
+// key makes it. A new key gets the policy, if there is one.
 type making struct {
-	enter func(Tx) (Vault, error)
-	plan  func(Tx, Vault, *Key) (KeySpec, error)
-	key   func(context.Context, Keys, Ref, KeySpec) (Material, error)
+	enter  func(Tx) (Vault, error)
+	plan   func(Tx, Vault, *Key) (KeySpec, error)
+	key    func(context.Context, Keys, Ref, KeySpec) (Material, error)
+	policy *RotationPolicy
 }
 
 func generate(ctx context.Context, keys Keys, ref Ref, s KeySpec) (Material, error) {
@@ -183,6 +184,11 @@ func (v *Vaults) make(ctx context.Context, a *act, name KeyName, how making) (Bu
 		}
 		if err := tx.PutVaultKey(k); err != nil {
 			return err
+		}
+		if how.policy != nil && isNew {
+			if err := tx.PutVaultRotation(k.ID, *how.policy, how.policy.Rotate.at(kv)); err != nil {
+				return err
+			}
 		}
 		if err := schedule(tx, vault, &kv, true); err != nil {
 			return err

@@ -286,7 +286,12 @@ func (v Vault) at(p Path) bool { return v.Scope().Key() == p.vault().Scope().Key
 
 // liveAt authorises a management action at a path and returns the vault there.
 func (v *Vaults) liveAt(tx Tx, a *act, p Path, action rbac.Action) (Vault, error) {
-	if _, err := v.manage(tx, a, p.Subscription, p.Flavour.action(action), p.vault().Scope()); err != nil {
+	return v.liveFor(tx, a, p, action, p.vault().Scope())
+}
+
+// liveFor is liveAt where the action is on something in the vault: scope is its.
+func (v *Vaults) liveFor(tx Tx, a *act, p Path, action rbac.Action, scope rbac.Scope) (Vault, error) {
+	if _, err := v.manage(tx, a, p.Subscription, p.Flavour.action(action), scope); err != nil {
 		return Vault{}, err
 	}
 	vault, err := liveVault(tx, p.Name)

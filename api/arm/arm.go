@@ -137,6 +137,11 @@ func (c *call) match(pattern string) bool {
 	return slices.EqualFunc(want, c.seg, func(w, s string) bool { return w == "*" || w == fold(s) })
 }
 
+// matchEither is match for a pattern of vaults that managed HSMs have as well.
+func (c *call) matchEither(pattern string) bool {
+	return c.match(pattern) || c.match(strings.NewReplacer("/vaults/", "/managedhsms/", "/deletedvaults", "/deletedmanagedhsms").Replace(pattern))
+}
+
 type methods map[string]func() error
 
 // on runs the request's method.
@@ -167,6 +172,8 @@ func (c *call) serve() error {
 		return c.on(methods{"GET": c.listSubscriptions})
 	case c.match(sub):
 		return c.on(methods{"GET": c.getSubscription})
+	case c.match("providers/microsoft.resourcegraph/resources"):
+		return c.on(methods{"POST": c.query})
 	case c.match(sub + "/resources"), c.match(group + "/resources"):
 		return c.on(methods{"GET": c.listResources})
 	case c.isStorage():
@@ -178,39 +185,39 @@ func (c *call) serve() error {
 		return c.on(methods{"GET": c.listGroups})
 	case c.match(group):
 		return c.on(methods{"GET": c.getGroup, "PUT": c.putGroup, "DELETE": c.deleteGroup})
+	case c.matchEither(group + kv + "/vaults/*/keys"):
+		return c.on(methods{"GET": c.listKeys})
+	case c.matchEither(group + kv + "/vaults/*/keys/*"):
+		return c.on(methods{"GET": c.getKey, "PUT": c.putKey})
+	case c.matchEither(group + kv + "/vaults/*/keys/*/versions"):
+		return c.on(methods{"GET": c.listKeyVersions})
+	case c.matchEither(group + kv + "/vaults/*/keys/*/versions/*"):
+		return c.on(methods{"GET": c.getKey})
+	case c.matchEither(group + kv + "/vaults/*" + diagnostics):
+		return c.on(methods{"GET": c.listDiagnostics})
+	case c.matchEither(group + kv + "/vaults/*" + diagnostics + "/*"):
+		return c.on(methods{"GET": c.getDiagnostic, "PUT": c.putDiagnostic, "DELETE": c.deleteDiagnostic})
+	case c.matchEither(group + kv + "/vaults/*" + diagnostics + "categories"):
+		return c.on(methods{"GET": c.listCategories})
+	case c.matchEither(sub + kv + "/deletedvaults"):
+		return c.on(methods{"GET": c.listDeleted})
+	case c.matchEither(sub + kv + "/locations/*/deletedvaults/*"):
+		return c.on(methods{"GET": c.getDeleted})
+	case c.matchEither(sub + kv + "/locations/*/deletedvaults/*/purge"):
+		return c.on(methods{"POST": c.purge})
 	case c.match(sub + kv + "/vaults"), c.match(group + kv + "/vaults"):
 		return c.on(methods{"GET": c.listVaults})
 	case c.match(group + kv + "/vaults/*"):
 		return c.on(methods{"GET": c.getVault, "PUT": c.putVault, "PATCH": c.patchVault, "DELETE": c.deleteVault})
 	case c.match(group + kv + "/vaults/*/accesspolicies/*"):
 		return c.on(methods{"PUT": c.changePolicies})
-	case c.match(group + kv + "/vaults/*" + diagnostics):
-		return c.on(methods{"GET": c.listDiagnostics})
-	case c.match(group + kv + "/vaults/*" + diagnostics + "/*"):
-		return c.on(methods{"GET": c.getDiagnostic, "PUT": c.putDiagnostic, "DELETE": c.deleteDiagnostic})
-	case c.match(group + kv + "/vaults/*" + diagnostics + "categories"):
-		return c.on(methods{"GET": c.listCategories})
-	case c.match(sub + kv + "/deletedvaults"):
-		return c.on(methods{"GET": c.listDeleted})
-	case c.match(sub + kv + "/locations/*/deletedvaults/*"):
-		return c.on(methods{"GET": c.getDeleted})
-	case c.match(sub + kv + "/locations/*/deletedvaults/*/purge"):
-		return c.on(methods{"POST": c.purge})
-	case c.match(sub + kv + "/checknameavailability"):
-		return c.on(methods{"POST": c.checkName})
 	case c.match(sub + kv + "/managedhsms"), c.match(group + kv + "/managedhsms"):
 		return c.on(methods{"GET": c.listHSMs})
 	case c.match(group + kv + "/managedhsms/*"):
-		return c.on(methods{"GET": c.getHSM, "PUT": c.putHSM, "PATCH": c.patchHSM, "DELETE": c.deleteHSM})
-	case c.match(sub + kv + "/deletedmanagedhsms"):
-		return c.on(methods{"GET": c.listDeletedHSMs})
-	case c.match(sub + kv + "/locations/*/deletedmanagedhsms/*"):
-		return c.on(methods{"GET": c.getDeletedHSM})
-	case c.match(sub + kv + "/locations/*/deletedmanagedhsms/*/purge"):
-		return c.on(methods{"POST": c.purgeHSM})
+		return c.on(methods{"GET": c.getHSM, "PUT": c.putHSM, "PATCH": c.patchHSM, "DELETE": c.deleteVault})
 	case c.match(sub + kv + "/locations/*/managedhsmoperationresults/*"):
 		return c.on(methods{"GET": c.done})
-	case c.match(sub + kv + "/checkmhsmnameavailability"):
+	case c.match(sub + kv + "/checknameavailability"), c.match(sub + kv + "/checkmhsmnameavailability"):
 		return c.on(methods{"POST": c.checkName})
 	}
 	return fault.New(fault.NotFound, "There is no such resource type here.")

@@ -2,13 +2,11 @@ package arm
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
-	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/vault"
 )
 
@@ -93,12 +91,6 @@ func (c *call) hsm(v vault.Vault) hsmResource {
 	}
 }
 
-func (c *call) hsmAt() (vault.Path, error) {
-	p, err := c.at()
-	p.Flavour = vault.ManagedHSM
-	return p, err
-}
-
 func (c *call) hsmsHere() ([]vault.Vault, error) {
 	group := ""
 	if fold(c.seg[2]) == "resourcegroups" {
@@ -120,7 +112,7 @@ func (c *call) listHSMs() error {
 }
 
 func (c *call) getHSM() error {
-	p, err := c.hsmAt()
+	p, err := c.at()
 	if err != nil {
 		return err
 	}
@@ -129,7 +121,7 @@ func (c *call) getHSM() error {
 }
 
 func (c *call) hsmBody(put bool) (vault.Path, vault.Spec, error) {
-	p, err := c.hsmAt()
+	p, err := c.at()
 	if err != nil {
 		return p, vault.Spec{}, err
 	}
@@ -157,68 +149,4 @@ func (c *call) patchHSM() error {
 	}
 	v, err := c.vaults.PatchVault(c.ctx, c.caller, p, s)
 	return c.write(http.StatusOK, c.hsm(v), err)
-}
-
-func (c *call) deleteHSM() error {
-	p, err := c.hsmAt()
-	if err != nil {
-		return err
-	}
-	_, err = c.vaults.DeleteVault(c.ctx, c.caller, p)
-	return c.gone(err, fault.ResourceNotFound)
-}
-
-func deletedHSM(v vault.Vault) resource {
-	return resource{
-		ID:   vault.Subscription{ID: v.Subscription}.Scope() + "/providers/Microsoft.KeyVault/locations/" + rbac.Scope(v.Location) + "/deletedManagedHSMs/" + rbac.Scope(v.Name),
-		Name: v.Name, Type: "Microsoft.KeyVault/deletedManagedHSMs",
-		Properties: map[string]any{
-			"mhsmId": v.Scope(), "location": v.Location, "tags": tags(v.Tags), "deletionDate": v.Deleted,
-			"scheduledPurgeDate": v.PurgeAt, "purgeProtectionEnabled": v.PurgeProtection,
-		},
-	}
-}
-
-func (c *call) listDeletedHSMs() error {
-	all, err := c.vaults.DeletedManagedHSMs(c.ctx, c.caller, c.seg[1])
-	if err != nil {
-		return err
-	}
-	out := []any{}
-	for _, v := range all {
-		out = append(out, deletedHSM(v))
-	}
-	return c.list(out)
-}
-
-func (c *call) getDeletedHSM() error {
-	name, err := vault.ParseName(c.seg[7])
-	if err != nil {
-		return err
-	}
-	v, err := c.vaults.DeletedManagedHSM(c.ctx, c.caller, c.seg[1], name)
-	return c.write(http.StatusOK, deletedHSM(v), err)
-}
-
-func (c *call) purgeHSM() error {
-	name, err := vault.ParseName(c.seg[7])
-	if err != nil {
-		return err
-	}
-	if err := c.vaults.PurgeManagedHSM(c.ctx, c.caller, c.seg[1], name); err != nil {
-		return err
-	}
-	// Azure's takes its time, and its clients know no other answer: they ask at Location
-	// until that says that it is done.
-	at := url.URL{Scheme: "https", Host: c.r.Host, Path: "/subscriptions/" + c.seg[1] + "/providers/Microsoft.KeyVault/locations/" + c.seg[5] + "/managedHsmOperationResults/purged",
-		RawQuery: "api-version=" + url.QueryEscape(c.r.URL.Query().Get("api-version"))}
-	c.w.Header().Set("Location", at.String())
-	c.w.WriteHeader(http.StatusAccepted)
-	return nil
-}
-
-// done answers for an operation that was over before it was asked about.
-func (c *call) done() error {
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
 }

@@ -65,7 +65,8 @@ func (c *call) getSubscription() error {
 
 var resourceType = regexp.MustCompile(`^(?i:resourceType)\s+eq\s+'([^']*)'$`)
 
-// listResources lists the vaults and storage accounts: there are no other resources.
+// listResources lists the vaults, managed HSMs and storage accounts: there are no other
+// resources.
 func (c *call) listResources() error {
 	only := ""
 	if f := c.r.URL.Query().Get("$filter"); f != "" {
@@ -86,15 +87,20 @@ func (c *call) listResources() error {
 		}
 		out = append(out, accounts...)
 	}
-	if c.vaults == nil || !wanted(vaultType) {
-		return c.list(out)
-	}
-	all, err := c.vaultsHere()
-	if err != nil {
-		return err
-	}
-	for _, v := range all {
-		out = append(out, resource{ID: v.Scope(), Name: v.Name, Type: vaultType, Location: v.Location, Tags: tags(v.Tags)})
+	for _, kind := range []struct {
+		typ  string
+		list func() ([]vault.Vault, error)
+	}{{vaultType, c.vaultsHere}, {vault.ManagedHSM.ResourceType(), c.hsmsHere}} {
+		if c.vaults == nil || !wanted(kind.typ) {
+			continue
+		}
+		all, err := kind.list()
+		if err != nil {
+			return err
+		}
+		for _, v := range all {
+			out = append(out, resource{ID: v.Scope(), Name: v.Name, Type: kind.typ, Location: v.Location, Tags: tags(v.Tags)})
+		}
 	}
 	return c.list(out)
 }

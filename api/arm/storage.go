@@ -185,6 +185,8 @@ func (c *call) serveStorage() error {
 			"PATCH":  func() error { return c.patchAccount() },
 			"DELETE": func() error { return c.deleteAccount() },
 		})
+	case c.match(in + "/*/encryptionscopes"):
+		return c.on(methods{"GET": c.listEncryptionScopes})
 	case c.match(in + "/*/listkeys"):
 		return c.on(methods{"POST": c.listAccountKeys})
 	case c.match(in + "/*/regeneratekey"):
@@ -230,6 +232,14 @@ func (c *call) listAccounts() error {
 func (c *call) getAccount() error {
 	a, err := c.accounts.Account(c.ctx, c.caller, c.accountPath())
 	return c.write(http.StatusOK, c.account(a), err)
+}
+
+// listEncryptionScopes lists none: an account is one scope, under one key.
+func (c *call) listEncryptionScopes() error {
+	if _, err := c.accounts.Account(c.ctx, c.caller, c.accountPath()); err != nil {
+		return err
+	}
+	return c.list([]any{})
 }
 
 func (c *call) accountSpec() (account.Spec, error) {

@@ -134,10 +134,20 @@ func (c *call) vault(v vault.Vault) resource {
 	}
 }
 
-// at returns where the path's vault lies.
+// at returns where the path's vault or managed HSM lies.
 func (c *call) at() (vault.Path, error) {
 	name, err := vault.ParseName(c.seg[7])
-	return vault.Path{Subscription: c.seg[1], ResourceGroup: c.seg[3], Name: name}, err
+	return vault.Path{Flavour: c.flavour(), Subscription: c.seg[1], ResourceGroup: c.seg[3], Name: name}, err
+}
+
+// flavour is which of the two the path's resource type is of.
+func (c *call) flavour() vault.Flavour {
+	for _, i := range []int{4, 6} { // below the provider, and below a resource group's or a location's
+		if len(c.seg) > i && (fold(c.seg[i]) == "managedhsms" || fold(c.seg[i]) == "deletedmanagedhsms") {
+			return vault.ManagedHSM
+		}
+	}
+	return vault.Standard
 }
 
 func (c *call) vaultsHere() ([]vault.Vault, error) {
@@ -220,50 +230,6 @@ func (c *call) gone(err error, missing fault.Reason) error {
 		return nil
 	}
 	return err
-}
-
-func deletedVault(v vault.Vault) resource {
-	return resource{
-		ID:   vault.Subscription{ID: v.Subscription}.Scope() + "/providers/Microsoft.KeyVault/locations/" + rbac.Scope(v.Location) + "/deletedVaults/" + rbac.Scope(v.Name),
-		Name: v.Name, Type: "Microsoft.KeyVault/deletedVaults",
-		Properties: map[string]any{
-			"vaultId": v.Scope(), "location": v.Location, "tags": tags(v.Tags), "deletionDate": v.Deleted,
-			"scheduledPurgeDate": v.PurgeAt, "purgeProtectionEnabled": v.PurgeProtection,
-		},
-	}
-}
-
-func (c *call) listDeleted() error {
-	all, err := c.vaults.DeletedVaults(c.ctx, c.caller, c.seg[1])
-	if err != nil {
-		return err
-	}
-	out := []any{}
-	for _, v := range all {
-		out = append(out, deletedVault(v))
-	}
-	return c.list(out)
-}
-
-func (c *call) getDeleted() error {
-	name, err := vault.ParseName(c.seg[7])
-	if err != nil {
-		return err
-	}
-	v, err := c.vaults.DeletedVault(c.ctx, c.caller, c.seg[1], name)
-	return c.write(http.StatusOK, deletedVault(v), err)
-}
-
-func (c *call) purge() error {
-	name, err := vault.ParseName(c.seg[7])
-	if err != nil {
-		return err
-	}
-	if err := c.vaults.PurgeVault(c.ctx, c.caller, c.seg[1], name); err != nil {
-		return err
-	}
-	c.w.WriteHeader(http.StatusOK)
-	return nil
 }
 
 func (c *call) checkName() error {
