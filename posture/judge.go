@@ -68,8 +68,13 @@ type Summary struct {
 	Coverage     float64 `json:"coverage"`    // per cent of those in scope; 0 of none
 	Versionless  float64 `json:"versionless"` // per cent of those with a key
 
-	Keyed     int `json:"keyed"`            // resources that name a key
-	Followers int `json:"keyedVersionless"` // of those, the ones whose every key follows its newest version
+	Keyed       int `json:"keyed"`            // resources that name a key
+	Followers   int `json:"keyedVersionless"` // of those, the ones whose every key follows its newest version
+	Keys        int `json:"keys"`             // read or named, and not deleted
+	KeysCertain int `json:"keysCertain"`      // of those, the ones that were read and whose dependants are all known
+	Vaults      int `json:"vaults"`           // read, and not deleted
+	Logged      int `json:"vaultsLogged"`     // of those, the ones whose audit log is known to be kept
+	Overlaps    int `json:"dutiesJoined"`     // findings of one who is custodian and data owner, excepted ones included
 
 	BySeverity map[Severity]int `json:"bySeverity"` // findings that no exception covers
 }
@@ -139,8 +144,8 @@ func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time) *Scan 
 		j.resource(r)
 	}
 	j.guards()
-	j.count()
 	j.scan.Register = j.register()
+	j.count()
 	slices.SortStableFunc(j.scan.Findings, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(Severities, a.Severity), slices.Index(Severities, b.Severity)),
@@ -294,8 +299,27 @@ func (j *judge) count() {
 	}
 	s.InScope = s.Compliant + s.NonCompliant + s.Unknown + s.Excepted
 	s.Coverage, s.Versionless = percent(s.Compliant, s.InScope), percent(s.Followers, s.Keyed)
+	for _, k := range j.scan.Register.Keys {
+		if !k.Deleted {
+			s.Keys++
+			if k.Read && k.Certain {
+				s.KeysCertain++
+			}
+		}
+	}
+	for _, v := range j.inv.Vaults {
+		if !v.Deleted {
+			s.Vaults++
+			if _, unlogged := j.found[findingID("G15", v.ID)]; !unlogged {
+				s.Logged++
+			}
+		}
+	}
 	s.BySeverity = map[Severity]int{}
 	for _, f := range j.scan.Findings {
+		if f.Control == "G16" {
+			s.Overlaps++
+		}
 		if f.Excepted == nil {
 			s.BySeverity[f.Severity]++
 		}

@@ -11,7 +11,7 @@ func TestRegister(t *testing.T) {
 	elsewhere := strings.ReplaceAll(strings.ReplaceAll(soundAccount, `"keyname":"k1"`, `"keyname":"unread"`), "/sa1", "/sa2")
 	inv := inventory(t, soundVault, soundLog, soundKey, soundRotate, soundGrant, soundAccount, elsewhere)
 	scan := posture.Judge(inv, policy(t, soundPolicy), nil, now)
-	if got := scan.Summary; got.Keyed != 2 || got.Followers != 2 {
+	if got := scan.Summary; got.Keyed != 2 || got.Followers != 2 || got.Keys != 2 || got.KeysCertain != 1 || got.Vaults != 1 || got.Logged != 1 {
 		t.Errorf("%+v", got)
 	}
 	r := scan.Register

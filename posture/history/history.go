@@ -8,6 +8,10 @@ package history
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +31,10 @@ type Scan struct {
 	Gaps     []posture.Gap   `json:"gaps"`
 	Opened   int             `json:"opened"`   // findings that the scan before did not see
 	Resolved int             `json:"resolved"` // findings that this one no longer sees
+
+	// Register is the SHA-256, in hex, of the keys, vaults and grants that the scan has
+	// seen, as [Tx.Register] has them; "" if it has none.
+	Register string `json:"registerSha256,omitempty"`
 }
 
 // A Span is a time for which a finding stood: from the first scan that saw it to the
@@ -37,6 +45,59 @@ type Span struct {
 	First    time.Time       `json:"firstSeen"`
 	Last     time.Time       `json:"lastSeen"`
 	Resolved time.Time       `json:"resolvedAt,omitzero"` // zero while it stands
+
+	// Turns say how the finding stood, from the first scan on, each until the next. A
+	// span without turns has failed all along.
+	Turns []Turn `json:"turns,omitempty"`
+	// Ended says by what the span was resolved; "" while it stands.
+	Ended End `json:"ended,omitempty"`
+}
+
+// A Turn is a scan that saw a finding stand in another way than the scan before.
+type Turn struct {
+	Time   time.Time `json:"time"`
+	Status Status    `json:"status"`
+}
+
+// A Status is how a finding stands.
+type Status string
+
+// The statuses.
+const (
+	Failing  Status = "fail"
+	Unknown  Status = "unknown"  // nobody can tell whether the control holds
+	Excepted Status = "excepted" // somebody has accepted it, for a time
+)
+
+// An End is what resolved a finding.
+type End string
+
+// The ends.
+const (
+	Mended  End = "mended"  // its subject was seen, and the control holds
+	Removed End = "removed" // its subject is there no more
+)
+
+func statusOf(f posture.Finding) Status {
+	switch {
+	case f.Excepted != nil:
+		return Excepted
+	case f.State == "unknown":
+		return Unknown
+	}
+	return Failing
+}
+
+// StatusAt returns how the finding stood at a time within the span.
+func (s Span) StatusAt(t time.Time) Status {
+	status := Failing
+	for _, turn := range s.Turns {
+		if turn.Time.After(t) {
+			break
+		}
+		status = turn.Status
+	}
+	return status
 }
 
 // A Store keeps scans and spans.
@@ -59,7 +120,12 @@ type Tx interface {
 	Spans(estate string, since time.Time) ([]Span, error)
 	// PutSpan adds a span or replaces it; finding and beginning say which.
 	PutSpan(Span) error
-	// Forget removes scans and resolved spans older than before.
+	// PutRegister keeps a register, unless it is there.
+	PutRegister(sha256 string, body []byte) error
+	// Register returns a register's JSON, or [fault.NotFound].
+	Register(sha256 string) ([]byte, error)
+	// Forget removes scans and resolved spans older than before, and registers that no
+	// scan has any more.
 	Forget(before time.Time) error
 }
 
@@ -74,7 +140,16 @@ func Record(ctx context.Context, s Store, estate, source string, found *posture.
 	if scan.Gaps == nil {
 		scan.Gaps = []posture.Gap{}
 	}
-	looked := coverage(found)
+	var register []byte
+	if found.Register != nil {
+		var err error
+		if register, err = json.Marshal(found.Register); err != nil {
+			return scan, err
+		}
+		sum := sha256.Sum256(register)
+		scan.Register = hex.EncodeToString(sum[:])
+	}
+	looked, there := coverage(found), subjects(found)
 	err := s.Update(ctx, func(tx Tx) error {
 		scan.Opened, scan.Resolved = 0, 0 // the function may run again
 		last, err := tx.Scans(estate, time.Time{}, 1)
@@ -100,6 +175,9 @@ func Record(ctx context.Context, s Store, estate, source string, found *posture.
 			}
 			delete(standing, f.ID)
 			span.Finding, span.Last = f, at
+			if now := statusOf(f); !known || span.StatusAt(at) != now {
+				span.Turns = append(span.Turns, Turn{at, now})
+			}
 			if err := tx.PutSpan(span); err != nil {
 				return err
 			}
@@ -108,9 +186,17 @@ func Record(ctx context.Context, s Store, estate, source string, found *posture.
 			if !looked(span.Finding) {
 				continue
 			}
-			span.Resolved = at
+			span.Resolved, span.Ended = at, Removed
+			if there[subject(span.Finding)] || span.Finding.Type == "policy" || span.Finding.Type == "exception" {
+				span.Ended = Mended
+			}
 			scan.Resolved++
 			if err := tx.PutSpan(span); err != nil {
+				return err
+			}
+		}
+		if register != nil {
+			if err := tx.PutRegister(scan.Register, register); err != nil {
 				return err
 			}
 		}
@@ -126,10 +212,41 @@ func coverage(found *posture.Scan) func(posture.Finding) bool {
 	for _, r := range found.Resources {
 		judged[strings.ToLower(r.ID)] = true
 	}
-	return func(f posture.Finding) bool {
-		id, _, _ := strings.Cut(strings.ToLower(f.Resource), "#")
-		return len(found.Gaps) == 0 || strings.HasPrefix(f.Control, "CMK/") && judged[id]
+	unread := map[string]bool{}
+	if g := found.Register; g != nil {
+		for _, k := range g.Keys {
+			unread[strings.ToLower(k.Key)] = !k.Read
+		}
 	}
+	return func(f posture.Finding) bool {
+		if unread[subject(f)] && !slices.Contains([]string{"CHAIN", "RADIUS", "OWNER"}, f.Control) {
+			return false // a resource names the key, and nobody has read it
+		}
+		return len(found.Gaps) == 0 || strings.HasPrefix(f.Control, "CMK/") && judged[subject(f)]
+	}
+}
+
+// subject returns what a finding is about, in lower case and without its part.
+func subject(f posture.Finding) string {
+	id, _, _ := strings.Cut(strings.ToLower(f.Resource), "#")
+	return id
+}
+
+// subjects returns what a scan has seen.
+func subjects(found *posture.Scan) map[string]bool {
+	there := map[string]bool{}
+	for _, r := range found.Resources {
+		there[strings.ToLower(r.ID)] = true
+	}
+	if g := found.Register; g != nil {
+		for _, k := range g.Keys {
+			there[strings.ToLower(k.Key)] = true
+		}
+		for _, v := range g.Vaults {
+			there[strings.ToLower(v.ID)] = true
+		}
+	}
+	return there
 }
 
 // Latest returns an estate's newest scan, or [fault.NotFound].

@@ -92,3 +92,72 @@ func TestRecord(t *testing.T) {
 		t.Errorf("another estate has a time of its own: %v", err)
 	}
 }
+
+// What a finding was meanwhile, and what ended it, is kept: an exception is no
+// remedy, nor is the end of the resource.
+func TestTurns(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.GovernanceSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	store := db.Posture()
+	start := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	const key = "https://v/keys/k"
+	scan := func(day int, read, judged bool, findings ...posture.Finding) {
+		t.Helper()
+		s := found(start.AddDate(0, 0, day), 0, judged)
+		s.Findings = findings
+		s.Register = &posture.Register{Keys: []posture.KeyRecord{{Key: key, Read: read}}}
+		if _, err := history.Record(t.Context(), store, "prod", "export:x", s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmk := posture.Finding{ID: "cmk", Control: "CMK/x", Resource: account, State: "fail"}
+	unknown, accepted := cmk, cmk
+	unknown.State, accepted.Excepted = "unknown", &posture.Exception{Owner: "ann"}
+	old := posture.Finding{ID: "old", Control: "G8", Resource: key, State: "fail"}
+	scan(0, true, true, cmk, old)
+	scan(1, true, true, unknown, old)
+	scan(2, false, true, unknown) // the key was not read
+	scan(3, true, true, accepted)
+	scan(4, true, false)
+	var spans []history.Span
+	var registers int
+	err = store.View(t.Context(), func(tx history.Tx) error {
+		var err error
+		if spans, err = tx.Spans("prod", start); err != nil {
+			return err
+		}
+		scans, err := tx.Scans("prod", start, 9)
+		seen := map[string]bool{}
+		for _, s := range scans {
+			if _, err := tx.Register(s.Register); err != nil {
+				return err
+			}
+			seen[s.Register] = true
+		}
+		registers = len(seen)
+		return err
+	})
+	if err != nil || len(spans) != 2 || registers != 2 {
+		t.Fatalf("%d spans, %d registers: %v", len(spans), registers, err)
+	}
+	for _, s := range spans {
+		switch s.Finding.ID {
+		case "cmk":
+			if s.Ended != history.Removed || len(s.Turns) != 3 {
+				t.Errorf("%+v", s)
+			}
+			for day, want := range []history.Status{history.Failing, history.Unknown, history.Unknown, history.Excepted} {
+				if got := s.StatusAt(start.AddDate(0, 0, day)); got != want {
+					t.Errorf("day %d: %s, want %s", day, got, want)
+				}
+			}
+		case "old":
+			if s.Ended != history.Mended || !s.Resolved.Equal(start.AddDate(0, 0, 3)) {
+				t.Errorf("%+v", s)
+			}
+		}
+	}
+}

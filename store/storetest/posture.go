@@ -29,7 +29,7 @@ func Posture(t *testing.T, open func(t *testing.T) history.Store) {
 			return history.Scan{
 				ID: id, Estate: estate, Source: "export:answers", Time: at.Add(after), Opened: 2, Resolved: 1,
 				Summary: posture.Summary{InScope: 3, Coverage: 100.0 / 3, BySeverity: map[posture.Severity]int{posture.High: 2}},
-				Gaps:    []posture.Gap{{What: "w", Why: "y"}},
+				Gaps:    []posture.Gap{{What: "w", Why: "y"}}, Register: "aa",
 			}
 		}
 		one, two, other := made("1", "a", 0), made("2", "a", time.Hour), made("3", "b", 2*time.Hour)
@@ -73,10 +73,12 @@ func Posture(t *testing.T, open func(t *testing.T) history.Store) {
 		gone, open1, back := span("x", at, at.Add(time.Hour)), span("y", at, time.Time{}), span("x", at.Add(2*time.Hour), time.Time{})
 		elsewhere := span("x", at, time.Time{})
 		elsewhere.Estate = "b"
+		gone.Ended = history.Mended
 		update(t, s, func(tx history.Tx) error {
 			return firstError(tx.PutSpan(gone), tx.PutSpan(open1), tx.PutSpan(back), tx.PutSpan(elsewhere))
 		})
 		open1.Last, open1.Finding.Detail = at.Add(3*time.Hour), "changed"
+		open1.Turns = []history.Turn{{Time: at, Status: history.Failing}, {Time: open1.Last, Status: history.Excepted}}
 		update(t, s, func(tx history.Tx) error { return tx.PutSpan(open1) })
 		list := func(since time.Time) (all []history.Span) {
 			t.Helper()
@@ -95,9 +97,10 @@ func Posture(t *testing.T, open func(t *testing.T) history.Store) {
 		s := open(t)
 		update(t, s, func(tx history.Tx) error {
 			return firstError(
-				tx.AddScan(history.Scan{ID: "1", Estate: "a", Time: at}), tx.AddScan(history.Scan{ID: "2", Estate: "a", Time: at.Add(time.Hour)}),
+				tx.AddScan(history.Scan{ID: "1", Estate: "a", Time: at}), tx.AddScan(history.Scan{ID: "2", Estate: "a", Time: at.Add(time.Hour), Register: "bb"}),
 				tx.PutSpan(history.Span{Estate: "a", Finding: posture.Finding{ID: "x"}, First: at, Resolved: at}),
 				tx.PutSpan(history.Span{Estate: "a", Finding: posture.Finding{ID: "y"}, First: at}),
+				tx.PutRegister("aa", []byte(`{}`)), tx.PutRegister("bb", []byte(`{"keys":[]}`)), tx.PutRegister("bb", []byte(`{}`)),
 				tx.Forget(at.Add(time.Hour)))
 		})
 		view(t, s, func(tx history.Tx) error {
@@ -108,6 +111,12 @@ func Posture(t *testing.T, open func(t *testing.T) history.Store) {
 			spans, serr := tx.Spans("a", at)
 			if len(spans) != 1 || spans[0].Finding.ID != "y" {
 				t.Errorf("spans left: %v", spans) // what stands is never forgotten
+			}
+			if body, err := tx.Register("bb"); string(body) != `{"keys":[]}` {
+				t.Errorf("the register of a scan that is left: %s, %v", body, err)
+			}
+			if _, err := tx.Register("aa"); !errors.Is(err, fault.NotFound) {
+				t.Errorf("a register that no scan has: %v", err)
 			}
 			return errors.Join(err, serr)
 		})
