@@ -121,7 +121,7 @@ func (j *judge) grantsOf(v *Vault) {
 		})
 	}
 	say := func(control, principal, detail string) {
-		j.about(control, v.ID+"#"+principal, v.kind(), len(v.users), Finding{Detail: detail, Evidence: v.Evidence, Reversible: true, object: v})
+		j.about(control, v.ID+"#"+principal, v.Kind(), len(v.users), Finding{Detail: detail, Evidence: v.Evidence, Reversible: true, object: v})
 	}
 	for _, p := range ordered(owns) {
 		say("G16", p, fmt.Sprintf("%s has %s on the vault, and the data of %d resources under its keys", p, custodians[p], owns[p]))

@@ -49,10 +49,11 @@ func (j *judge) about(control, id, typ string, users int, f Finding) {
 	if f.State == "unknown" {
 		f.Severity = f.Severity.atMost(Medium)
 	}
-	j.add(control, id, typ, f)
+	j.say(control, id, typ, f)
 }
 
-func (v *Vault) kind() string {
+// Kind returns its type.
+func (v *Vault) Kind() string {
 	if v.HSM {
 		return "Microsoft.KeyVault/managedHSMs"
 	}
@@ -63,7 +64,7 @@ func (j *judge) vault(v *Vault) {
 	say := func(control, detail string, f Finding) {
 		f.Detail, f.Evidence, f.object = detail, v.Evidence, v
 		f.Reversible = f.Remediable != "no" && control != "G2" && control != "G1"
-		j.about(control, v.ID, v.kind(), len(v.users), f)
+		j.about(control, v.ID, v.Kind(), len(v.users), f)
 	}
 	if v.Deleted {
 		if len(v.users) > 0 {
@@ -177,7 +178,7 @@ func (v *KeyVersion) unusable(now time.Time) string {
 func (j *judge) use(r *Resource) {
 	say := func(control, detail string, f Finding) {
 		f.Detail, f.Evidence, f.object = detail, r.Evidence, r
-		j.add(control, r.ID, r.Type, f)
+		j.say(control, r.ID, r.Type, f)
 	}
 	if len(r.CMK.Via) > 0 && r.rule.Family != ChildSetting {
 		return

@@ -15,6 +15,12 @@ type Inventory struct {
 	Keys      []*Key
 	Gaps      []Gap
 
+	// Keep says that what is added is also kept as it was read, for checkers that
+	// look at more than keys. Set it before anything is added.
+	Keep bool
+
+	objects  map[string]*Object // what is kept, by id in lower case
+	kept     []string
 	grants   []grant
 	logs     map[string][]logSetting // by the id of what is logged, in lower case
 	byID     map[string]*Resource
@@ -36,7 +42,7 @@ func (inv *Inventory) init() {
 	inv.logs, inv.byID, inv.accounts = map[string][]logSetting{}, map[string]*Resource{}, map[string]*Resource{}
 	inv.linked, inv.vaultBy, inv.keyBy = map[string][]string{}, map[string]*Vault{}, map[KeyRef]*Key{}
 	inv.orphans, inv.listed = map[string]map[string][]CMK{}, map[string]map[string]bool{}
-	inv.rotation = map[KeyRef]*Rotation{}
+	inv.rotation, inv.objects = map[KeyRef]*Rotation{}, map[string]*Object{}
 }
 
 // Add adds one object, whatever its shape says it is: a resource in Resource
@@ -64,6 +70,7 @@ func (inv *Inventory) Add(body map[string]any, ev Evidence) bool {
 	_, hasProperties := field(body, "properties").(map[string]any)
 	d := document{body: body, flat: !hasProperties}
 	low := strings.ToLower(typ)
+	inv.keep(id, typ, d, ev)
 	if inv.addChain(low, id, d, ev) || inv.addChild(low, id, d) {
 		return true
 	}

@@ -121,8 +121,9 @@ type judge struct {
 }
 
 // Judge holds a linked inventory against a policy, nil if there is none. prices may
-// be nil too; costs are then told in operations alone.
-func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time) *Scan {
+// be nil too; costs are then told in operations alone. The checkers judge after the
+// built-in controls.
+func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time, checkers ...Checker) *Scan {
 	inv.init()
 	j := &judge{
 		inv: inv, policy: policy, prices: prices, now: now, grants: map[string][]grant{}, found: map[string]int{},
@@ -136,7 +137,7 @@ func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time) *Scan 
 		j.grants[g.scope] = append(j.grants[g.scope], g)
 	}
 	if policy == nil {
-		j.add("POLICY", "policy", "policy", Finding{Detail: "the scan was given no policy", Remediable: "in-place", Reversible: true})
+		j.say("POLICY", "policy", "policy", Finding{Detail: "the scan was given no policy", Remediable: "in-place", Reversible: true})
 	} else {
 		j.expired()
 	}
@@ -145,6 +146,7 @@ func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time) *Scan 
 	}
 	j.guards()
 	j.scan.Register = j.register()
+	j.check(checkers)
 	j.count()
 	slices.SortStableFunc(j.scan.Findings, func(a, b Finding) int {
 		return cmp.Or(
@@ -154,21 +156,25 @@ func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time) *Scan 
 	return j.scan
 }
 
-// add adds a finding. What f does not say, the control does.
-func (j *judge) add(control, id, typ string, f Finding) *Finding {
+// say adds a finding of a built-in control. What f does not say, the control does.
+func (j *judge) say(control, id, typ string, f Finding) *Finding {
 	c, _ := ControlByID(control)
-	f.Control, f.Resource, f.Type, f.Title = control, id, typ, c.Title
+	return j.add(c, id, typ, f)
+}
+
+func (j *judge) add(c Control, id, typ string, f Finding) *Finding {
+	f.Control, f.Resource, f.Type, f.Title = c.ID, id, typ, c.Title
 	f.Severity = cmp.Or(f.Severity, c.Severity)
 	f.Why, f.Mend = cmp.Or(f.Why, c.Why), cmp.Or(f.Mend, c.Mend)
 	f.State = cmp.Or(f.State, "fail")
 	f.Remediable = cmp.Or(f.Remediable, "in-place")
-	f.ID = findingID(control, id)
+	f.ID = findingID(c.ID, id)
 	if i, twice := j.found[f.ID]; twice {
 		j.scan.Findings[i].Detail += "; " + f.Detail
 		return &j.scan.Findings[i]
 	}
 	j.found[f.ID] = len(j.scan.Findings)
-	f.Excepted = j.policy.exception(control, id, j.now)
+	f.Excepted = j.policy.exception(c.ID, id, j.now)
 	j.scan.Findings = append(j.scan.Findings, f)
 	return &j.scan.Findings[len(j.scan.Findings)-1]
 }
@@ -184,7 +190,7 @@ func (j *judge) expired() {
 	for _, e := range j.policy.Exceptions {
 		if !j.now.Before(e.Expires.AddDate(0, 0, 1)) {
 			what := strings.Join(e.Resources, ", ")
-			j.add("EXCEPTION", what, "exception", Finding{
+			j.say("EXCEPTION", what, "exception", Finding{
 				Detail:     fmt.Sprintf("%s's exception (%s) expired on %s", e.Owner, e.Reason, e.Expires.Format(time.DateOnly)),
 				Remediable: "in-place", Reversible: true,
 			})
@@ -206,11 +212,11 @@ func (j *judge) resource(r *Resource) {
 		if r.CMK.State == On {
 			f.Severity = Low
 		}
-		j.add("CLASSIFY", r.ID, r.Type, f)
+		j.say("CLASSIFY", r.ID, r.Type, f)
 	case class.Requires == RequireNone:
 		out.Verdict = OutOfScope
 		if r.CMK.State == On && len(r.CMK.Via) == 0 {
-			j.add("COST", r.ID, r.Type, Finding{
+			j.say("COST", r.ID, r.Type, Finding{
 				Detail: j.cost(r), Remediable: backOf(r.rule), Reversible: r.rule.Enable == "in-place", Evidence: r.Evidence, object: r,
 			})
 		}
@@ -265,7 +271,7 @@ func (j *judge) required(r *Resource, class *Classification, rule *Rule, cmk CMK
 	if rule.Part != "" {
 		id += "#" + rule.Part
 	}
-	if j.add(cmkPrefix+rule.Name(), id, r.Type, f).Excepted != nil {
+	if j.say(cmkPrefix+rule.Name(), id, r.Type, f).Excepted != nil {
 		return Excepted
 	}
 	return verdict

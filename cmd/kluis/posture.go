@@ -43,6 +43,7 @@ type scanFlags struct {
 	profile, as   string
 	policy        string
 	prices        string
+	controls      []string
 }
 
 func (s *scanFlags) declare(c *cobra.Command) {
@@ -58,6 +59,7 @@ func (s *scanFlags) declare(c *cobra.Command) {
 	f.StringVar(&s.as, "as", "auditor", "the `PRINCIPAL` of the profile to read as")
 	f.StringVar(&s.policy, "policy", "", "the classification policy, a YAML `FILE`")
 	f.StringVar(&s.prices, "prices", "", "what keys cost, a YAML or JSON `FILE`")
+	f.StringArrayVar(&s.controls, "controls", nil, "controls of your own, a YAML `FILE`; may be given again")
 }
 
 // scan reads the sources and judges them.
@@ -86,13 +88,22 @@ func (s *scanFlags) scan(ctx context.Context) (*posture.Scan, error) {
 		}
 	}
 	inv := &posture.Inventory{}
+	var checkers []posture.Checker
+	for _, file := range s.controls {
+		set, err := readControls(file)
+		if err != nil {
+			return nil, err
+		}
+		inv.Keep = inv.Keep || set.ReadsProperties()
+		checkers = append(checkers, set)
+	}
 	for _, source := range s.sources {
 		if err := s.read(ctx, source, inv); err != nil {
 			return nil, err
 		}
 	}
 	inv.Link()
-	return posture.Judge(inv, policy, prices, time.Now()), nil
+	return posture.Judge(inv, policy, prices, time.Now(), checkers...), nil
 }
 
 func postureScan() *cobra.Command {
@@ -301,26 +312,4 @@ func postureTypes() *cobra.Command {
 			return t.Flush()
 		},
 	}
-}
-
-func postureControls() *cobra.Command {
-	var asJSON bool
-	c := &cobra.Command{
-		Use:   "controls",
-		Short: "List the controls",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if asJSON {
-				return printJSON(c.OutOrStdout(), posture.Controls())
-			}
-			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "CONTROL\tSEVERITY\tTITLE\tFRAMEWORKS")
-			for _, k := range posture.Controls() {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", k.ID, k.Severity, k.Title, strings.Join(k.Frameworks, "; "))
-			}
-			return t.Flush()
-		},
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
 }
