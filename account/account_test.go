@@ -15,6 +15,7 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
@@ -58,7 +59,7 @@ func (s *scopes) Reset(context.Context, identity.Caller, encryption.ScopeID) err
 
 func start(t *testing.T) (*account.Accounts, *scopes, *recorder) {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.PlatformSchema)
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.PlatformSchema)
 	if err != nil {
 		t.Fatal(err)
 	}

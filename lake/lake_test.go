@@ -26,6 +26,7 @@ import (
 	"github.com/kluis-io/kluis/objstore/faulty"
 	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
@@ -200,7 +201,7 @@ func startLeased(t logging, dir string, lease time.Duration) *platform {
 func (p *platform) open(t logging) {
 	t.Helper()
 	var err error
-	p.db, err = sqlite.Open(t.Context(), filepath.Join(p.dir, "platform.db"), sqlite.PlatformSchema)
+	p.db, err = sqlite.Open(t.Context(), filepath.Join(p.dir, "platform.db"), store.PlatformSchema)
 	must(t, err)
 	t.Cleanup(func() { p.db.Close() })
 	objects, err := local.Open(filepath.Join(p.dir, "objects"))

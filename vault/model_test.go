@@ -13,6 +13,7 @@ import (
 
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/vault"
 )
@@ -217,7 +218,7 @@ func TestAuthorizationAgainstModel(t *testing.T) {
 	if os.Getenv("CI") == "true" {
 		histories = 100_000
 	}
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "vault.db"), sqlite.VaultSchema)
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "vault.db"), store.VaultSchema)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/kek/kektest"
 	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/workspace"
 )
@@ -94,7 +95,7 @@ func run(t *testing.T, fn func(w *world)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		db, err := sqlite.Open(t.Context(), filepath.Join(dir, "platform.db"),
-			sqlite.Schema{"audit", "rbac", "encryption", "workspace"})
+			store.Schema{"audit", "rbac", "encryption", "workspace"})
 		if err != nil {
 			t.Fatal(err)
 		}

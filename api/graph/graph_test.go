@@ -16,6 +16,7 @@ import (
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
@@ -47,7 +48,7 @@ type client struct {
 
 func newClient(t *testing.T) client {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "directory.db"), sqlite.DirectorySchema)
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "directory.db"), store.DirectorySchema)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/root"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
@@ -23,10 +24,10 @@ const (
 	platformDir = "platform" // the operator's
 )
 
-var partySchemas = map[string]sqlite.Schema{
-	loginDir:    sqlite.DirectorySchema,
-	vaultDir:    sqlite.VaultSchema,
-	platformDir: sqlite.PlatformSchema,
+var partySchemas = map[string]store.Schema{
+	loginDir:    store.DirectorySchema,
+	vaultDir:    store.VaultSchema,
+	platformDir: store.PlatformSchema,
 }
 
 // The files in a party's folder.

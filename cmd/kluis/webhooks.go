@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/vault/event"
 )
@@ -36,7 +37,7 @@ Those are kept for 30 days.`,
 				return err
 			}
 			defer lock.Close()
-			db, err := sqlite.Open(cmd.Context(), path, sqlite.VaultSchema)
+			db, err := sqlite.Open(cmd.Context(), path, store.VaultSchema)
 			if err != nil {
 				return err
 			}

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/kluis-io/kluis/rbac"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/storetest"
 	"github.com/kluis-io/kluis/vault"
 )
@@ -25,6 +25,6 @@ func (a approvals) Update(fn func(rbac.ApprovalTx) error) error {
 
 func TestApprovals(t *testing.T) {
 	storetest.Approvals(t, func(t *testing.T) storetest.ApprovalStore {
-		return approvals{t, open(t, sqlite.VaultSchema).Vault()}
+		return approvals{t, open(t, store.VaultSchema).Vault()}
 	})
 }

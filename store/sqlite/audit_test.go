@@ -15,12 +15,13 @@ import (
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/store/storetest"
 )
 
 // open opens a database in a folder of its own, and closes it with the test.
-func open(t *testing.T, schema sqlite.Schema) *sqlite.DB {
+func open(t *testing.T, schema store.Schema) *sqlite.DB {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "kluis.db"), schema)
 	if err != nil {
@@ -31,7 +32,7 @@ func open(t *testing.T, schema sqlite.Schema) *sqlite.DB {
 }
 
 func TestAudit(t *testing.T) {
-	storetest.Audit(t, func(t *testing.T) audit.Store { return open(t, sqlite.Schema{"audit"}).Audit() })
+	storetest.Audit(t, func(t *testing.T) audit.Store { return open(t, store.Schema{"audit"}).Audit() })
 }
 
 // What an insider with SQL can do to the real database is found, and so is a
@@ -44,7 +45,7 @@ func TestAuditTampering(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := func() (*sqlite.DB, *audit.Log, error) {
-		db, err := sqlite.Open(t.Context(), path, sqlite.Schema{"audit"})
+		db, err := sqlite.Open(t.Context(), path, store.Schema{"audit"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +70,7 @@ func TestAuditTampering(t *testing.T) {
 	}
 	verify := func(path string) *audit.Report {
 		t.Helper()
-		db, err := sqlite.Open(t.Context(), path, sqlite.Schema{"audit"})
+		db, err := sqlite.Open(t.Context(), path, store.Schema{"audit"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +151,7 @@ func TestAuditTampering(t *testing.T) {
 
 // A failing database fails the act's entry, and with it the act.
 func TestAuditFailsClosed(t *testing.T) {
-	db := open(t, sqlite.Schema{"audit"})
+	db := open(t, store.Schema{"audit"})
 	signer, verifier, err := audit.CreateSigner(filepath.Join(t.TempDir(), "key"), "test")
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +177,7 @@ func TestAuditFailsClosed(t *testing.T) {
 // Entries of one group are written together, and still each stands or falls with its
 // own transaction, also if that has read the log meanwhile.
 func TestAuditInAGroup(t *testing.T) {
-	db := open(t, sqlite.Schema{"audit"})
+	db := open(t, store.Schema{"audit"})
 	log := db.Audit()
 	act := func(name string, look, fail bool) func(audit.Tx) error {
 		return func(tx audit.Tx) error {

@@ -6,19 +6,19 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/storetest"
 )
 
 func TestCheck(t *testing.T) {
 	storetest.Check(t, func(t *testing.T) storetest.Platform {
-		db := open(t, sqlite.PlatformSchema)
+		db := open(t, store.PlatformSchema)
 		return storetest.Platform{Encryption: db.Encryption(), Workspace: db.Workspace(), Lake: db.Lake()}
 	})
 }
 
 func TestCheckFile(t *testing.T) {
-	db := open(t, sqlite.PlatformSchema)
+	db := open(t, store.PlatformSchema)
 	found := func() (texts []string) {
 		t.Helper()
 		if err := db.Check(t.Context(), func(text string) { texts = append(texts, text) }); err != nil {

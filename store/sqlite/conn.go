@@ -7,8 +7,8 @@ import (
 	"errors"
 )
 
-// A conn is one connection to the database with its prepared statements. One
-// goroutine uses it at a time.
+// A conn is one connection to the database with its prepared statements, a
+// [store.Connection]. One goroutine uses it at a time.
 type conn struct {
 	sql   *sql.Conn
 	stmts map[string]*sql.Stmt
@@ -23,9 +23,8 @@ func connect(ctx context.Context, pool *sql.DB) (*conn, error) {
 	return &conn{sql: c, stmts: map[string]*sql.Stmt{}}, nil
 }
 
-// prepare returns the statement for a query, which it keeps: queries are
-// constants of this package, so there are as many as the package has.
-func (c *conn) prepare(q string) (*sql.Stmt, error) {
+// Prepare implements [store.Connection].
+func (c *conn) Prepare(q string) (*sql.Stmt, error) {
 	if s := c.stmts[q]; s != nil {
 		return s, nil
 	}
@@ -36,13 +35,31 @@ func (c *conn) prepare(q string) (*sql.Stmt, error) {
 	return s, err
 }
 
+// run runs a statement on which nobody waits.
+func (c *conn) run(q string) error { return c.Explain(c.exec(context.Background(), q)) }
+
 func (c *conn) exec(ctx context.Context, q string) error {
-	s, err := c.prepare(q)
+	s, err := c.Prepare(q)
 	if err != nil {
 		return err
 	}
 	_, err = s.ExecContext(ctx)
 	return err
+}
+
+// rows runs a query and calls each once a row.
+func (c *conn) rows(ctx context.Context, q string, each func(scan func(into ...any) error) error) error {
+	rs, err := c.sql.QueryContext(ctx, q)
+	if err != nil {
+		return err
+	}
+	defer rs.Close()
+	for rs.Next() {
+		if err := each(rs.Scan); err != nil {
+			return err
+		}
+	}
+	return rs.Err()
 }
 
 func (c *conn) close() error {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/kluis-io/kluis/internal/durable"
+	"github.com/kluis-io/kluis/store"
 )
 
 // Copy writes a consistent copy of the database at from to a new file, mode 0600, on
@@ -41,7 +42,7 @@ func Copy(ctx context.Context, from, to string) (err error) {
 }
 
 // Versions returns the version of each set of tables of a schema, by name.
-func (db *DB) Versions(ctx context.Context, schema Schema) (map[string]int64, error) {
+func (db *DB) Versions(ctx context.Context, schema store.Schema) (map[string]int64, error) {
 	all := map[string]int64{}
 	for _, set := range schema {
 		var v int64

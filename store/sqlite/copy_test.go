@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
@@ -33,7 +34,7 @@ func TestCopyWhileOpen(t *testing.T) {
 	if _, err := os.Stat(from); err == nil {
 		t.Error("the missing database was made")
 	}
-	db, err := sqlite.Open(t.Context(), from, sqlite.VaultSchema)
+	db, err := sqlite.Open(t.Context(), from, store.VaultSchema)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func TestCopyWhileOpen(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %o, %v", info.Mode().Perm(), err)
 	}
-	copied, err := sqlite.Open(t.Context(), to, sqlite.VaultSchema)
+	copied, err := sqlite.Open(t.Context(), to, store.VaultSchema)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +67,8 @@ func TestCopyWhileOpen(t *testing.T) {
 	if a, b := entries(t, db), entries(t, copied); a != 2 || b != 1 {
 		t.Errorf("%d entries, and %d in the copy", a, b)
 	}
-	versions, err := copied.Versions(t.Context(), sqlite.VaultSchema)
-	if err != nil || len(versions) != len(sqlite.VaultSchema) || versions["audit"] < 1 {
+	versions, err := copied.Versions(t.Context(), store.VaultSchema)
+	if err != nil || len(versions) != len(store.VaultSchema) || versions["audit"] < 1 {
 		t.Errorf("versions %v, %v", versions, err)
 	}
 }

@@ -17,13 +17,14 @@ import (
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
 // core opens a database with a table to play with.
 func core(t *testing.T) *sqlite.DB {
 	t.Helper()
-	db := open(t, sqlite.Schema{"audit"})
+	db := open(t, store.Schema{"audit"})
 	must(t, db.Update(t.Context(), func(tx sqlite.Tx) error {
 		return tx.Exec("CREATE TABLE thing (id INTEGER PRIMARY KEY, v TEXT NOT NULL) STRICT")
 	}))
@@ -211,10 +212,10 @@ func TestManyReaders(t *testing.T) {
 	}
 	wg.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
-	err := db.View(ctx, func(tx sqlite.Tx) error {
+	err := db.Audit().View(ctx, func(tx audit.Tx) error {
 		cancel()
-		var n int
-		return tx.Row("SELECT COUNT(*) FROM thing", nil, &n)
+		_, err := tx.AuditSize()
+		return err
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("a query of a request that ended: %v", err)
@@ -250,7 +251,7 @@ func TestCloseWhileBusy(t *testing.T) {
 	must(t, db.Close())
 	wg.Wait()
 	must(t, db.Close())
-	again, err := sqlite.Open(t.Context(), db.Path(), sqlite.Schema{"audit"})
+	again, err := sqlite.Open(t.Context(), db.Path(), store.Schema{"audit"})
 	must(t, err)
 	defer again.Close()
 	if got := count(t, again); got != acked {
@@ -271,12 +272,12 @@ func TestBroken(t *testing.T) {
 }
 
 func TestNewerSchemaIsRefused(t *testing.T) {
-	db := open(t, sqlite.Schema{"audit"})
+	db := open(t, store.Schema{"audit"})
 	must(t, db.Update(t.Context(), func(tx sqlite.Tx) error {
 		return tx.Exec("INSERT INTO schema_audit (version_id, is_applied) VALUES (99, 1)")
 	}))
 	must(t, db.Close())
-	_, err := sqlite.Open(t.Context(), db.Path(), sqlite.Schema{"audit"})
+	_, err := sqlite.Open(t.Context(), db.Path(), store.Schema{"audit"})
 	if err == nil || !strings.Contains(err.Error(), "newer release") {
 		t.Errorf("opened tables of a newer release: %v", err)
 	}
@@ -313,7 +314,7 @@ func TestBackup(t *testing.T) {
 	if err := db.Backup(t.Context(), path); err == nil {
 		t.Error("a backup replaced another file")
 	}
-	copied, err := sqlite.Open(t.Context(), path, sqlite.Schema{"audit"})
+	copied, err := sqlite.Open(t.Context(), path, store.Schema{"audit"})
 	must(t, err)
 	defer copied.Close()
 	if n := count(t, copied); n != 1 {
@@ -332,7 +333,7 @@ func TestMain(m *testing.M) {
 
 // toBeKilled writes, and prints what is acknowledged, until it is killed.
 func toBeKilled(path string) {
-	db, err := sqlite.Open(context.Background(), path, sqlite.Schema{"audit"})
+	db, err := sqlite.Open(context.Background(), path, store.Schema{"audit"})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -396,7 +397,7 @@ func TestKill(t *testing.T) {
 	if verdict != "ok" {
 		t.Errorf("integrity check: %s", verdict)
 	}
-	db, err := sqlite.Open(t.Context(), path, sqlite.Schema{"audit"})
+	db, err := sqlite.Open(t.Context(), path, store.Schema{"audit"})
 	must(t, err)
 	defer db.Close()
 	dir := t.TempDir()

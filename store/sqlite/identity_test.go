@@ -4,10 +4,10 @@ import (
 	"testing"
 
 	"github.com/kluis-io/kluis/identity"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/storetest"
 )
 
 func TestIdentity(t *testing.T) {
-	storetest.Identity(t, func(t *testing.T) identity.Store { return open(t, sqlite.DirectorySchema).Identity() })
+	storetest.Identity(t, func(t *testing.T) identity.Store { return open(t, store.DirectorySchema).Identity() })
 }

@@ -4,10 +4,10 @@ import (
 	"testing"
 
 	"github.com/kluis-io/kluis/posture/history"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/storetest"
 )
 
 func TestPosture(t *testing.T) {
-	storetest.Posture(t, func(t *testing.T) history.Store { return open(t, sqlite.GovernanceSchema).Posture() })
+	storetest.Posture(t, func(t *testing.T) history.Store { return open(t, store.GovernanceSchema).Posture() })
 }

@@ -1,25 +1,13 @@
 package sqlite
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
-// scrubRetry is how soon a log that readers still need is tried again.
-const scrubRetry = 100 * time.Millisecond
-
-// next waits for a job, and meanwhile scrubs if that is owed.
-func (db *DB) next() (*job, bool) {
-	for db.unclean {
-		select {
-		case j, ok := <-db.queue:
-			return j, ok
-		case <-time.After(scrubRetry):
-			db.scrub()
-		}
+// Upkeep implements [store.Committer]: it scrubs.
+func (c committer) Upkeep() (owed bool) {
+	if c.db.write.unclean {
+		c.db.scrub()
 	}
-	j, ok := <-db.queue
-	return j, ok
+	return c.db.write.unclean
 }
 
 // scrub gets what a transaction has shredded off the disk: secure_delete has
@@ -28,16 +16,13 @@ func (db *DB) next() (*job, bool) {
 // snapshot can delay it; then it is owed, and tried again. The disk itself may
 // keep remapped copies, which no program reaches.
 func (db *DB) scrub() {
-	if !db.unclean {
-		return
-	}
 	ctx := context.Background()
 	// The writer must not stand still for a slow reader's sake.
-	if db.writer.exec(ctx, "PRAGMA busy_timeout = 20") != nil {
+	if db.write.exec(ctx, "PRAGMA busy_timeout = 20") != nil {
 		return
 	}
-	defer db.writer.exec(ctx, "PRAGMA busy_timeout = 5000")
+	defer db.write.exec(ctx, "PRAGMA busy_timeout = 5000")
 	var busy, log, moved int
-	err := db.writer.sql.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved)
-	db.unclean = err != nil || busy != 0
+	err := db.write.sql.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved)
+	db.write.unclean = err != nil || busy != 0
 }

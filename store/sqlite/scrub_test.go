@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestShredLeavesTheDisk(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
-	db, err := sqlite.Open(ctx, filepath.Join(dir, "kluis.db"), sqlite.PlatformSchema)
+	db, err := sqlite.Open(ctx, filepath.Join(dir, "kluis.db"), store.PlatformSchema)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
-package sqlite
+package store
 
 import (
-	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -14,16 +13,8 @@ import (
 )
 
 // Vault returns the database as package vault's store.
-func (db *DB) Vault() vault.Store { return vaultStore{db} }
-
-type vaultStore struct{ db *DB }
-
-func (s vaultStore) View(ctx context.Context, fn func(vault.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s vaultStore) Update(ctx context.Context, fn func(vault.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Vault() vault.Store {
+	return domain[vault.Tx]{d.runner, func(t *Tx) vault.Tx { return t }}
 }
 
 // found turns "no row" into a domain's own reason.
@@ -43,13 +34,13 @@ func jsonColumn(v any) string {
 	return string(b)
 }
 
-func (t *tx) VaultSubscription(id string) (s vault.Subscription, err error) {
+func (t *Tx) VaultSubscription(id string) (s vault.Subscription, err error) {
 	err = t.row(`SELECT id, tenant, name FROM vault_subscription WHERE id = $1`, []any{strings.ToLower(id)},
 		&s.ID, (*string)(&s.Tenant), &s.Name)
 	return s, found(err, fault.SubscriptionNotFound)
 }
 
-func (t *tx) VaultSubscriptions(tenant identity.TenantID) (all []vault.Subscription, err error) {
+func (t *Tx) VaultSubscriptions(tenant identity.TenantID) (all []vault.Subscription, err error) {
 	err = t.rows(`SELECT id, tenant, name FROM vault_subscription WHERE tenant = $1 ORDER BY id`, []any{string(tenant)},
 		func(scan func(...any) error) error {
 			var s vault.Subscription
@@ -60,7 +51,7 @@ func (t *tx) VaultSubscriptions(tenant identity.TenantID) (all []vault.Subscript
 	return all, err
 }
 
-func (t *tx) PutVaultSubscription(s vault.Subscription) error {
+func (t *Tx) PutVaultSubscription(s vault.Subscription) error {
 	_, err := t.exec(`INSERT INTO vault_subscription (id, tenant, name) VALUES ($1, $2, $3)
 		ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, name = excluded.name`,
 		strings.ToLower(s.ID), string(s.Tenant), s.Name)
@@ -79,7 +70,7 @@ func scanVaultGroup(scan func(...any) error) (g vault.ResourceGroup, err error) 
 	return g, json.Unmarshal([]byte(tags), &g.Tags)
 }
 
-func (t *tx) VaultGroup(subscription, name string) (vault.ResourceGroup, error) {
+func (t *Tx) VaultGroup(subscription, name string) (vault.ResourceGroup, error) {
 	g, err := scanVaultGroup(func(into ...any) error {
 		return t.row(`SELECT `+vaultGroupColumns+` FROM vault_group WHERE subscription = $1 AND name_key = $2`,
 			[]any{strings.ToLower(subscription), strings.ToLower(name)}, into...)
@@ -90,7 +81,7 @@ func (t *tx) VaultGroup(subscription, name string) (vault.ResourceGroup, error) 
 	return g, err
 }
 
-func (t *tx) VaultGroups(subscription string) (all []vault.ResourceGroup, err error) {
+func (t *Tx) VaultGroups(subscription string) (all []vault.ResourceGroup, err error) {
 	err = t.rows(`SELECT `+vaultGroupColumns+` FROM vault_group WHERE subscription = $1 ORDER BY name_key`,
 		[]any{strings.ToLower(subscription)}, func(scan func(...any) error) error {
 			g, err := scanVaultGroup(scan)
@@ -100,7 +91,7 @@ func (t *tx) VaultGroups(subscription string) (all []vault.ResourceGroup, err er
 	return all, err
 }
 
-func (t *tx) PutVaultGroup(g vault.ResourceGroup) error {
+func (t *Tx) PutVaultGroup(g vault.ResourceGroup) error {
 	_, err := t.exec(`INSERT INTO vault_group (subscription, name_key, name, location, tags, created)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (subscription, name_key) DO UPDATE SET
 		name = excluded.name, location = excluded.location, tags = excluded.tags, created = excluded.created`,
@@ -108,7 +99,7 @@ func (t *tx) PutVaultGroup(g vault.ResourceGroup) error {
 	return err
 }
 
-func (t *tx) DropVaultGroup(subscription, name string) error {
+func (t *Tx) DropVaultGroup(subscription, name string) error {
 	n, err := t.exec(`DELETE FROM vault_group WHERE subscription = $1 AND name_key = $2`,
 		strings.ToLower(subscription), strings.ToLower(name))
 	if err == nil && n == 0 {
@@ -136,14 +127,14 @@ func scanVault(scan func(...any) error) (v vault.Vault, err error) {
 		json.Unmarshal([]byte(admins), &v.Admins))
 }
 
-func (t *tx) vaultWhere(where string, args ...any) (vault.Vault, error) {
+func (t *Tx) vaultWhere(where string, args ...any) (vault.Vault, error) {
 	v, err := scanVault(func(into ...any) error {
 		return t.row(`SELECT `+vaultColumns+` FROM vault WHERE `+where, args, into...)
 	})
 	return v, found(err, fault.VaultNotFound)
 }
 
-func (t *tx) vaultsWhere(where string, args ...any) (all []vault.Vault, err error) {
+func (t *Tx) vaultsWhere(where string, args ...any) (all []vault.Vault, err error) {
 	err = t.rows(`SELECT `+vaultColumns+` FROM vault WHERE `+where, args, func(scan func(...any) error) error {
 		v, err := scanVault(scan)
 		all = append(all, v)
@@ -152,17 +143,17 @@ func (t *tx) vaultsWhere(where string, args ...any) (all []vault.Vault, err erro
 	return all, err
 }
 
-func (t *tx) Vault(name vault.Name) (vault.Vault, error) {
+func (t *Tx) Vault(name vault.Name) (vault.Vault, error) {
 	return t.vaultWhere(`name = $1`, strings.ToLower(string(name)))
 }
 
-func (t *tx) VaultByID(id vault.ID) (vault.Vault, error) { return t.vaultWhere(`id = $1`, string(id)) }
+func (t *Tx) VaultByID(id vault.ID) (vault.Vault, error) { return t.vaultWhere(`id = $1`, string(id)) }
 
-func (t *tx) Vaults(tenant identity.TenantID) ([]vault.Vault, error) {
+func (t *Tx) Vaults(tenant identity.TenantID) ([]vault.Vault, error) {
 	return t.vaultsWhere(`tenant = $1 ORDER BY name`, string(tenant))
 }
 
-func (t *tx) PutVault(v vault.Vault) error {
+func (t *Tx) PutVault(v vault.Vault) error {
 	_, err := t.exec(`INSERT INTO vault (`+vaultColumns+`, newest_change, dropped_change)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 0, 0)
 		ON CONFLICT (id) DO UPDATE SET
@@ -184,7 +175,7 @@ func (t *tx) PutVault(v vault.Vault) error {
 	return err
 }
 
-func (t *tx) DropVault(id vault.ID) error {
+func (t *Tx) DropVault(id vault.ID) error {
 	if err := t.keepVaultRemains(`k.vault = $1`, string(id)); err != nil {
 		return err
 	}
@@ -192,7 +183,7 @@ func (t *tx) DropVault(id vault.ID) error {
 	return err
 }
 
-func (t *tx) VaultIDs() (all []vault.ID, err error) {
+func (t *Tx) VaultIDs() (all []vault.ID, err error) {
 	err = t.rows(`SELECT id FROM vault ORDER BY id`, nil, func(scan func(...any) error) error {
 		var id string
 		err := scan(&id)
@@ -202,13 +193,13 @@ func (t *tx) VaultIDs() (all []vault.ID, err error) {
 	return all, err
 }
 
-func (t *tx) DueVaults(by time.Time, limit int) ([]vault.Vault, error) {
+func (t *Tx) DueVaults(by time.Time, limit int) ([]vault.Vault, error) {
 	return t.vaultsWhere(`purge_at > 0 AND purge_at <= $1 ORDER BY purge_at LIMIT $2`, micros(by), limit)
 }
 
 // AppendVaultChange implements [vault.Tx]. The one writer makes the number that
 // it reads stay true until commit.
-func (t *tx) AppendVaultChange(c vault.Change) error {
+func (t *Tx) AppendVaultChange(c vault.Change) error {
 	n, err := t.exec(`UPDATE vault SET newest_change = newest_change + 1 WHERE id = $1`, string(c.Vault))
 	if err != nil {
 		return err
@@ -222,12 +213,12 @@ func (t *tx) AppendVaultChange(c vault.Change) error {
 	return err
 }
 
-func (t *tx) VaultRevision(id vault.ID) (newest, dropped int64, err error) {
+func (t *Tx) VaultRevision(id vault.ID) (newest, dropped int64, err error) {
 	err = t.row(`SELECT newest_change, dropped_change FROM vault WHERE id = $1`, []any{string(id)}, &newest, &dropped)
 	return newest, dropped, found(err, fault.VaultNotFound)
 }
 
-func (t *tx) VaultChanges(id vault.ID, after int64, limit int) (all []vault.Change, err error) {
+func (t *Tx) VaultChanges(id vault.ID, after int64, limit int) (all []vault.Change, err error) {
 	err = t.rows(`SELECT seq, key, version, principal, kind, time FROM vault_change WHERE vault = $1 AND seq > $2 ORDER BY seq LIMIT $3`,
 		[]any{string(id), after, limit}, func(scan func(...any) error) error {
 			c := vault.Change{Vault: id}
@@ -240,7 +231,7 @@ func (t *tx) VaultChanges(id vault.ID, after int64, limit int) (all []vault.Chan
 	return all, err
 }
 
-func (t *tx) TrimVaultChanges(id vault.ID, upTo int64, before time.Time) error {
+func (t *Tx) TrimVaultChanges(id vault.ID, upTo int64, before time.Time) error {
 	if !before.IsZero() {
 		var old int64
 		err := t.row(`SELECT COALESCE(MAX(seq), 0) FROM vault_change WHERE vault = $1 AND time < $2`,

@@ -1,4 +1,4 @@
-package sqlite
+package store
 
 import (
 	"database/sql"
@@ -22,7 +22,7 @@ func scanApproval(scan func(into ...any) error) (a rbac.Approval, err error) {
 }
 
 // Approval implements [rbac.ApprovalTx].
-func (t *tx) Approval(id string) (rbac.Approval, error) {
+func (t *Tx) Approval(id string) (rbac.Approval, error) {
 	a, err := scanApproval(func(into ...any) error {
 		return t.row(`SELECT `+approvalColumns+` FROM approval WHERE id = $1`, []any{strings.ToLower(id)}, into...)
 	})
@@ -33,7 +33,7 @@ func (t *tx) Approval(id string) (rbac.Approval, error) {
 }
 
 // ApprovalsAt implements [rbac.ApprovalTx].
-func (t *tx) ApprovalsAt(tenant identity.TenantID, scope rbac.Scope) (all []rbac.Approval, err error) {
+func (t *Tx) ApprovalsAt(tenant identity.TenantID, scope rbac.Scope) (all []rbac.Approval, err error) {
 	if scope, err = rbac.ParseScope(string(scope)); err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (t *tx) ApprovalsAt(tenant identity.TenantID, scope rbac.Scope) (all []rbac
 }
 
 // PutApproval implements [rbac.ApprovalTx].
-func (t *tx) PutApproval(a rbac.Approval) error {
+func (t *Tx) PutApproval(a rbac.Approval) error {
 	scope, err := rbac.ParseScope(string(a.Scope))
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ func (t *tx) PutApproval(a rbac.Approval) error {
 }
 
 // DropApprovals implements [rbac.ApprovalTx].
-func (t *tx) DropApprovals(expired time.Time) error {
+func (t *Tx) DropApprovals(expired time.Time) error {
 	_, err := t.exec(`DELETE FROM approval WHERE expires < $1`, micros(expired))
 	return err
 }

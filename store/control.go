@@ -1,4 +1,4 @@
-package sqlite
+package store
 
 import (
 	"database/sql"
@@ -29,7 +29,7 @@ func scanLabel(scan func(...any) error) (l workspace.Label, err error) {
 }
 
 // Label implements [workspace.Tx].
-func (t *tx) Label(id workspace.LabelID) (workspace.Label, error) {
+func (t *Tx) Label(id workspace.LabelID) (workspace.Label, error) {
 	l, err := scanLabel(func(into ...any) error {
 		return t.row(`SELECT `+labelColumns+` FROM label WHERE id = $1`, []any{string(id)}, into...)
 	})
@@ -37,12 +37,12 @@ func (t *tx) Label(id workspace.LabelID) (workspace.Label, error) {
 }
 
 // TenantLabels implements [workspace.Tx].
-func (t *tx) TenantLabels(tenant identity.TenantID) ([]workspace.Label, error) {
+func (t *Tx) TenantLabels(tenant identity.TenantID) ([]workspace.Label, error) {
 	return many(t, scanLabel, `SELECT `+labelColumns+` FROM label WHERE tenant = $1 ORDER BY id`, string(tenant))
 }
 
 // PutLabel implements [workspace.Tx].
-func (t *tx) PutLabel(l workspace.Label) error {
+func (t *Tx) PutLabel(l workspace.Label) error {
 	_, err := t.exec(`INSERT INTO label (id, tenant, name, canonical, requires_cmk, created) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, canonical = excluded.canonical, requires_cmk = excluded.requires_cmk`,
 		string(l.ID), string(l.Tenant), l.Name, workspace.Canonical(l.Name), l.RequiresCMK, micros(l.Created))
@@ -50,13 +50,13 @@ func (t *tx) PutLabel(l workspace.Label) error {
 }
 
 // DeleteLabel implements [workspace.Tx].
-func (t *tx) DeleteLabel(id workspace.LabelID) error {
+func (t *Tx) DeleteLabel(id workspace.LabelID) error {
 	_, err := t.exec(`DELETE FROM label WHERE id = $1`, string(id))
 	return err
 }
 
 // LabelUsed implements [workspace.Tx].
-func (t *tx) LabelUsed(id workspace.LabelID) (used bool, err error) {
+func (t *Tx) LabelUsed(id workspace.LabelID) (used bool, err error) {
 	err = t.row(`SELECT EXISTS (SELECT 1 FROM workspace WHERE label = $1 AND deleted = 0)
 		OR EXISTS (SELECT 1 FROM domain WHERE label = $1) OR EXISTS (SELECT 1 FROM item_entry WHERE label = $1)`,
 		[]any{string(id)}, &used)
@@ -64,7 +64,7 @@ func (t *tx) LabelUsed(id workspace.LabelID) (used bool, err error) {
 }
 
 // ItemLabels implements [workspace.Tx].
-func (t *tx) ItemLabels(ws encryption.ScopeID) (out []workspace.LabelID, err error) {
+func (t *Tx) ItemLabels(ws encryption.ScopeID) (out []workspace.LabelID, err error) {
 	err = t.rows(`SELECT DISTINCT label FROM item_entry WHERE workspace = $1 AND label <> '' ORDER BY label`, []any{string(ws)},
 		func(scan func(...any) error) error {
 			var l workspace.LabelID
@@ -85,7 +85,7 @@ func scanDomain(scan func(...any) error) (d workspace.Domain, err error) {
 }
 
 // Domain implements [workspace.Tx].
-func (t *tx) Domain(id workspace.DomainID) (workspace.Domain, error) {
+func (t *Tx) Domain(id workspace.DomainID) (workspace.Domain, error) {
 	d, err := scanDomain(func(into ...any) error {
 		return t.row(`SELECT `+domainColumns+` FROM domain WHERE id = $1`, []any{string(id)}, into...)
 	})
@@ -93,12 +93,12 @@ func (t *tx) Domain(id workspace.DomainID) (workspace.Domain, error) {
 }
 
 // TenantDomains implements [workspace.Tx].
-func (t *tx) TenantDomains(tenant identity.TenantID) ([]workspace.Domain, error) {
+func (t *Tx) TenantDomains(tenant identity.TenantID) ([]workspace.Domain, error) {
 	return many(t, scanDomain, `SELECT `+domainColumns+` FROM domain WHERE tenant = $1 ORDER BY id`, string(tenant))
 }
 
 // PutDomain implements [workspace.Tx].
-func (t *tx) PutDomain(d workspace.Domain) error {
+func (t *Tx) PutDomain(d workspace.Domain) error {
 	_, err := t.exec(`INSERT INTO domain (id, tenant, name, canonical, description, label, created) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, canonical = excluded.canonical, description = excluded.description,
 		label = excluded.label`,
@@ -107,20 +107,20 @@ func (t *tx) PutDomain(d workspace.Domain) error {
 }
 
 // DeleteDomain implements [workspace.Tx].
-func (t *tx) DeleteDomain(id workspace.DomainID) error {
+func (t *Tx) DeleteDomain(id workspace.DomainID) error {
 	_, err := t.exec(`DELETE FROM domain WHERE id = $1`, string(id))
 	return err
 }
 
 // DomainWorkspaces implements [workspace.Tx].
-func (t *tx) DomainWorkspaces(id workspace.DomainID) ([]workspace.WorkspaceRow, error) {
+func (t *Tx) DomainWorkspaces(id workspace.DomainID) ([]workspace.WorkspaceRow, error) {
 	return many(t, scanWorkspace, `SELECT `+workspaceColumns+` FROM workspace WHERE domain = $1 AND deleted = 0 ORDER BY id`, string(id))
 }
 
 const operationColumns = `id, tenant, principal, kind, workspace, item, generation, created, ended, failure`
 
 // Operation implements [workspace.Tx].
-func (t *tx) Operation(id workspace.OperationID) (o workspace.Operation, err error) {
+func (t *Tx) Operation(id workspace.OperationID) (o workspace.Operation, err error) {
 	var created, ended int64
 	err = t.row(`SELECT `+operationColumns+` FROM operation WHERE id = $1`, []any{string(id)},
 		&o.ID, &o.Tenant, &o.Principal, &o.Kind, &o.Workspace, &o.Item, &o.Generation, &created, &ended, &o.Failure)
@@ -129,7 +129,7 @@ func (t *tx) Operation(id workspace.OperationID) (o workspace.Operation, err err
 }
 
 // PutOperation implements [workspace.Tx].
-func (t *tx) PutOperation(o workspace.Operation) error {
+func (t *Tx) PutOperation(o workspace.Operation) error {
 	_, err := t.exec(`INSERT INTO operation (`+operationColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, failure = excluded.failure`,
 		string(o.ID), string(o.Tenant), string(o.Principal), string(o.Kind), string(o.Workspace), string(o.Item), o.Generation,
@@ -138,7 +138,7 @@ func (t *tx) PutOperation(o workspace.Operation) error {
 }
 
 // DeleteOperations implements [workspace.Tx].
-func (t *tx) DeleteOperations(before time.Time) error {
+func (t *Tx) DeleteOperations(before time.Time) error {
 	_, err := t.exec(`DELETE FROM operation WHERE created < $1`, micros(before))
 	return err
 }
@@ -153,7 +153,7 @@ func scanJob(scan func(...any) error) (j workspace.Job, err error) {
 }
 
 // ItemJob implements [workspace.Tx].
-func (t *tx) ItemJob(id workspace.JobID) (workspace.Job, error) {
+func (t *Tx) ItemJob(id workspace.JobID) (workspace.Job, error) {
 	j, err := scanJob(func(into ...any) error {
 		return t.row(`SELECT `+jobColumns+` FROM item_job WHERE id = $1`, []any{string(id)}, into...)
 	})
@@ -161,13 +161,13 @@ func (t *tx) ItemJob(id workspace.JobID) (workspace.Job, error) {
 }
 
 // ItemJobs implements [workspace.Tx].
-func (t *tx) ItemJobs(item encryption.ItemID, after workspace.JobID, limit int) ([]workspace.Job, error) {
+func (t *Tx) ItemJobs(item encryption.ItemID, after workspace.JobID, limit int) ([]workspace.Job, error) {
 	return many(t, scanJob, `SELECT `+jobColumns+` FROM item_job WHERE item = $1 AND id > $2 ORDER BY id LIMIT $3`,
 		string(item), string(after), unlimited(limit))
 }
 
 // PutItemJob implements [workspace.Tx].
-func (t *tx) PutItemJob(j workspace.Job) error {
+func (t *Tx) PutItemJob(j workspace.Job) error {
 	_, err := t.exec(`INSERT INTO item_job (`+jobColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (id) DO UPDATE SET status = excluded.status, ended = excluded.ended`,
 		string(j.ID), string(j.Item), j.Type, j.Invoked, string(j.Status), micros(j.Started), micros(j.Ended))
@@ -182,25 +182,25 @@ func scanLog(scan func(...any) error) (l workspace.LogRow, err error) {
 }
 
 // JobLog implements [workspace.Tx].
-func (t *tx) JobLog(job workspace.JobID, from int64, limit int) ([]workspace.LogRow, error) {
+func (t *Tx) JobLog(job workspace.JobID, from int64, limit int) ([]workspace.LogRow, error) {
 	return many(t, scanLog, `SELECT `+logColumns+` FROM item_job_log WHERE job = $1 AND number >= $2 ORDER BY number LIMIT $3`,
 		string(job), from, unlimited(limit))
 }
 
 // JobLogSize implements [workspace.Tx].
-func (t *tx) JobLogSize(job workspace.JobID) (rows, sealed int64, err error) {
+func (t *Tx) JobLogSize(job workspace.JobID) (rows, sealed int64, err error) {
 	err = t.row(`SELECT count(*), coalesce(sum(length(sealed)), 0) FROM item_job_log WHERE job = $1`, []any{string(job)}, &rows, &sealed)
 	return rows, sealed, err
 }
 
 // JobLogsUnder implements [workspace.Tx].
-func (t *tx) JobLogsUnder(item encryption.ItemID, other encryption.KeyID, limit int) ([]workspace.LogRow, error) {
+func (t *Tx) JobLogsUnder(item encryption.ItemID, other encryption.KeyID, limit int) ([]workspace.LogRow, error) {
 	return many(t, scanLog, `SELECT `+logColumns+` FROM item_job_log WHERE item = $1 AND key <> $2 ORDER BY job, number LIMIT $3`,
 		string(item), string(other), limit)
 }
 
 // PutJobLog implements [workspace.Tx].
-func (t *tx) PutJobLog(l workspace.LogRow) error {
+func (t *Tx) PutJobLog(l workspace.LogRow) error {
 	_, err := t.exec(`INSERT INTO item_job_log (`+logColumns+`) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (job, number) DO UPDATE SET key = excluded.key, sealed = excluded.sealed`,
 		string(l.Job), l.Number, string(l.Item), string(l.Key), l.Sealed)

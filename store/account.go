@@ -1,7 +1,6 @@
-package sqlite
+package store
 
 import (
-	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -13,16 +12,8 @@ import (
 )
 
 // Account returns the database as package account's store.
-func (db *DB) Account() account.Store { return accountStore{db} }
-
-type accountStore struct{ db *DB }
-
-func (s accountStore) View(ctx context.Context, fn func(account.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s accountStore) Update(ctx context.Context, fn func(account.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Account() account.Store {
+	return domain[account.Tx]{d.runner, func(t *Tx) account.Tx { return t }}
 }
 
 const accountColumns = `id, tenant, subscription, resource_group, name, deleted, location, sku, kind, tags, identity_type,
@@ -44,7 +35,7 @@ func scanAccount(scan func(...any) error) (r account.Row, err error) {
 }
 
 // AccountNamed implements [account.Tx].
-func (t *tx) AccountNamed(name account.Name) (account.Row, error) {
+func (t *Tx) AccountNamed(name account.Name) (account.Row, error) {
 	r, err := scanAccount(func(into ...any) error {
 		return t.row(`SELECT `+accountColumns+` FROM account WHERE name = $1 AND deleted = 0`, []any{string(name)}, into...)
 	})
@@ -55,17 +46,17 @@ func (t *tx) AccountNamed(name account.Name) (account.Row, error) {
 }
 
 // AccountsIn implements [account.Tx].
-func (t *tx) AccountsIn(subscription string) ([]account.Row, error) {
+func (t *Tx) AccountsIn(subscription string) ([]account.Row, error) {
 	return many(t, scanAccount, `SELECT `+accountColumns+` FROM account WHERE subscription = $1 AND deleted = 0 ORDER BY name`, subscription)
 }
 
 // AccountsDeleted implements [account.Tx].
-func (t *tx) AccountsDeleted() ([]account.Row, error) {
+func (t *Tx) AccountsDeleted() ([]account.Row, error) {
 	return many(t, scanAccount, `SELECT `+accountColumns+` FROM account WHERE deleted = 1 ORDER BY id`)
 }
 
 // PutAccount implements [account.Tx].
-func (t *tx) PutAccount(r account.Row) error {
+func (t *Tx) PutAccount(r account.Row) error {
 	if r.Tags == nil {
 		r.Tags = map[string]string{}
 	}
@@ -85,7 +76,7 @@ func (t *tx) PutAccount(r account.Row) error {
 }
 
 // DeleteAccount implements [account.Tx].
-func (t *tx) DeleteAccount(id encryption.ScopeID) error {
+func (t *Tx) DeleteAccount(id encryption.ScopeID) error {
 	t.shreds = true
 	for _, q := range []string{`DELETE FROM account_key WHERE account = $1`, `DELETE FROM account WHERE id = $1`} {
 		if _, err := t.exec(q, string(id)); err != nil {
@@ -96,7 +87,7 @@ func (t *tx) DeleteAccount(id encryption.ScopeID) error {
 }
 
 // AccountKeys implements [account.Tx].
-func (t *tx) AccountKeys(id encryption.ScopeID) ([]account.KeyRow, error) {
+func (t *Tx) AccountKeys(id encryption.ScopeID) ([]account.KeyRow, error) {
 	return many(t, func(scan func(...any) error) (k account.KeyRow, err error) {
 		var made int64
 		err = scan(&k.Account, &k.Name, &k.Serial, &k.Sealed, &made)
@@ -106,7 +97,7 @@ func (t *tx) AccountKeys(id encryption.ScopeID) ([]account.KeyRow, error) {
 }
 
 // PutAccountKey implements [account.Tx].
-func (t *tx) PutAccountKey(k account.KeyRow) error {
+func (t *Tx) PutAccountKey(k account.KeyRow) error {
 	t.shreds = true
 	_, err := t.exec(`INSERT INTO account_key (account, name, serial, sealed, created) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (account, name) DO UPDATE SET serial = excluded.serial, sealed = excluded.sealed, created = excluded.created`,

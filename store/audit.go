@@ -1,7 +1,6 @@
-package sqlite
+package store
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"time"
@@ -13,27 +12,19 @@ import (
 )
 
 // Audit returns the party's audit log in this database.
-func (db *DB) Audit() audit.Store { return auditStore{db} }
-
-type auditStore struct{ db *DB }
-
-func (s auditStore) View(ctx context.Context, fn func(audit.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s auditStore) Update(ctx context.Context, fn func(audit.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Audit() audit.Store {
+	return domain[audit.Tx]{d.runner, func(t *Tx) audit.Tx { return t }}
 }
 
 // AppendAudit implements [audit.Appender].
-func (t *tx) AppendAudit(e audit.Entry) error {
+func (t *Tx) AppendAudit(e audit.Entry) error {
 	if err := t.appendAudit(e); err != nil {
 		return fault.Wrap(fault.AuditFailed, err, "The audit entry could not be written, so nothing was done.")
 	}
 	return nil
 }
 
-func (t *tx) appendAudit(e audit.Entry) error {
+func (t *Tx) appendAudit(e audit.Entry) error {
 	if t.group == nil {
 		return errors.New("audit entry in a read transaction")
 	}
@@ -56,7 +47,7 @@ type auditEntry struct {
 
 // writeAudit writes the entries that the group has appended so far: at its end, and
 // before anything of the log is read.
-func (t *tx) writeAudit() error {
+func (t *Tx) writeAudit() error {
 	if t.group == nil || len(t.group.entries) == 0 {
 		return nil
 	}
@@ -68,7 +59,7 @@ func (t *tx) writeAudit() error {
 	return nil
 }
 
-func (t *tx) writeEntries(entries []auditEntry) error {
+func (t *Tx) writeEntries(entries []auditEntry) error {
 	// The one writer makes the size and the hashes read here stay true until commit.
 	size, err := t.AuditSize()
 	if err != nil {
@@ -109,9 +100,9 @@ func (t *tx) writeEntries(entries []auditEntry) error {
 	return t.insert("INSERT INTO audit_hash (idx, hash) VALUES ", 2, nodes)
 }
 
-func (t *tx) auditNode(index int64) (tlog.Hash, error) {
+func (t *Tx) auditNode(index int64) (tlog.Hash, error) {
 	var h []byte
-	if err := t.row("SELECT hash FROM audit_hash WHERE idx = ?", []any{index}, &h); err != nil {
+	if err := t.row("SELECT hash FROM audit_hash WHERE idx = $1", []any{index}, &h); err != nil {
 		return tlog.Hash{}, err
 	}
 	if len(h) != tlog.HashSize {
@@ -120,7 +111,7 @@ func (t *tx) auditNode(index int64) (tlog.Hash, error) {
 	return tlog.Hash(h), nil
 }
 
-func (t *tx) AuditSize() (n int64, err error) {
+func (t *Tx) AuditSize() (n int64, err error) {
 	if err := t.writeAudit(); err != nil {
 		return 0, err
 	}
@@ -128,11 +119,11 @@ func (t *tx) AuditSize() (n int64, err error) {
 	return n, err
 }
 
-func (t *tx) AuditRecords(from int64, limit int) (out []audit.Record, err error) {
+func (t *Tx) AuditRecords(from int64, limit int) (out []audit.Record, err error) {
 	if err := t.writeAudit(); err != nil {
 		return nil, err
 	}
-	err = t.rows("SELECT seq, time, body FROM audit_entry WHERE seq >= ? ORDER BY seq LIMIT ?", []any{from, limit},
+	err = t.rows("SELECT seq, time, body FROM audit_entry WHERE seq >= $1 ORDER BY seq LIMIT $2", []any{from, limit},
 		func(scan func(...any) error) error {
 			var r audit.Record
 			var at int64
@@ -146,21 +137,21 @@ func (t *tx) AuditRecords(from int64, limit int) (out []audit.Record, err error)
 	return out, err
 }
 
-func (t *tx) AuditSpan(from, until time.Time) (first, last int64, ok bool, err error) {
+func (t *Tx) AuditSpan(from, until time.Time) (first, last int64, ok bool, err error) {
 	if err := t.writeAudit(); err != nil {
 		return 0, 0, false, err
 	}
 	var lo, hi sql.NullInt64
-	err = t.row("SELECT MIN(seq), MAX(seq) FROM audit_entry WHERE time >= ? AND time < ?",
+	err = t.row("SELECT MIN(seq), MAX(seq) FROM audit_entry WHERE time >= $1 AND time < $2",
 		[]any{from.UnixMicro(), until.UnixMicro()}, &lo, &hi)
 	return lo.Int64, hi.Int64, lo.Valid, err
 }
 
-func (t *tx) AuditHashes(from int64, limit int) (out []audit.StoredHash, err error) {
+func (t *Tx) AuditHashes(from int64, limit int) (out []audit.StoredHash, err error) {
 	if err := t.writeAudit(); err != nil {
 		return nil, err
 	}
-	err = t.rows("SELECT idx, hash FROM audit_hash WHERE idx >= ? ORDER BY idx LIMIT ?", []any{from, limit},
+	err = t.rows("SELECT idx, hash FROM audit_hash WHERE idx >= $1 ORDER BY idx LIMIT $2", []any{from, limit},
 		func(scan func(...any) error) error {
 			var h audit.StoredHash
 			if err := scan(&h.Index, &h.Hash); err != nil {
@@ -172,7 +163,7 @@ func (t *tx) AuditHashes(from int64, limit int) (out []audit.StoredHash, err err
 	return out, err
 }
 
-func (t *tx) AuditCheckpoints() (out []audit.StoredCheckpoint, err error) {
+func (t *Tx) AuditCheckpoints() (out []audit.StoredCheckpoint, err error) {
 	err = t.rows("SELECT serial, note FROM audit_checkpoint ORDER BY serial", nil,
 		func(scan func(...any) error) error {
 			var c audit.StoredCheckpoint
@@ -185,15 +176,15 @@ func (t *tx) AuditCheckpoints() (out []audit.StoredCheckpoint, err error) {
 	return out, err
 }
 
-func (t *tx) PutAuditCheckpoint(c audit.StoredCheckpoint) error {
-	_, err := t.exec("INSERT INTO audit_checkpoint (serial, note) VALUES (?, ?)", c.Serial, c.Note)
+func (t *Tx) PutAuditCheckpoint(c audit.StoredCheckpoint) error {
+	_, err := t.exec("INSERT INTO audit_checkpoint (serial, note) VALUES ($1, $2)", c.Serial, c.Note)
 	if isConstraint(err) {
 		return fault.Wrap(fault.Conflict, err, "The audit log has a checkpoint of that serial number.")
 	}
 	return err
 }
 
-func (t *tx) DeleteAuditCheckpoint(serial int64) error {
-	_, err := t.exec("DELETE FROM audit_checkpoint WHERE serial = ?", serial)
+func (t *Tx) DeleteAuditCheckpoint(serial int64) error {
+	_, err := t.exec("DELETE FROM audit_checkpoint WHERE serial = $1", serial)
 	return err
 }

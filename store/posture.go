@@ -1,7 +1,6 @@
-package sqlite
+package store
 
 import (
-	"context"
 	"encoding/json"
 	"math"
 	"time"
@@ -11,16 +10,8 @@ import (
 )
 
 // Posture returns the database as the store of what scans have found.
-func (db *DB) Posture() history.Store { return postureStore{db} }
-
-type postureStore struct{ db *DB }
-
-func (s postureStore) View(ctx context.Context, fn func(history.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s postureStore) Update(ctx context.Context, fn func(history.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Posture() history.Store {
+	return domain[history.Tx]{d.runner, func(t *Tx) history.Tx { return t }}
 }
 
 const postureScanColumns = `id, estate, source, at, opened, resolved, summary, gaps, register`
@@ -39,7 +30,7 @@ func scanPostureScan(scan func(...any) error) (s history.Scan, err error) {
 }
 
 // AddScan implements [history.Tx].
-func (t *tx) AddScan(s history.Scan) error {
+func (t *Tx) AddScan(s history.Scan) error {
 	summary, err := json.Marshal(s.Summary)
 	if err != nil {
 		return err
@@ -54,7 +45,7 @@ func (t *tx) AddScan(s history.Scan) error {
 }
 
 // ScanByID implements [history.Tx].
-func (t *tx) ScanByID(id string) (history.Scan, error) {
+func (t *Tx) ScanByID(id string) (history.Scan, error) {
 	s, ok, err := one(t, scanPostureScan, `SELECT `+postureScanColumns+` FROM posture_scan WHERE id = $1`, id)
 	if err == nil && !ok {
 		err = fault.New(fault.NotFound, "There is no such scan.").About(id)
@@ -63,13 +54,13 @@ func (t *tx) ScanByID(id string) (history.Scan, error) {
 }
 
 // Scans implements [history.Tx].
-func (t *tx) Scans(estate string, from time.Time, limit int) ([]history.Scan, error) {
+func (t *Tx) Scans(estate string, from time.Time, limit int) ([]history.Scan, error) {
 	return many(t, scanPostureScan, `SELECT `+postureScanColumns+` FROM posture_scan
 		WHERE ($1 = '' OR estate = $1) AND at >= $2 ORDER BY at DESC, id LIMIT $3`, estate, micros(from), limit)
 }
 
 // Spans implements [history.Tx].
-func (t *tx) Spans(estate string, since time.Time) ([]history.Span, error) {
+func (t *Tx) Spans(estate string, since time.Time) ([]history.Span, error) {
 	from := int64(math.MaxInt64)
 	if !since.IsZero() {
 		from = micros(since)
@@ -90,7 +81,7 @@ func (t *tx) Spans(estate string, since time.Time) ([]history.Span, error) {
 }
 
 // PutSpan implements [history.Tx].
-func (t *tx) PutSpan(s history.Span) error {
+func (t *Tx) PutSpan(s history.Span) error {
 	body, err := json.Marshal(s.Finding)
 	if err != nil {
 		return err
@@ -107,13 +98,13 @@ func (t *tx) PutSpan(s history.Span) error {
 }
 
 // PutRegister implements [history.Tx].
-func (t *tx) PutRegister(sha256 string, body []byte) error {
+func (t *Tx) PutRegister(sha256 string, body []byte) error {
 	_, err := t.exec(`INSERT INTO posture_register (sha256, body) VALUES ($1, $2) ON CONFLICT (sha256) DO NOTHING`, sha256, string(body))
 	return err
 }
 
 // Register implements [history.Tx].
-func (t *tx) Register(sha256 string) ([]byte, error) {
+func (t *Tx) Register(sha256 string) ([]byte, error) {
 	body, ok, err := one(t, func(scan func(...any) error) (body []byte, err error) { return body, scan(&body) },
 		`SELECT body FROM posture_register WHERE sha256 = $1`, sha256)
 	if err == nil && !ok {
@@ -123,7 +114,7 @@ func (t *tx) Register(sha256 string) ([]byte, error) {
 }
 
 // Forget implements [history.Tx].
-func (t *tx) Forget(before time.Time) error {
+func (t *Tx) Forget(before time.Time) error {
 	if _, err := t.exec(`DELETE FROM posture_scan WHERE at < $1`, micros(before)); err != nil {
 		return err
 	}

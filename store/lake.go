@@ -1,7 +1,6 @@
-package sqlite
+package store
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"slices"
@@ -14,20 +13,12 @@ import (
 )
 
 // Lake returns the database as package lake's store.
-func (db *DB) Lake() lake.Store { return lakeStore{db} }
-
-type lakeStore struct{ db *DB }
-
-func (s lakeStore) View(ctx context.Context, fn func(lake.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s lakeStore) Update(ctx context.Context, fn func(lake.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Lake() lake.Store {
+	return domain[lake.Tx]{d.runner, func(t *Tx) lake.Tx { return t }}
 }
 
 // one runs a query for at most one row, and tells whether there was one.
-func one[T any](t *tx, scan func(func(...any) error) (T, error), query string, args ...any) (row T, ok bool, err error) {
+func one[T any](t *Tx, scan func(func(...any) error) (T, error), query string, args ...any) (row T, ok bool, err error) {
 	row, err = scan(func(into ...any) error { return t.row(query, args, into...) })
 	if errors.Is(err, sql.ErrNoRows) {
 		var none T
@@ -37,7 +28,7 @@ func one[T any](t *tx, scan func(func(...any) error) (T, error), query string, a
 }
 
 // many runs a query and returns its rows.
-func many[T any](t *tx, scan func(func(...any) error) (T, error), query string, args ...any) (out []T, err error) {
+func many[T any](t *Tx, scan func(func(...any) error) (T, error), query string, args ...any) (out []T, err error) {
 	err = t.rows(query, args, func(into func(...any) error) error {
 		row, err := scan(into)
 		out = append(out, row)
@@ -56,14 +47,14 @@ func scanFolder(scan func(...any) error) (f lake.FolderRow, err error) {
 }
 
 // LakeFolder implements [lake.Tx]. The one writer is the lock.
-func (t *tx) LakeFolder(id lake.NodeID) (lake.FolderRow, bool, error) {
+func (t *Tx) LakeFolder(id lake.NodeID) (lake.FolderRow, bool, error) {
 	return one(t, scanFolder, `SELECT `+folderColumns+` FROM lake_folder WHERE id = $1`, string(id))
 }
 
 // LakeFolderAs implements [lake.Tx]. The roles stand in the queries: SQLite would
 // compile one with a parameter anew each time, to see whether the partial index
 // serves its value.
-func (t *tx) LakeFolderAs(item encryption.ItemID, role lake.Role) (lake.FolderRow, bool, error) {
+func (t *Tx) LakeFolderAs(item encryption.ItemID, role lake.Role) (lake.FolderRow, bool, error) {
 	query := `SELECT ` + folderColumns + ` FROM lake_folder WHERE item = $1 AND role = 'root'`
 	switch role {
 	case lake.Root:
@@ -76,13 +67,13 @@ func (t *tx) LakeFolderAs(item encryption.ItemID, role lake.Role) (lake.FolderRo
 }
 
 // LakeFoldersUnder implements [lake.Tx].
-func (t *tx) LakeFoldersUnder(key encryption.KeyID, limit int) ([]lake.FolderRow, error) {
+func (t *Tx) LakeFoldersUnder(key encryption.KeyID, limit int) ([]lake.FolderRow, error) {
 	return many(t, scanFolder, `SELECT `+folderColumns+` FROM lake_folder WHERE key = $1 OR next_key = $1 LIMIT $2`,
 		string(key), limit)
 }
 
 // LakeFoldersDeleted implements [lake.Tx].
-func (t *tx) LakeFoldersDeleted(item encryption.ItemID, limit int) ([]lake.FolderRow, error) {
+func (t *Tx) LakeFoldersDeleted(item encryption.ItemID, limit int) ([]lake.FolderRow, error) {
 	if item == "" {
 		return many(t, scanFolder, `SELECT `+folderColumns+` FROM lake_folder WHERE role = 'deleted' LIMIT $1`, limit)
 	}
@@ -91,7 +82,7 @@ func (t *tx) LakeFoldersDeleted(item encryption.ItemID, limit int) ([]lake.Folde
 }
 
 // PutLakeFolder implements [lake.Tx].
-func (t *tx) PutLakeFolder(f lake.FolderRow) error {
+func (t *Tx) PutLakeFolder(f lake.FolderRow) error {
 	_, err := t.exec(`INSERT INTO lake_folder (id, item, role, salt, key, next_key, seals, names)
 		VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7, $8)
 		ON CONFLICT (id) DO UPDATE SET role = excluded.role, salt = excluded.salt, key = excluded.key,
@@ -109,7 +100,7 @@ func lakeErr(err error) error {
 }
 
 // DeleteLakeFolder implements [lake.Tx].
-func (t *tx) DeleteLakeFolder(id lake.NodeID) error {
+func (t *Tx) DeleteLakeFolder(id lake.NodeID) error {
 	_, err := t.exec(`DELETE FROM lake_folder WHERE id = $1`, string(id))
 	return lakeErr(err)
 }
@@ -124,7 +115,7 @@ func scanEntry(scan func(...any) error) (e lake.EntryRow, err error) {
 }
 
 // LakeEntry implements [lake.Tx].
-func (t *tx) LakeEntry(folder lake.NodeID, lookups ...[32]byte) (lake.EntryRow, bool, error) {
+func (t *Tx) LakeEntry(folder lake.NodeID, lookups ...[32]byte) (lake.EntryRow, bool, error) {
 	for _, l := range lookups {
 		e, ok, err := one(t, scanEntry, `SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 AND lookup = $2`,
 			string(folder), l[:])
@@ -136,7 +127,7 @@ func (t *tx) LakeEntry(folder lake.NodeID, lookups ...[32]byte) (lake.EntryRow, 
 }
 
 // LakeEntries implements [lake.Tx].
-func (t *tx) LakeEntries(folder lake.NodeID, each func(lake.EntryRow) error) error {
+func (t *Tx) LakeEntries(folder lake.NodeID, each func(lake.EntryRow) error) error {
 	return t.rows(`SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1`, []any{string(folder)},
 		func(scan func(...any) error) error {
 			e, err := scanEntry(scan)
@@ -148,7 +139,7 @@ func (t *tx) LakeEntries(folder lake.NodeID, each func(lake.EntryRow) error) err
 }
 
 // LakeEntriesSince implements [lake.Tx].
-func (t *tx) LakeEntriesSince(folder lake.NodeID, after int64, each func(lake.EntryRow) error) error {
+func (t *Tx) LakeEntriesSince(folder lake.NodeID, after int64, each func(lake.EntryRow) error) error {
 	return t.rows(`SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 AND ordinal > $2`, []any{string(folder), after},
 		func(scan func(...any) error) error {
 			e, err := scanEntry(scan)
@@ -161,7 +152,7 @@ func (t *tx) LakeEntriesSince(folder lake.NodeID, after int64, each func(lake.En
 
 // LakeEntriesByID implements [lake.Tx]. Of ids there are as many in a statement as
 // stay far from any database's limit.
-func (t *tx) LakeEntriesByID(ids []lake.NodeID) (out []lake.EntryRow, err error) {
+func (t *Tx) LakeEntriesByID(ids []lake.NodeID) (out []lake.EntryRow, err error) {
 	for part := range slices.Chunk(ids, 256) {
 		args := make([]any, 256) // one statement for all lengths
 		for i := range args {
@@ -188,7 +179,7 @@ var lakeEntriesByID = func() string {
 }()
 
 // LakeEntriesUnder implements [lake.Tx].
-func (t *tx) LakeEntriesUnder(folder lake.NodeID, key encryption.KeyID, limit int) ([]lake.EntryRow, error) {
+func (t *Tx) LakeEntriesUnder(folder lake.NodeID, key encryption.KeyID, limit int) ([]lake.EntryRow, error) {
 	if key == "" {
 		return many(t, scanEntry, `SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 LIMIT $2`, string(folder), limit)
 	}
@@ -197,7 +188,7 @@ func (t *tx) LakeEntriesUnder(folder lake.NodeID, key encryption.KeyID, limit in
 }
 
 // PutLakeEntry implements [lake.Tx].
-func (t *tx) PutLakeEntry(e lake.EntryRow) error {
+func (t *Tx) PutLakeEntry(e lake.EntryRow) error {
 	_, err := t.exec(`INSERT INTO lake_entry (id, folder, kind, key, lookup, revision, ordinal, record)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (id) DO UPDATE SET folder = excluded.folder, kind = excluded.kind, key = excluded.key,
@@ -207,7 +198,7 @@ func (t *tx) PutLakeEntry(e lake.EntryRow) error {
 }
 
 // DeleteLakeEntry implements [lake.Tx].
-func (t *tx) DeleteLakeEntry(id lake.NodeID) error {
+func (t *Tx) DeleteLakeEntry(id lake.NodeID) error {
 	_, err := t.exec(`DELETE FROM lake_entry WHERE id = $1`, string(id))
 	return err
 }
@@ -224,22 +215,22 @@ func scanNode(scan func(...any) error) (n lake.NodeRow, err error) {
 }
 
 // LakeNode implements [lake.Tx].
-func (t *tx) LakeNode(id lake.NodeID) (lake.NodeRow, bool, error) {
+func (t *Tx) LakeNode(id lake.NodeID) (lake.NodeRow, bool, error) {
 	return one(t, scanNode, `SELECT `+nodeColumns+` FROM lake_node WHERE id = $1`, string(id))
 }
 
 // LakeNodesUnder implements [lake.Tx].
-func (t *tx) LakeNodesUnder(key encryption.KeyID, limit int) ([]lake.NodeRow, error) {
+func (t *Tx) LakeNodesUnder(key encryption.KeyID, limit int) ([]lake.NodeRow, error) {
 	return many(t, scanNode, `SELECT `+nodeColumns+` FROM lake_node WHERE key = $1 LIMIT $2`, string(key), limit)
 }
 
 // LakeNodesLeased implements [lake.Tx].
-func (t *tx) LakeNodesLeased(item encryption.ItemID) ([]lake.NodeRow, error) {
+func (t *Tx) LakeNodesLeased(item encryption.ItemID) ([]lake.NodeRow, error) {
 	return many(t, scanNode, `SELECT `+nodeColumns+` FROM lake_node WHERE item = $1 AND lease <> ''`, string(item))
 }
 
 // PutLakeNode implements [lake.Tx].
-func (t *tx) PutLakeNode(n lake.NodeRow) error {
+func (t *Tx) PutLakeNode(n lake.NodeRow) error {
 	_, err := t.exec(`INSERT INTO lake_node (id, item, kind, key, size, modified, manifest, lease, lease_length, lease_ends, lease_breaks)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 		ON CONFLICT (id) DO UPDATE SET key = excluded.key, size = excluded.size, modified = excluded.modified,
@@ -251,7 +242,7 @@ func (t *tx) PutLakeNode(n lake.NodeRow) error {
 }
 
 // DeleteLakeNode implements [lake.Tx].
-func (t *tx) DeleteLakeNode(id lake.NodeID) error {
+func (t *Tx) DeleteLakeNode(id lake.NodeID) error {
 	_, err := t.exec(`DELETE FROM lake_node WHERE id = $1`, string(id))
 	return err
 }
@@ -269,31 +260,31 @@ func scanExtent(scan func(...any) error) (e lake.ExtentRow, err error) {
 }
 
 // LakeExtent implements [lake.Tx].
-func (t *tx) LakeExtent(id lake.ExtentID) (lake.ExtentRow, bool, error) {
+func (t *Tx) LakeExtent(id lake.ExtentID) (lake.ExtentRow, bool, error) {
 	return one(t, scanExtent, `SELECT `+extentColumns+` FROM lake_extent WHERE id = $1`, string(id))
 }
 
 // LakeExtentsUnder implements [lake.Tx].
-func (t *tx) LakeExtentsUnder(key encryption.KeyID, state lake.ExtentState, limit int) ([]lake.ExtentRow, error) {
+func (t *Tx) LakeExtentsUnder(key encryption.KeyID, state lake.ExtentState, limit int) ([]lake.ExtentRow, error) {
 	return many(t, scanExtent, `SELECT `+extentHead+` FROM lake_extent WHERE key = $1 AND state = $2 LIMIT $3`,
 		string(key), int64(state), limit)
 }
 
 // LakeExtentsDue implements [lake.Tx].
-func (t *tx) LakeExtentsDue(now time.Time, limit int) ([]lake.ExtentRow, error) {
+func (t *Tx) LakeExtentsDue(now time.Time, limit int) ([]lake.ExtentRow, error) {
 	return many(t, scanExtent, `SELECT `+extentHead+` FROM lake_extent WHERE state = 2 AND due <= $1 ORDER BY due LIMIT $2`,
 		micros(now), limit)
 }
 
 // LakeExtentsLost implements [lake.Tx].
-func (t *tx) LakeExtentsLost(since time.Time, limit int) ([]lake.ExtentRow, error) {
+func (t *Tx) LakeExtentsLost(since time.Time, limit int) ([]lake.ExtentRow, error) {
 	return many(t, scanExtent, `SELECT `+extentHead+` FROM lake_extent WHERE state = 0 AND changed <= $1
 		AND NOT EXISTS (SELECT 1 FROM lake_staged WHERE lake_staged.id = lake_extent.owner) LIMIT $2`,
 		micros(since), limit)
 }
 
 // PutLakeExtent implements [lake.Tx].
-func (t *tx) PutLakeExtent(e lake.ExtentRow) error {
+func (t *Tx) PutLakeExtent(e lake.ExtentRow) error {
 	_, err := t.exec(`INSERT INTO lake_extent (id, item, key, owner, state, size, changed, due, inline)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (id) DO UPDATE SET key = excluded.key, owner = excluded.owner, state = excluded.state,
@@ -303,13 +294,13 @@ func (t *tx) PutLakeExtent(e lake.ExtentRow) error {
 }
 
 // DeleteLakeExtent implements [lake.Tx].
-func (t *tx) DeleteLakeExtent(id lake.ExtentID) error {
+func (t *Tx) DeleteLakeExtent(id lake.ExtentID) error {
 	_, err := t.exec(`DELETE FROM lake_extent WHERE id = $1`, string(id))
 	return err
 }
 
 // DoomLakeExtents implements [lake.Tx].
-func (t *tx) DoomLakeExtents(owner string, due time.Time) error {
+func (t *Tx) DoomLakeExtents(owner string, due time.Time) error {
 	if _, err := t.exec(`DELETE FROM lake_extent WHERE owner = $1 AND inline IS NOT NULL`, owner); err != nil {
 		return err
 	}
@@ -327,34 +318,34 @@ func scanStaged(scan func(...any) error) (s lake.StagedRow, err error) {
 }
 
 // LakeStaged implements [lake.Tx].
-func (t *tx) LakeStaged(id lake.StagedID) (lake.StagedRow, bool, error) {
+func (t *Tx) LakeStaged(id lake.StagedID) (lake.StagedRow, bool, error) {
 	return one(t, scanStaged, `SELECT `+stagedColumns+` FROM lake_staged WHERE id = $1`, string(id))
 }
 
 // LakeStagedOf implements [lake.Tx].
-func (t *tx) LakeStagedOf(owner lake.NodeID) ([]lake.StagedRow, error) {
+func (t *Tx) LakeStagedOf(owner lake.NodeID) ([]lake.StagedRow, error) {
 	return many(t, scanStaged, `SELECT `+stagedColumns+` FROM lake_staged WHERE owner = $1 ORDER BY ordinal`, string(owner))
 }
 
 // LakeStagedNext implements [lake.Tx].
-func (t *tx) LakeStagedNext(owner lake.NodeID) (next int64, err error) {
+func (t *Tx) LakeStagedNext(owner lake.NodeID) (next int64, err error) {
 	err = t.row(`SELECT COALESCE(MAX(ordinal), 0) + 1 FROM lake_staged WHERE owner = $1`, []any{string(owner)}, &next)
 	return next, err
 }
 
 // LakeStagedUnder implements [lake.Tx].
-func (t *tx) LakeStagedUnder(key encryption.KeyID, limit int) ([]lake.StagedRow, error) {
+func (t *Tx) LakeStagedUnder(key encryption.KeyID, limit int) ([]lake.StagedRow, error) {
 	return many(t, scanStaged, `SELECT `+stagedColumns+` FROM lake_staged WHERE key = $1 LIMIT $2`, string(key), limit)
 }
 
 // LakeStagedSince implements [lake.Tx].
-func (t *tx) LakeStagedSince(owned bool, since time.Time, limit int) ([]lake.StagedRow, error) {
+func (t *Tx) LakeStagedSince(owned bool, since time.Time, limit int) ([]lake.StagedRow, error) {
 	return many(t, scanStaged, `SELECT `+stagedColumns+` FROM lake_staged WHERE changed <= $1 AND (owner <> '') = $2 LIMIT $3`,
 		micros(since), owned, limit)
 }
 
 // PutLakeStaged implements [lake.Tx].
-func (t *tx) PutLakeStaged(s lake.StagedRow) error {
+func (t *Tx) PutLakeStaged(s lake.StagedRow) error {
 	_, err := t.exec(`INSERT INTO lake_staged (id, item, owner, key, ordinal, position, size, record, changed)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, key = excluded.key, ordinal = excluded.ordinal,
@@ -364,13 +355,13 @@ func (t *tx) PutLakeStaged(s lake.StagedRow) error {
 }
 
 // DeleteLakeStaged implements [lake.Tx].
-func (t *tx) DeleteLakeStaged(id lake.StagedID) error {
+func (t *Tx) DeleteLakeStaged(id lake.StagedID) error {
 	_, err := t.exec(`DELETE FROM lake_staged WHERE id = $1`, string(id))
 	return err
 }
 
 // LakeTotals implements [lake.Tx].
-func (t *tx) LakeTotals(item encryption.ItemID, key encryption.KeyID) (all, under lake.Totals, err error) {
+func (t *Tx) LakeTotals(item encryption.ItemID, key encryption.KeyID) (all, under lake.Totals, err error) {
 	err = t.row(`SELECT COUNT(*), COALESCE(SUM(size), 0), COUNT(CASE WHEN key = $2 THEN 1 END),
 		COALESCE(SUM(CASE WHEN key = $2 THEN size END), 0) FROM lake_node WHERE item = $1 AND kind = 1`,
 		[]any{string(item), string(key)}, &all.Files, &all.Bytes, &under.Files, &under.Bytes)
@@ -378,7 +369,7 @@ func (t *tx) LakeTotals(item encryption.ItemID, key encryption.KeyID) (all, unde
 }
 
 // LakeShreddedItems implements [lake.Tx].
-func (t *tx) LakeShreddedItems(limit int) ([]encryption.ItemID, error) {
+func (t *Tx) LakeShreddedItems(limit int) ([]encryption.ItemID, error) {
 	return many(t, func(scan func(...any) error) (id encryption.ItemID, err error) {
 		err = scan(&id)
 		return id, err
@@ -386,7 +377,7 @@ func (t *tx) LakeShreddedItems(limit int) ([]encryption.ItemID, error) {
 }
 
 // DropLakeItem implements [lake.Tx].
-func (t *tx) DropLakeItem(item encryption.ItemID, due time.Time, limit int) (done bool, err error) {
+func (t *Tx) DropLakeItem(item encryption.ItemID, due time.Time, limit int) (done bool, err error) {
 	id := string(item)
 	if _, err := t.exec(`UPDATE lake_extent SET state = 2, due = $2 WHERE item = $1 AND state <> 2 AND inline IS NULL`,
 		id, micros(due)); err != nil {

@@ -1,8 +1,7 @@
-package sqlite
+package store
 
 import (
 	"cmp"
-	"context"
 	"database/sql"
 	"errors"
 	"math"
@@ -16,20 +15,12 @@ import (
 )
 
 // Workspace returns the database as package workspace's store.
-func (db *DB) Workspace() workspace.Store { return workspaceStore{db} }
-
-type workspaceStore struct{ db *DB }
-
-func (s workspaceStore) View(ctx context.Context, fn func(workspace.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s workspaceStore) Update(ctx context.Context, fn func(workspace.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Workspace() workspace.Store {
+	return domain[workspace.Tx]{d.runner, func(t *Tx) workspace.Tx { return t }}
 }
 
 // TenantSettings implements [workspace.Tx].
-func (t *tx) TenantSettings(tenant identity.TenantID) (out []workspace.SettingRow, err error) {
+func (t *Tx) TenantSettings(tenant identity.TenantID) (out []workspace.SettingRow, err error) {
 	err = t.rows(`SELECT tenant, name, enabled, changed, changed_by FROM tenant_setting WHERE tenant = $1 ORDER BY name`,
 		[]any{string(tenant)}, func(scan func(...any) error) error {
 			var s workspace.SettingRow
@@ -43,7 +34,7 @@ func (t *tx) TenantSettings(tenant identity.TenantID) (out []workspace.SettingRo
 }
 
 // PutTenantSetting implements [workspace.Tx].
-func (t *tx) PutTenantSetting(s workspace.SettingRow) error {
+func (t *Tx) PutTenantSetting(s workspace.SettingRow) error {
 	_, err := t.exec(`INSERT INTO tenant_setting (tenant, name, enabled, changed, changed_by) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (tenant, name) DO UPDATE SET enabled = excluded.enabled, changed = excluded.changed,
 		changed_by = excluded.changed_by`,
@@ -52,7 +43,7 @@ func (t *tx) PutTenantSetting(s workspace.SettingRow) error {
 }
 
 // TenantSettingEnabled implements [workspace.Tx] and [encryption.Tx].
-func (t *tx) TenantSettingEnabled(tenant, name string) (enabled bool, err error) {
+func (t *Tx) TenantSettingEnabled(tenant, name string) (enabled bool, err error) {
 	err = t.row(`SELECT enabled FROM tenant_setting WHERE tenant = $1 AND name = $2`, []any{tenant, name}, &enabled)
 	if errors.Is(err, sql.ErrNoRows) {
 		return workspace.SettingDefault(name), nil
@@ -83,7 +74,7 @@ func workspaceErr(err error, subject string) error {
 }
 
 // Workspace implements [workspace.Tx].
-func (t *tx) Workspace(id encryption.ScopeID) (workspace.WorkspaceRow, error) {
+func (t *Tx) Workspace(id encryption.ScopeID) (workspace.WorkspaceRow, error) {
 	w, err := scanWorkspace(func(into ...any) error {
 		return t.row(`SELECT `+workspaceColumns+` FROM workspace WHERE id = $1`, []any{string(id)}, into...)
 	})
@@ -91,7 +82,7 @@ func (t *tx) Workspace(id encryption.ScopeID) (workspace.WorkspaceRow, error) {
 }
 
 // WorkspaceNamed implements [workspace.Tx].
-func (t *tx) WorkspaceNamed(tenant identity.TenantID, canonical string) (workspace.WorkspaceRow, error) {
+func (t *Tx) WorkspaceNamed(tenant identity.TenantID, canonical string) (workspace.WorkspaceRow, error) {
 	w, err := scanWorkspace(func(into ...any) error {
 		return t.row(`SELECT `+workspaceColumns+` FROM workspace WHERE tenant = $1 AND canonical = $2 AND deleted = 0`,
 			[]any{string(tenant), canonical}, into...)
@@ -100,7 +91,7 @@ func (t *tx) WorkspaceNamed(tenant identity.TenantID, canonical string) (workspa
 }
 
 // InsertWorkspace implements [workspace.Tx].
-func (t *tx) InsertWorkspace(w workspace.WorkspaceRow) error {
+func (t *Tx) InsertWorkspace(w workspace.WorkspaceRow) error {
 	_, err := t.exec(`INSERT INTO workspace (id, tenant, name, canonical, capacity, deleted, created, description_key, description,
 		domain, label) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		string(w.ID), string(w.Tenant), w.Name, w.Canonical, string(w.Capacity), w.Deleted, micros(w.Created),
@@ -109,7 +100,7 @@ func (t *tx) InsertWorkspace(w workspace.WorkspaceRow) error {
 }
 
 // UpdateWorkspace implements [workspace.Tx].
-func (t *tx) UpdateWorkspace(w workspace.WorkspaceRow) error {
+func (t *Tx) UpdateWorkspace(w workspace.WorkspaceRow) error {
 	n, err := t.exec(`UPDATE workspace SET name = $1, canonical = $2, capacity = $3, deleted = $4, description_key = $5,
 		description = $6, domain = $7, label = $8 WHERE id = $9`,
 		w.Name, w.Canonical, string(w.Capacity), w.Deleted, nullable(w.DescriptionKey), w.Description, string(w.Domain),
@@ -121,13 +112,13 @@ func (t *tx) UpdateWorkspace(w workspace.WorkspaceRow) error {
 }
 
 // DeleteWorkspace implements [workspace.Tx].
-func (t *tx) DeleteWorkspace(id encryption.ScopeID) error {
+func (t *Tx) DeleteWorkspace(id encryption.ScopeID) error {
 	_, err := t.exec(`DELETE FROM workspace WHERE id = $1`, string(id))
 	return conflict(err, "The workspace still has items.")
 }
 
 // TenantWorkspaces implements [workspace.Tx].
-func (t *tx) TenantWorkspaces(tenant identity.TenantID, after encryption.ScopeID, limit int) (out []workspace.WorkspaceRow, err error) {
+func (t *Tx) TenantWorkspaces(tenant identity.TenantID, after encryption.ScopeID, limit int) (out []workspace.WorkspaceRow, err error) {
 	err = t.rows(`SELECT `+workspaceColumns+` FROM workspace WHERE tenant = $1 AND id > $2 AND deleted = 0 ORDER BY id LIMIT $3`,
 		[]any{string(tenant), string(after), unlimited(limit)}, func(scan func(...any) error) error {
 			w, err := scanWorkspace(scan)
@@ -138,7 +129,7 @@ func (t *tx) TenantWorkspaces(tenant identity.TenantID, after encryption.ScopeID
 }
 
 // WorkspacesAssigned implements [workspace.Tx].
-func (t *tx) WorkspacesAssigned(tenant identity.TenantID, principals []identity.PrincipalID, after encryption.ScopeID, limit int) (out []workspace.WorkspaceRow, err error) {
+func (t *Tx) WorkspacesAssigned(tenant identity.TenantID, principals []identity.PrincipalID, after encryption.ScopeID, limit int) (out []workspace.WorkspaceRow, err error) {
 	// A workspace's scope key is "/workspaces/" and its id, from the 13th character on.
 	for _, p := range principals {
 		err = t.rows(`SELECT `+workspaceColumns+` FROM workspace WHERE tenant = $1 AND id > $2 AND deleted = 0
@@ -160,7 +151,7 @@ func (t *tx) WorkspacesAssigned(tenant identity.TenantID, principals []identity.
 }
 
 // WorkspacesDeleted implements [workspace.Tx].
-func (t *tx) WorkspacesDeleted() (out []encryption.ScopeID, err error) {
+func (t *Tx) WorkspacesDeleted() (out []encryption.ScopeID, err error) {
 	err = t.rows(`SELECT id FROM workspace WHERE deleted = 1 ORDER BY id`, nil, func(scan func(...any) error) error {
 		var id encryption.ScopeID
 		err := scan(&id)
@@ -171,7 +162,7 @@ func (t *tx) WorkspacesDeleted() (out []encryption.ScopeID, err error) {
 }
 
 // ItemList implements [workspace.Tx].
-func (t *tx) ItemList(ws encryption.ScopeID) (workspace.List, error) {
+func (t *Tx) ItemList(ws encryption.ScopeID) (workspace.List, error) {
 	l := workspace.List{Workspace: ws}
 	var salt, next []byte
 	err := t.row(`SELECT key, salt, coalesce(next_key, ''), next_salt, seals FROM item_list WHERE workspace = $1`,
@@ -187,7 +178,7 @@ func (t *tx) ItemList(ws encryption.ScopeID) (workspace.List, error) {
 }
 
 // PutItemList implements [workspace.Tx].
-func (t *tx) PutItemList(l workspace.List) error {
+func (t *Tx) PutItemList(l workspace.List) error {
 	var next []byte
 	if l.NextKey != "" {
 		next = l.NextSalt[:]
@@ -200,13 +191,13 @@ func (t *tx) PutItemList(l workspace.List) error {
 }
 
 // CountItemListSeal implements [workspace.Tx].
-func (t *tx) CountItemListSeal(ws encryption.ScopeID) error {
+func (t *Tx) CountItemListSeal(ws encryption.ScopeID) error {
 	_, err := t.exec(`UPDATE item_list SET seals = seals + 1 WHERE workspace = $1`, string(ws))
 	return err
 }
 
 // DeleteItemList implements [workspace.Tx].
-func (t *tx) DeleteItemList(ws encryption.ScopeID) error {
+func (t *Tx) DeleteItemList(ws encryption.ScopeID) error {
 	_, err := t.exec(`DELETE FROM item_list WHERE workspace = $1`, string(ws))
 	return err
 }
@@ -227,7 +218,7 @@ func scanItemEntry(scan func(...any) error) (e workspace.Entry, err error) {
 	return e, err
 }
 
-func (t *tx) itemEntry(query string, args []any, subject string) (workspace.Entry, error) {
+func (t *Tx) itemEntry(query string, args []any, subject string) (workspace.Entry, error) {
 	e, err := scanItemEntry(func(into ...any) error { return t.row(query, args, into...) })
 	if errors.Is(err, sql.ErrNoRows) {
 		return e, fault.New(fault.ItemNotFound, "There is no such item in this workspace.").About(subject)
@@ -235,7 +226,7 @@ func (t *tx) itemEntry(query string, args []any, subject string) (workspace.Entr
 	return e, err
 }
 
-func (t *tx) itemEntries(query string, args ...any) (out []workspace.Entry, err error) {
+func (t *Tx) itemEntries(query string, args ...any) (out []workspace.Entry, err error) {
 	err = t.rows(query, args, func(scan func(...any) error) error {
 		e, err := scanItemEntry(scan)
 		out = append(out, e)
@@ -245,7 +236,7 @@ func (t *tx) itemEntries(query string, args ...any) (out []workspace.Entry, err 
 }
 
 // InsertItemEntry implements [workspace.Tx].
-func (t *tx) InsertItemEntry(e workspace.Entry) error {
+func (t *Tx) InsertItemEntry(e workspace.Entry) error {
 	_, err := t.exec(`INSERT INTO item_entry (`+itemEntryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 		string(e.ID), string(e.Workspace), string(e.Type), string(e.State), micros(e.Since), string(e.Key), e.Lookup[:],
 		int64(e.Revision), e.Record, micros(e.Created), micros(e.Changed), string(e.Folder), string(e.Label))
@@ -256,12 +247,12 @@ func (t *tx) InsertItemEntry(e workspace.Entry) error {
 }
 
 // ItemEntry implements [workspace.Tx].
-func (t *tx) ItemEntry(id encryption.ItemID) (workspace.Entry, error) {
+func (t *Tx) ItemEntry(id encryption.ItemID) (workspace.Entry, error) {
 	return t.itemEntry(`SELECT `+itemEntryColumns+` FROM item_entry WHERE id = $1`, []any{string(id)}, string(id))
 }
 
 // ItemEntryByLookup implements [workspace.Tx].
-func (t *tx) ItemEntryByLookup(ws encryption.ScopeID, lookups ...[32]byte) (e workspace.Entry, err error) {
+func (t *Tx) ItemEntryByLookup(ws encryption.ScopeID, lookups ...[32]byte) (e workspace.Entry, err error) {
 	for _, l := range lookups {
 		e, err = t.itemEntry(`SELECT `+itemEntryColumns+` FROM item_entry WHERE workspace = $1 AND lookup = $2 AND state <> 'deleted'`,
 			[]any{string(ws), l[:]}, "")
@@ -273,32 +264,32 @@ func (t *tx) ItemEntryByLookup(ws encryption.ScopeID, lookups ...[32]byte) (e wo
 }
 
 // ItemEntries implements [workspace.Tx].
-func (t *tx) ItemEntries(ws encryption.ScopeID, itemType workspace.ItemType, after encryption.ItemID, limit int) ([]workspace.Entry, error) {
+func (t *Tx) ItemEntries(ws encryption.ScopeID, itemType workspace.ItemType, after encryption.ItemID, limit int) ([]workspace.Entry, error) {
 	return t.itemEntries(`SELECT `+itemEntryColumns+` FROM item_entry WHERE workspace = $1 AND id > $2 AND state = 'live'
 		AND ($3 = type OR $3 = '' AND type <> $4) ORDER BY id LIMIT $5`,
 		string(ws), string(after), string(itemType), string(workspace.FolderType), unlimited(limit))
 }
 
 // ItemEntriesDeleted implements [workspace.Tx].
-func (t *tx) ItemEntriesDeleted(ws encryption.ScopeID, after encryption.ItemID, limit int) ([]workspace.Entry, error) {
+func (t *Tx) ItemEntriesDeleted(ws encryption.ScopeID, after encryption.ItemID, limit int) ([]workspace.Entry, error) {
 	return t.itemEntries(`SELECT `+itemEntryColumns+` FROM item_entry WHERE workspace = $1 AND id > $2 AND state = 'deleted'
 		ORDER BY id LIMIT $3`, string(ws), string(after), unlimited(limit))
 }
 
 // ItemEntriesInFolder implements [workspace.Tx].
-func (t *tx) ItemEntriesInFolder(folder workspace.FolderID, limit int) ([]workspace.Entry, error) {
+func (t *Tx) ItemEntriesInFolder(folder workspace.FolderID, limit int) ([]workspace.Entry, error) {
 	return t.itemEntries(`SELECT `+itemEntryColumns+` FROM item_entry WHERE folder = $1 AND state <> 'deleted' ORDER BY id LIMIT $2`,
 		string(folder), unlimited(limit))
 }
 
 // ItemEntriesUnder implements [workspace.Tx].
-func (t *tx) ItemEntriesUnder(ws encryption.ScopeID, key encryption.KeyID, limit int) ([]workspace.Entry, error) {
+func (t *Tx) ItemEntriesUnder(ws encryption.ScopeID, key encryption.KeyID, limit int) ([]workspace.Entry, error) {
 	return t.itemEntries(`SELECT `+itemEntryColumns+` FROM item_entry WHERE key = $1 AND workspace = $2 ORDER BY id LIMIT $3`,
 		string(key), string(ws), unlimited(limit))
 }
 
 // ItemEntriesIn implements [workspace.Tx].
-func (t *tx) ItemEntriesIn(ws encryption.ScopeID, state workspace.EntryState, before time.Time, limit int) ([]workspace.Entry, error) {
+func (t *Tx) ItemEntriesIn(ws encryption.ScopeID, state workspace.EntryState, before time.Time, limit int) ([]workspace.Entry, error) {
 	if ws != "" {
 		return t.itemEntries(`SELECT `+itemEntryColumns+` FROM item_entry WHERE workspace = $1 ORDER BY id LIMIT $2`,
 			string(ws), unlimited(limit))
@@ -308,7 +299,7 @@ func (t *tx) ItemEntriesIn(ws encryption.ScopeID, state workspace.EntryState, be
 }
 
 // UpdateItemEntry implements [workspace.Tx].
-func (t *tx) UpdateItemEntry(e workspace.Entry, revision uint64) error {
+func (t *Tx) UpdateItemEntry(e workspace.Entry, revision uint64) error {
 	n, err := t.exec(`UPDATE item_entry SET state = $1, since = $2, key = $3, lookup = $4, revision = $5, record = $6, changed = $7,
 		folder = $8, label = $9 WHERE id = $10 AND revision = $11`,
 		string(e.State), micros(e.Since), string(e.Key), e.Lookup[:], int64(e.Revision), e.Record, micros(e.Changed),
@@ -323,7 +314,7 @@ func (t *tx) UpdateItemEntry(e workspace.Entry, revision uint64) error {
 }
 
 // DeleteItemEntry implements [workspace.Tx].
-func (t *tx) DeleteItemEntry(id encryption.ItemID) error {
+func (t *Tx) DeleteItemEntry(id encryption.ItemID) error {
 	for _, of := range []string{
 		`DELETE FROM item_definition WHERE item = $1`,
 		`DELETE FROM item_job_log WHERE item = $1`,
@@ -338,7 +329,7 @@ func (t *tx) DeleteItemEntry(id encryption.ItemID) error {
 }
 
 // ItemDefinition implements [workspace.Tx].
-func (t *tx) ItemDefinition(item encryption.ItemID) (d workspace.DefinitionRow, ok bool, err error) {
+func (t *Tx) ItemDefinition(item encryption.ItemID) (d workspace.DefinitionRow, ok bool, err error) {
 	err = t.row(`SELECT item, key, sealed FROM item_definition WHERE item = $1`, []any{string(item)}, &d.Item, &d.Key, &d.Sealed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return d, false, nil
@@ -347,7 +338,7 @@ func (t *tx) ItemDefinition(item encryption.ItemID) (d workspace.DefinitionRow, 
 }
 
 // PutItemDefinition implements [workspace.Tx].
-func (t *tx) PutItemDefinition(d workspace.DefinitionRow) error {
+func (t *Tx) PutItemDefinition(d workspace.DefinitionRow) error {
 	_, err := t.exec(`INSERT INTO item_definition (item, key, sealed) VALUES ($1, $2, $3)
 		ON CONFLICT (item) DO UPDATE SET key = excluded.key, sealed = excluded.sealed`,
 		string(d.Item), string(d.Key), d.Sealed)

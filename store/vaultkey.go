@@ -1,4 +1,4 @@
-package sqlite
+package store
 
 import (
 	"encoding/json"
@@ -18,7 +18,7 @@ func scanVaultKey(scan func(...any) error) (k vault.Key, err error) {
 	return k, err
 }
 
-func (t *tx) vaultKeysWhere(where string, args ...any) (all []vault.Key, err error) {
+func (t *Tx) vaultKeysWhere(where string, args ...any) (all []vault.Key, err error) {
 	err = t.rows(`SELECT `+vaultKeyColumns+` FROM vault_key WHERE `+where, args, func(scan func(...any) error) error {
 		k, err := scanVaultKey(scan)
 		all = append(all, k)
@@ -27,7 +27,7 @@ func (t *tx) vaultKeysWhere(where string, args ...any) (all []vault.Key, err err
 	return all, err
 }
 
-func (t *tx) VaultKey(id vault.ID, name vault.KeyName) (vault.Key, error) {
+func (t *Tx) VaultKey(id vault.ID, name vault.KeyName) (vault.Key, error) {
 	k, err := scanVaultKey(func(into ...any) error {
 		return t.row(`SELECT `+vaultKeyColumns+` FROM vault_key WHERE vault = $1 AND name_key = $2`,
 			[]any{string(id), name.Key()}, into...)
@@ -35,14 +35,14 @@ func (t *tx) VaultKey(id vault.ID, name vault.KeyName) (vault.Key, error) {
 	return k, found(err, fault.KeyNotFound)
 }
 
-func (t *tx) VaultKeyByID(id vault.KeyID) (vault.Key, error) {
+func (t *Tx) VaultKeyByID(id vault.KeyID) (vault.Key, error) {
 	k, err := scanVaultKey(func(into ...any) error {
 		return t.row(`SELECT `+vaultKeyColumns+` FROM vault_key WHERE id = $1`, []any{string(id)}, into...)
 	})
 	return k, found(err, fault.KeyNotFound)
 }
 
-func (t *tx) VaultKeys(id vault.ID, deleted bool, after string, limit int) ([]vault.Key, error) {
+func (t *Tx) VaultKeys(id vault.ID, deleted bool, after string, limit int) ([]vault.Key, error) {
 	where := `vault = $1 AND name_key > $2 AND deleted = 0 ORDER BY name_key LIMIT $3`
 	if deleted {
 		where = `vault = $1 AND name_key > $2 AND deleted > 0 ORDER BY name_key LIMIT $3`
@@ -50,7 +50,7 @@ func (t *tx) VaultKeys(id vault.ID, deleted bool, after string, limit int) ([]va
 	return t.vaultKeysWhere(where, string(id), after, limit)
 }
 
-func (t *tx) PutVaultKey(k vault.Key) error {
+func (t *Tx) PutVaultKey(k vault.Key) error {
 	_, err := t.exec(`INSERT INTO vault_key (id, vault, name_key, name, current, created, deleted, purge_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET
 		current = excluded.current, deleted = excluded.deleted, purge_at = excluded.purge_at`,
@@ -59,7 +59,7 @@ func (t *tx) PutVaultKey(k vault.Key) error {
 	return err
 }
 
-func (t *tx) DropVaultKey(id vault.KeyID) error {
+func (t *Tx) DropVaultKey(id vault.KeyID) error {
 	if err := t.keepVaultRemains(`k.id = $1`, string(id)); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (t *tx) DropVaultKey(id vault.KeyID) error {
 	return err
 }
 
-func (t *tx) DueVaultKeys(by time.Time, limit int) ([]vault.Key, error) {
+func (t *Tx) DueVaultKeys(by time.Time, limit int) ([]vault.Key, error) {
 	return t.vaultKeysWhere(`purge_at > 0 AND purge_at <= $1 ORDER BY purge_at LIMIT $2`, micros(by), limit)
 }
 
@@ -91,7 +91,7 @@ func scanVaultVersion(scan func(...any) error) (v vault.KeyVersion, err error) {
 	return v, errors.Join(json.Unmarshal([]byte(operations), &v.Operations), json.Unmarshal([]byte(tags), &v.Tags))
 }
 
-func (t *tx) VaultKeyVersion(key vault.KeyID, version vault.Version) (vault.KeyVersion, error) {
+func (t *Tx) VaultKeyVersion(key vault.KeyID, version vault.Version) (vault.KeyVersion, error) {
 	v, err := scanVaultVersion(func(into ...any) error {
 		return t.row(`SELECT `+vaultVersionColumns+` FROM vault_key_version WHERE key = $1 AND version = $2`,
 			[]any{string(key), string(version)}, into...)
@@ -99,7 +99,7 @@ func (t *tx) VaultKeyVersion(key vault.KeyID, version vault.Version) (vault.KeyV
 	return v, found(err, fault.KeyNotFound)
 }
 
-func (t *tx) VaultKeyVersions(key vault.KeyID, after, limit int) (all []vault.KeyVersion, err error) {
+func (t *Tx) VaultKeyVersions(key vault.KeyID, after, limit int) (all []vault.KeyVersion, err error) {
 	err = t.rows(`SELECT `+vaultVersionColumns+` FROM vault_key_version WHERE key = $1 AND ordinal > $2 ORDER BY ordinal LIMIT $3`,
 		[]any{string(key), after, limit}, func(scan func(...any) error) error {
 			v, err := scanVaultVersion(scan)
@@ -109,7 +109,7 @@ func (t *tx) VaultKeyVersions(key vault.KeyID, after, limit int) (all []vault.Ke
 	return all, err
 }
 
-func (t *tx) AddVaultKeyVersion(v vault.KeyVersion, sealed []byte) error {
+func (t *Tx) AddVaultKeyVersion(v vault.KeyVersion, sealed []byte) error {
 	_, err := t.exec(`INSERT INTO vault_key_version (`+vaultVersionColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		string(v.Key), string(v.Version), v.Ordinal, string(v.Type), v.Bits, string(v.Curve), octets(v.Public), v.Platform,
@@ -123,7 +123,7 @@ func (t *tx) AddVaultKeyVersion(v vault.KeyVersion, sealed []byte) error {
 	return err
 }
 
-func (t *tx) SetVaultKeyVersion(v vault.KeyVersion) error {
+func (t *Tx) SetVaultKeyVersion(v vault.KeyVersion) error {
 	n, err := t.exec(`UPDATE vault_key_version SET operations = $3, enabled = $4, not_before = $5, expires = $6, updated = $7, tags = $8,
 		notice = $9
 		WHERE key = $1 AND version = $2`,
@@ -135,7 +135,7 @@ func (t *tx) SetVaultKeyVersion(v vault.KeyVersion) error {
 	return err
 }
 
-func (t *tx) VaultKeySealed(key vault.KeyID, version vault.Version) (sealed []byte, err error) {
+func (t *Tx) VaultKeySealed(key vault.KeyID, version vault.Version) (sealed []byte, err error) {
 	err = t.row(`SELECT sealed FROM vault_key_private WHERE key = $1 AND version = $2`, []any{string(key), string(version)}, &sealed)
 	return sealed, found(err, fault.KeyNotFound)
 }

@@ -1,7 +1,6 @@
-package sqlite
+package store
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"time"
@@ -11,23 +10,15 @@ import (
 )
 
 // Identity returns the database as a directory's store.
-func (db *DB) Identity() identity.Store { return identityStore{db} }
-
-type identityStore struct{ db *DB }
-
-func (s identityStore) View(ctx context.Context, fn func(identity.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s identityStore) Update(ctx context.Context, fn func(identity.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Identity() identity.Store {
+	return domain[identity.Tx]{d.runner, func(t *Tx) identity.Tx { return t }}
 }
 
 // DirectoryTenant implements [identity.Tx].
-func (t *tx) DirectoryTenant(id identity.TenantID) (identity.Tenant, error) {
+func (t *Tx) DirectoryTenant(id identity.TenantID) (identity.Tenant, error) {
 	d := identity.Tenant{ID: id}
 	var created int64
-	err := t.row("SELECT name, created FROM directory_tenant WHERE id = ?", []any{string(id)}, &d.Name, &created)
+	err := t.row("SELECT name, created FROM directory_tenant WHERE id = $1", []any{string(id)}, &d.Name, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return identity.Tenant{}, fault.New(fault.TenantNotFound, "There is no such tenant.").About(string(id))
 	}
@@ -36,8 +27,8 @@ func (t *tx) DirectoryTenant(id identity.TenantID) (identity.Tenant, error) {
 }
 
 // PutDirectoryTenant implements [identity.Tx].
-func (t *tx) PutDirectoryTenant(d identity.Tenant) error {
-	_, err := t.exec("INSERT INTO directory_tenant (id, name, created) VALUES (?, ?, ?)", string(d.ID), d.Name, d.Created.UnixMicro())
+func (t *Tx) PutDirectoryTenant(d identity.Tenant) error {
+	_, err := t.exec("INSERT INTO directory_tenant (id, name, created) VALUES ($1, $2, $3)", string(d.ID), d.Name, d.Created.UnixMicro())
 	if isConstraint(err) {
 		return fault.New(fault.Conflict, "The tenant exists already.").About(string(d.ID))
 	}
@@ -55,9 +46,9 @@ func scanPrincipal(scan func(into ...any) error) (identity.Principal, error) {
 }
 
 // Principal implements [identity.Tx].
-func (t *tx) Principal(tenant identity.TenantID, id identity.PrincipalID) (identity.Principal, error) {
+func (t *Tx) Principal(tenant identity.TenantID, id identity.PrincipalID) (identity.Principal, error) {
 	p, err := scanPrincipal(func(into ...any) error {
-		return t.row(principalColumns+" WHERE tenant = ? AND id = ?", []any{string(tenant), string(id)}, into...)
+		return t.row(principalColumns+" WHERE tenant = $1 AND id = $2", []any{string(tenant), string(id)}, into...)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return identity.Principal{}, principalNotFound(id)
@@ -70,18 +61,19 @@ func principalNotFound(id identity.PrincipalID) error {
 }
 
 // Principals implements [identity.Tx].
-func (t *tx) Principals(tenant identity.TenantID, f identity.Filter, limit int) ([]identity.Principal, error) {
-	where, args := " WHERE tenant = ?", []any{string(tenant)}
+func (t *Tx) Principals(tenant identity.TenantID, f identity.Filter, limit int) ([]identity.Principal, error) {
+	where, args := " WHERE tenant = $1", []any{string(tenant)}
 	if f.Application != "" {
-		where += " AND application = ?"
 		args = append(args, f.Application)
+		where += " AND application = " + nth(len(args))
 	}
 	if f.Name != "" {
-		where += " AND name = ?"
 		args = append(args, f.Name)
+		where += " AND name = " + nth(len(args))
 	}
 	var found []identity.Principal
-	err := t.rows(principalColumns+where+" ORDER BY id LIMIT ?", append(args, limit), func(scan func(into ...any) error) error {
+	args = append(args, limit)
+	err := t.rows(principalColumns+where+" ORDER BY id LIMIT "+nth(len(args)), args, func(scan func(into ...any) error) error {
 		p, err := scanPrincipal(scan)
 		found = append(found, p)
 		return err
@@ -90,9 +82,9 @@ func (t *tx) Principals(tenant identity.TenantID, f identity.Filter, limit int) 
 }
 
 // PutPrincipal implements [identity.Tx].
-func (t *tx) PutPrincipal(p identity.Principal) error {
+func (t *Tx) PutPrincipal(p identity.Principal) error {
 	_, err := t.exec(`INSERT INTO principal (id, tenant, type, application, name, enabled, generation, created, created_by)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		string(p.ID), string(p.Tenant), string(p.Type), p.Application, p.Name, number(p.Enabled), p.Generation,
 		p.Created.UnixMicro(), string(p.CreatedBy))
 	if isConstraint(err) {
@@ -105,8 +97,8 @@ func (t *tx) PutPrincipal(p identity.Principal) error {
 }
 
 // SetPrincipal implements [identity.Tx].
-func (t *tx) SetPrincipal(p identity.Principal) error {
-	n, err := t.exec("UPDATE principal SET name = ?, enabled = ?, generation = ? WHERE tenant = ? AND id = ?",
+func (t *Tx) SetPrincipal(p identity.Principal) error {
+	n, err := t.exec("UPDATE principal SET name = $1, enabled = $2, generation = $3 WHERE tenant = $4 AND id = $5",
 		p.Name, number(p.Enabled), p.Generation, string(p.Tenant), string(p.ID))
 	if err != nil {
 		return err
@@ -124,19 +116,19 @@ func number(b bool) int64 {
 	return 0
 }
 
-func (t *tx) principalsChanged() error {
+func (t *Tx) principalsChanged() error {
 	_, err := t.exec("UPDATE principal_change SET serial = serial + 1 WHERE one = 1")
 	return err
 }
 
 // PrincipalChanges implements [identity.Tx].
-func (t *tx) PrincipalChanges() (serial int64, err error) {
+func (t *Tx) PrincipalChanges() (serial int64, err error) {
 	err = t.row("SELECT serial FROM principal_change WHERE one = 1", nil, &serial)
 	return serial, err
 }
 
 // PrincipalGenerations implements [identity.Tx].
-func (t *tx) PrincipalGenerations() (map[identity.TenantID]map[identity.PrincipalID]int64, error) {
+func (t *Tx) PrincipalGenerations() (map[identity.TenantID]map[identity.PrincipalID]int64, error) {
 	all := map[identity.TenantID]map[identity.PrincipalID]int64{}
 	err := t.rows("SELECT tenant, id, generation FROM principal WHERE enabled = 1", nil, func(scan func(into ...any) error) error {
 		var tenant identity.TenantID
@@ -155,9 +147,9 @@ func (t *tx) PrincipalGenerations() (map[identity.TenantID]map[identity.Principa
 }
 
 // ClientSecrets implements [identity.Tx].
-func (t *tx) ClientSecrets(tenant identity.TenantID, principal identity.PrincipalID) ([]identity.StoredSecret, error) {
+func (t *Tx) ClientSecrets(tenant identity.TenantID, principal identity.PrincipalID) ([]identity.StoredSecret, error) {
 	var all []identity.StoredSecret
-	err := t.rows(`SELECT id, name, hash, created, expires FROM client_secret WHERE tenant = ? AND principal = ? ORDER BY created, id`,
+	err := t.rows(`SELECT id, name, hash, created, expires FROM client_secret WHERE tenant = $1 AND principal = $2 ORDER BY created, id`,
 		[]any{string(tenant), string(principal)}, func(scan func(into ...any) error) error {
 			s := identity.StoredSecret{Tenant: tenant, Principal: principal}
 			var hash []byte
@@ -176,15 +168,15 @@ func (t *tx) ClientSecrets(tenant identity.TenantID, principal identity.Principa
 }
 
 // PutClientSecret implements [identity.Tx].
-func (t *tx) PutClientSecret(s identity.StoredSecret) error {
-	_, err := t.exec("INSERT INTO client_secret (id, tenant, principal, name, hash, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
+func (t *Tx) PutClientSecret(s identity.StoredSecret) error {
+	_, err := t.exec("INSERT INTO client_secret (id, tenant, principal, name, hash, created, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)",
 		s.ID, string(s.Tenant), string(s.Principal), s.Name, s.Hash[:], s.Created.UnixMicro(), s.Expires.UnixMicro())
 	return err
 }
 
 // DeleteClientSecret implements [identity.Tx].
-func (t *tx) DeleteClientSecret(tenant identity.TenantID, principal identity.PrincipalID, id string) error {
-	n, err := t.exec("DELETE FROM client_secret WHERE tenant = ? AND principal = ? AND id = ?", string(tenant), string(principal), id)
+func (t *Tx) DeleteClientSecret(tenant identity.TenantID, principal identity.PrincipalID, id string) error {
+	n, err := t.exec("DELETE FROM client_secret WHERE tenant = $1 AND principal = $2 AND id = $3", string(tenant), string(principal), id)
 	if err == nil && n == 0 {
 		return fault.New(fault.NotFound, "There is no such secret.").About(id)
 	}
@@ -192,15 +184,15 @@ func (t *tx) DeleteClientSecret(tenant identity.TenantID, principal identity.Pri
 }
 
 // DeleteClientSecrets implements [identity.Tx].
-func (t *tx) DeleteClientSecrets(tenant identity.TenantID, principal identity.PrincipalID) error {
-	_, err := t.exec("DELETE FROM client_secret WHERE tenant = ? AND principal = ?", string(tenant), string(principal))
+func (t *Tx) DeleteClientSecrets(tenant identity.TenantID, principal identity.PrincipalID) error {
+	_, err := t.exec("DELETE FROM client_secret WHERE tenant = $1 AND principal = $2", string(tenant), string(principal))
 	return err
 }
 
 // DirectoryRoleHolders implements [identity.Tx].
-func (t *tx) DirectoryRoleHolders(tenant identity.TenantID, role identity.DirectoryRole) ([]identity.PrincipalID, error) {
+func (t *Tx) DirectoryRoleHolders(tenant identity.TenantID, role identity.DirectoryRole) ([]identity.PrincipalID, error) {
 	var all []identity.PrincipalID
-	err := t.rows("SELECT principal FROM directory_role WHERE tenant = ? AND role = ? ORDER BY principal",
+	err := t.rows("SELECT principal FROM directory_role WHERE tenant = $1 AND role = $2 ORDER BY principal",
 		[]any{string(tenant), string(role)}, func(scan func(into ...any) error) error {
 			var id identity.PrincipalID
 			err := scan(&id)
@@ -211,21 +203,21 @@ func (t *tx) DirectoryRoleHolders(tenant identity.TenantID, role identity.Direct
 }
 
 // PutDirectoryRole implements [identity.Tx].
-func (t *tx) PutDirectoryRole(tenant identity.TenantID, principal identity.PrincipalID, role identity.DirectoryRole) error {
-	_, err := t.exec("INSERT INTO directory_role (tenant, principal, role) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+func (t *Tx) PutDirectoryRole(tenant identity.TenantID, principal identity.PrincipalID, role identity.DirectoryRole) error {
+	_, err := t.exec("INSERT INTO directory_role (tenant, principal, role) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
 		string(tenant), string(principal), string(role))
 	return err
 }
 
 // DeleteDirectoryRole implements [identity.Tx].
-func (t *tx) DeleteDirectoryRole(tenant identity.TenantID, principal identity.PrincipalID, role identity.DirectoryRole) error {
-	_, err := t.exec("DELETE FROM directory_role WHERE tenant = ? AND principal = ? AND role = ?",
+func (t *Tx) DeleteDirectoryRole(tenant identity.TenantID, principal identity.PrincipalID, role identity.DirectoryRole) error {
+	_, err := t.exec("DELETE FROM directory_role WHERE tenant = $1 AND principal = $2 AND role = $3",
 		string(tenant), string(principal), string(role))
 	return err
 }
 
 // SigningKeys implements [identity.Tx].
-func (t *tx) SigningKeys() ([]identity.SealedSigningKey, error) {
+func (t *Tx) SigningKeys() ([]identity.SealedSigningKey, error) {
 	var all []identity.SealedSigningKey
 	err := t.rows("SELECT id, created, ended, sealed FROM signing_key ORDER BY created DESC, id", nil, func(scan func(into ...any) error) error {
 		var k identity.SealedSigningKey
@@ -245,19 +237,19 @@ func (t *tx) SigningKeys() ([]identity.SealedSigningKey, error) {
 }
 
 // PutSigningKey implements [identity.Tx].
-func (t *tx) PutSigningKey(k identity.SealedSigningKey) error {
-	_, err := t.exec("INSERT INTO signing_key (id, created, ended, sealed) VALUES (?, ?, NULL, ?)", k.ID, k.Created.UnixMicro(), k.Sealed)
+func (t *Tx) PutSigningKey(k identity.SealedSigningKey) error {
+	_, err := t.exec("INSERT INTO signing_key (id, created, ended, sealed) VALUES ($1, $2, NULL, $3)", k.ID, k.Created.UnixMicro(), k.Sealed)
 	return err
 }
 
 // RetireSigningKeys implements [identity.Tx].
-func (t *tx) RetireSigningKeys(except string, end time.Time) error {
-	_, err := t.exec("UPDATE signing_key SET ended = ? WHERE ended IS NULL AND id <> ?", end.UnixMicro(), except)
+func (t *Tx) RetireSigningKeys(except string, end time.Time) error {
+	_, err := t.exec("UPDATE signing_key SET ended = $1 WHERE ended IS NULL AND id <> $2", end.UnixMicro(), except)
 	return err
 }
 
 // DeleteSigningKeys implements [identity.Tx].
-func (t *tx) DeleteSigningKeys(before time.Time) error {
-	_, err := t.exec("DELETE FROM signing_key WHERE ended IS NOT NULL AND ended < ?", before.UnixMicro())
+func (t *Tx) DeleteSigningKeys(before time.Time) error {
+	_, err := t.exec("DELETE FROM signing_key WHERE ended IS NOT NULL AND ended < $1", before.UnixMicro())
 	return err
 }

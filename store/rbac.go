@@ -1,7 +1,6 @@
-package sqlite
+package store
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"strings"
@@ -13,16 +12,8 @@ import (
 )
 
 // Roles returns the part of the database that keeps role assignments.
-func (db *DB) Roles() rbac.Store { return roleStore{db} }
-
-type roleStore struct{ db *DB }
-
-func (s roleStore) View(ctx context.Context, fn func(rbac.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s roleStore) Update(ctx context.Context, fn func(rbac.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Roles() rbac.Store {
+	return domain[rbac.Tx]{d.runner, func(t *Tx) rbac.Tx { return t }}
 }
 
 const assignmentColumns = "SELECT id, tenant, principal, principal_type, role_definition, scope, created, created_by, expires FROM role_assignment"
@@ -35,7 +26,7 @@ func scanAssignment(scan func(into ...any) error) (rbac.Assignment, error) {
 	return a, err
 }
 
-func (t *tx) assignments(where string, args ...any) ([]rbac.Assignment, error) {
+func (t *Tx) assignments(where string, args ...any) ([]rbac.Assignment, error) {
 	var all []rbac.Assignment
 	err := t.rows(assignmentColumns+" "+where, args, func(scan func(into ...any) error) error {
 		a, err := scanAssignment(scan)
@@ -45,10 +36,15 @@ func (t *tx) assignments(where string, args ...any) ([]rbac.Assignment, error) {
 	return all, err
 }
 
-// inScopes returns the end of a query for one of n scope keys. A scope has a
-// bounded depth, so there are few such queries to prepare.
-func inScopes(n int) string {
-	return "scope_key IN (?" + strings.Repeat(", ?", n-1) + ")"
+// inScopes returns the end of a query for one of n scope keys, the first of which
+// is the query's argument with that number. A scope has a bounded depth, so there
+// are few such queries to prepare.
+func inScopes(first, n int) string {
+	in := make([]string, n)
+	for i := range in {
+		in[i] = nth(first + i)
+	}
+	return "scope_key IN (" + strings.Join(in, ", ") + ")"
 }
 
 // below returns the bounds between which the keys of all scopes below scope lie.
@@ -59,13 +55,13 @@ func below(scope rbac.Scope) (from, to string) {
 }
 
 // RoleAssignments implements [rbac.Tx].
-func (t *tx) RoleAssignments(principals []identity.PrincipalID, scope rbac.Scope) ([]rbac.Assignment, error) {
+func (t *Tx) RoleAssignments(principals []identity.PrincipalID, scope rbac.Scope) ([]rbac.Assignment, error) {
 	scope, err := rbac.ParseScope(string(scope))
 	if err != nil {
 		return nil, err
 	}
 	ancestors := scope.Ancestors()
-	where := "WHERE principal = ? AND " + inScopes(len(ancestors)) + " ORDER BY id"
+	where := "WHERE principal = $1 AND " + inScopes(2, len(ancestors)) + " ORDER BY id"
 	args := make([]any, 1+len(ancestors))
 	for i, s := range ancestors {
 		args[i+1] = s
@@ -83,7 +79,7 @@ func (t *tx) RoleAssignments(principals []identity.PrincipalID, scope rbac.Scope
 }
 
 // RoleAssignmentsAt implements [rbac.Tx].
-func (t *tx) RoleAssignmentsAt(scope rbac.Scope, alsoBelow bool) ([]rbac.Assignment, error) {
+func (t *Tx) RoleAssignmentsAt(scope rbac.Scope, alsoBelow bool) ([]rbac.Assignment, error) {
 	scope, err := rbac.ParseScope(string(scope))
 	if err != nil {
 		return nil, err
@@ -92,19 +88,19 @@ func (t *tx) RoleAssignmentsAt(scope rbac.Scope, alsoBelow bool) ([]rbac.Assignm
 	for _, s := range scope.Ancestors() {
 		args = append(args, s)
 	}
-	where := "WHERE " + inScopes(len(args))
+	where := "WHERE " + inScopes(1, len(args))
 	if alsoBelow {
 		from, to := below(scope)
-		where += " OR (scope_key > ? AND scope_key < ?)"
 		args = append(args, from, to)
+		where += " OR (scope_key > " + nth(len(args)-1) + " AND scope_key < " + nth(len(args)) + ")"
 	}
 	return t.assignments(where+" ORDER BY id", args...)
 }
 
 // RoleAssignment implements [rbac.Tx].
-func (t *tx) RoleAssignment(id string) (rbac.Assignment, error) {
+func (t *Tx) RoleAssignment(id string) (rbac.Assignment, error) {
 	a, err := scanAssignment(func(into ...any) error {
-		return t.row(assignmentColumns+" WHERE id = ?", []any{strings.ToLower(id)}, into...)
+		return t.row(assignmentColumns+" WHERE id = $1", []any{strings.ToLower(id)}, into...)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return rbac.Assignment{}, assignmentNotFound(id)
@@ -113,14 +109,14 @@ func (t *tx) RoleAssignment(id string) (rbac.Assignment, error) {
 }
 
 // PutRoleAssignment implements [rbac.Tx].
-func (t *tx) PutRoleAssignment(a rbac.Assignment) error {
+func (t *Tx) PutRoleAssignment(a rbac.Assignment) error {
 	scope, err := rbac.ParseScope(string(a.Scope))
 	if err != nil {
 		return err
 	}
 	_, err = t.exec(`INSERT INTO role_assignment
 		(id, tenant, principal, principal_type, role_definition, scope, scope_key, created, created_by, expires)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		strings.ToLower(a.ID), string(a.Tenant), string(a.Principal), string(a.PrincipalType), strings.ToLower(string(a.Role)),
 		string(scope), scope.Key(), a.Created.UnixMicro(), string(a.CreatedBy), micros(a.Expires))
 	if isConstraint(err) {
@@ -130,8 +126,8 @@ func (t *tx) PutRoleAssignment(a rbac.Assignment) error {
 }
 
 // DeleteRoleAssignment implements [rbac.Tx].
-func (t *tx) DeleteRoleAssignment(id string) error {
-	n, err := t.exec("DELETE FROM role_assignment WHERE id = ?", strings.ToLower(id))
+func (t *Tx) DeleteRoleAssignment(id string) error {
+	n, err := t.exec("DELETE FROM role_assignment WHERE id = $1", strings.ToLower(id))
 	if err == nil && n == 0 {
 		return assignmentNotFound(id)
 	}
@@ -139,19 +135,19 @@ func (t *tx) DeleteRoleAssignment(id string) error {
 }
 
 // DeleteRoleAssignmentsBelow implements [rbac.Tx].
-func (t *tx) DeleteRoleAssignmentsBelow(scope rbac.Scope) error {
+func (t *Tx) DeleteRoleAssignmentsBelow(scope rbac.Scope) error {
 	scope, err := rbac.ParseScope(string(scope))
 	if err != nil {
 		return err
 	}
 	from, to := below(scope)
-	_, err = t.exec("DELETE FROM role_assignment WHERE scope_key = ? OR (scope_key > ? AND scope_key < ?)", scope.Key(), from, to)
+	_, err = t.exec("DELETE FROM role_assignment WHERE scope_key = $1 OR (scope_key > $2 AND scope_key < $3)", scope.Key(), from, to)
 	return err
 }
 
 // RoleAssignmentsExpired implements [workspace.Tx].
-func (t *tx) RoleAssignmentsExpired(now time.Time) ([]rbac.Assignment, error) {
-	return t.assignments("WHERE expires > 0 AND expires <= ? ORDER BY id", micros(now))
+func (t *Tx) RoleAssignmentsExpired(now time.Time) ([]rbac.Assignment, error) {
+	return t.assignments("WHERE expires > 0 AND expires <= $1 ORDER BY id", micros(now))
 }
 
 func assignmentNotFound(id string) error {

@@ -1,4 +1,4 @@
-package sqlite
+package store
 
 import (
 	"encoding/json"
@@ -15,7 +15,7 @@ type vaultRotation struct {
 	Expiry vault.Duration `json:"expiry,omitempty"`
 }
 
-func (t *tx) VaultRotation(key vault.KeyID) (p vault.RotationPolicy, due time.Time, err error) {
+func (t *Tx) VaultRotation(key vault.KeyID) (p vault.RotationPolicy, due time.Time, err error) {
 	var text string
 	var created, updated, next int64
 	err = t.row(`SELECT policy, created, updated, due FROM vault_key_rotation WHERE key = $1`, []any{string(key)},
@@ -29,7 +29,7 @@ func (t *tx) VaultRotation(key vault.KeyID) (p vault.RotationPolicy, due time.Ti
 	return p, fromMicros(next), err
 }
 
-func (t *tx) PutVaultRotation(key vault.KeyID, p vault.RotationPolicy, due time.Time) error {
+func (t *Tx) PutVaultRotation(key vault.KeyID, p vault.RotationPolicy, due time.Time) error {
 	_, err := t.exec(`INSERT INTO vault_key_rotation (key, policy, created, updated, due) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (key) DO UPDATE SET policy = excluded.policy, created = excluded.created, updated = excluded.updated, due = excluded.due`,
 		string(key), jsonColumn(vaultRotation{p.Rotate, p.Notify, p.Expiry}), micros(p.Created), micros(p.Updated), micros(due))
@@ -39,14 +39,14 @@ func (t *tx) PutVaultRotation(key vault.KeyID, p vault.RotationPolicy, due time.
 // liveVaultKey is true of k where key and vault are not deleted.
 const liveVaultKey = `k.deleted = 0 AND EXISTS (SELECT 1 FROM vault v WHERE v.id = k.vault AND v.deleted = 0)`
 
-func (t *tx) DueVaultRotations(by time.Time, after vault.KeyID, limit int) ([]vault.Key, error) {
+func (t *Tx) DueVaultRotations(by time.Time, after vault.KeyID, limit int) ([]vault.Key, error) {
 	return t.vaultKeysWhere(`id IN (SELECT k.id FROM vault_key k
 		JOIN vault_key_rotation r ON r.key = k.id JOIN vault_key_version w ON w.key = k.id AND w.version = k.current
 		WHERE r.due > 0 AND r.due <= $1 AND w.enabled = 1 AND `+liveVaultKey+`) AND id > $2 ORDER BY id LIMIT $3`,
 		micros(by), string(after), limit)
 }
 
-func (t *tx) DueVaultNotices(by time.Time, limit int) (all []vault.KeyVersion, err error) {
+func (t *Tx) DueVaultNotices(by time.Time, limit int) (all []vault.KeyVersion, err error) {
 	err = t.rows(`SELECT `+vaultVersionColumns+` FROM vault_key_version WHERE notice > 0 AND notice <= $1
 		AND EXISTS (SELECT 1 FROM vault_key k WHERE k.id = key AND `+liveVaultKey+`) ORDER BY notice LIMIT $2`,
 		[]any{micros(by), limit}, func(scan func(...any) error) error {
@@ -57,7 +57,7 @@ func (t *tx) DueVaultNotices(by time.Time, limit int) (all []vault.KeyVersion, e
 	return all, err
 }
 
-func (t *tx) CountVaultUse(key vault.KeyID, u vault.Usage) error {
+func (t *Tx) CountVaultUse(key vault.KeyID, u vault.Usage) error {
 	_, err := t.exec(`INSERT INTO vault_key_usage (key, version, principal, operation, count, first, last)
 		VALUES ($1, $2, $3, $4, 1, $5, $5) ON CONFLICT (key, version, principal, operation) DO UPDATE SET
 		count = vault_key_usage.count + 1, last = excluded.last`,
@@ -65,7 +65,7 @@ func (t *tx) CountVaultUse(key vault.KeyID, u vault.Usage) error {
 	return err
 }
 
-func (t *tx) VaultUsage(key vault.KeyID, limit int) (all []vault.Usage, err error) {
+func (t *Tx) VaultUsage(key vault.KeyID, limit int) (all []vault.Usage, err error) {
 	err = t.rows(`SELECT version, principal, operation, count, first, last FROM vault_key_usage WHERE key = $1
 		ORDER BY last DESC, version, principal, operation LIMIT $2`, []any{string(key), limit}, func(scan func(...any) error) error {
 		var u vault.Usage
@@ -80,7 +80,7 @@ func (t *tx) VaultUsage(key vault.KeyID, limit int) (all []vault.Usage, err erro
 
 // keepVaultRemains notes the private parts that lie elsewhere of keys about to be
 // dropped.
-func (t *tx) keepVaultRemains(where string, args ...any) error {
+func (t *Tx) keepVaultRemains(where string, args ...any) error {
 	_, err := t.exec(`INSERT INTO vault_key_remains (vault, key, version, type, bits, curve, public, platform, sealed)
 		SELECT k.vault, w.key, w.version, w.type, w.bits, w.curve, w.public, w.platform, p.sealed FROM vault_key k
 		JOIN vault_key_version w ON w.key = k.id JOIN vault_key_private p ON p.key = w.key AND p.version = w.version
@@ -88,7 +88,7 @@ func (t *tx) keepVaultRemains(where string, args ...any) error {
 	return err
 }
 
-func (t *tx) VaultRemains(limit int) (all []vault.Remains, err error) {
+func (t *Tx) VaultRemains(limit int) (all []vault.Remains, err error) {
 	err = t.rows(`SELECT vault, key, version, type, bits, curve, public, platform, sealed FROM vault_key_remains
 		ORDER BY key, version LIMIT $1`, []any{limit}, func(scan func(...any) error) error {
 		var r vault.Remains
@@ -101,7 +101,7 @@ func (t *tx) VaultRemains(limit int) (all []vault.Remains, err error) {
 	return all, err
 }
 
-func (t *tx) DropVaultRemains(r vault.Ref) error {
+func (t *Tx) DropVaultRemains(r vault.Ref) error {
 	_, err := t.exec(`DELETE FROM vault_key_remains WHERE key = $1 AND version = $2`, string(r.Key), string(r.Version))
 	return err
 }

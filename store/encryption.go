@@ -1,7 +1,6 @@
-package sqlite
+package store
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"time"
@@ -11,16 +10,8 @@ import (
 )
 
 // Encryption returns the database as package encryption's store.
-func (db *DB) Encryption() encryption.Store { return encryptionStore{db} }
-
-type encryptionStore struct{ db *DB }
-
-func (s encryptionStore) View(ctx context.Context, fn func(encryption.Tx) error) error {
-	return s.db.view(ctx, func(t *tx) error { return fn(t) })
-}
-
-func (s encryptionStore) Update(ctx context.Context, fn func(encryption.Tx) error) error {
-	return s.db.update(ctx, func(t *tx) error { return fn(t) })
+func (d Domains) Encryption() encryption.Store {
+	return domain[encryption.Tx]{d.runner, func(t *Tx) encryption.Tx { return t }}
 }
 
 const scopeColumns = `id, tenant, sealing, epoch, serving, reason, detail, serving_since, serial,
@@ -35,7 +26,7 @@ func scanScope(scan func(...any) error) (s encryption.Scope, err error) {
 	return s, err
 }
 
-func (t *tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
+func (t *Tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
 	s, err := scanScope(func(into ...any) error {
 		return t.row(`SELECT `+scopeColumns+` FROM scope WHERE id = $1`, []any{string(id)}, into...)
 	})
@@ -45,7 +36,7 @@ func (t *tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
 	return s, err
 }
 
-func (t *tx) Scopes() (out []encryption.Scope, err error) {
+func (t *Tx) Scopes() (out []encryption.Scope, err error) {
 	err = t.rows(`SELECT `+scopeColumns+` FROM scope s WHERE serving <> ''
 		OR EXISTS (SELECT 1 FROM scope_generation g WHERE g.scope = s.id AND g.number = s.sealing
 			AND g.state IN ('Enabling', 'Disabling'))
@@ -58,7 +49,7 @@ func (t *tx) Scopes() (out []encryption.Scope, err error) {
 	return out, err
 }
 
-func (t *tx) InsertScope(s encryption.Scope) error {
+func (t *Tx) InsertScope(s encryption.Scope) error {
 	_, err := t.exec(`INSERT INTO scope (`+scopeColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 		string(s.ID), string(s.Tenant), s.Sealing, s.Epoch, string(s.Serving), string(s.Reason), s.Detail,
 		micros(s.ServingSince), s.Serial, s.Bound.Microseconds(), s.KeyBound.Microseconds(), micros(s.KeyLost),
@@ -66,7 +57,7 @@ func (t *tx) InsertScope(s encryption.Scope) error {
 	return err
 }
 
-func (t *tx) UpdateScope(s encryption.Scope, epoch int64) error {
+func (t *Tx) UpdateScope(s encryption.Scope, epoch int64) error {
 	n, err := t.exec(`UPDATE scope SET sealing = $1, epoch = $2, serving = $3, reason = $4, detail = $5,
 		serving_since = $6, serial = $7, bound = $8, key_bound = $9, key_lost = $10, findings = $11, verified = $12
 		WHERE id = $13 AND epoch = $14`,
@@ -79,7 +70,7 @@ func (t *tx) UpdateScope(s encryption.Scope, epoch int64) error {
 	return err
 }
 
-func (t *tx) DeleteScope(id encryption.ScopeID) error {
+func (t *Tx) DeleteScope(id encryption.ScopeID) error {
 	t.shreds = true
 	for _, q := range []string{
 		`DELETE FROM scope_link WHERE scope = $1`, `DELETE FROM scope_version WHERE scope = $1`,
@@ -95,7 +86,7 @@ func (t *tx) DeleteScope(id encryption.ScopeID) error {
 const generationColumns = `scope, number, mode, state, root_id, algorithm, key_identifier, kid, epoch, wrapped,
 	sealed, reseal_only, created`
 
-func (t *tx) Generations(id encryption.ScopeID) (out []encryption.Generation, err error) {
+func (t *Tx) Generations(id encryption.ScopeID) (out []encryption.Generation, err error) {
 	err = t.rows(`SELECT `+generationColumns+` FROM scope_generation WHERE scope = $1 ORDER BY number DESC`,
 		[]any{string(id)}, func(scan func(...any) error) error {
 			var g encryption.Generation
@@ -109,13 +100,13 @@ func (t *tx) Generations(id encryption.ScopeID) (out []encryption.Generation, er
 	return out, err
 }
 
-func (t *tx) InsertGeneration(g encryption.Generation) error {
+func (t *Tx) InsertGeneration(g encryption.Generation) error {
 	_, err := t.exec(`INSERT INTO scope_generation (`+generationColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, generationValues(g)...)
 	return err
 }
 
-func (t *tx) PutGeneration(g encryption.Generation) error {
+func (t *Tx) PutGeneration(g encryption.Generation) error {
 	_, err := t.exec(`INSERT INTO scope_generation (`+generationColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (scope, number) DO UPDATE SET mode = excluded.mode, state = excluded.state,
@@ -132,13 +123,13 @@ func generationValues(g encryption.Generation) []any {
 	}
 }
 
-func (t *tx) DeleteGeneration(id encryption.ScopeID, number int64) error {
+func (t *Tx) DeleteGeneration(id encryption.ScopeID, number int64) error {
 	t.shreds = true
 	_, err := t.exec(`DELETE FROM scope_generation WHERE scope = $1 AND number = $2`, string(id), number)
 	return err
 }
 
-func (t *tx) Links(id encryption.ScopeID) (out []encryption.Link, err error) {
+func (t *Tx) Links(id encryption.ScopeID) (out []encryption.Link, err error) {
 	err = t.rows(`SELECT scope, generation, under, sealed, key_identifier FROM scope_link WHERE scope = $1 ORDER BY generation DESC`,
 		[]any{string(id)}, func(scan func(...any) error) error {
 			var l encryption.Link
@@ -149,7 +140,7 @@ func (t *tx) Links(id encryption.ScopeID) (out []encryption.Link, err error) {
 	return out, err
 }
 
-func (t *tx) PutLink(l encryption.Link) error {
+func (t *Tx) PutLink(l encryption.Link) error {
 	_, err := t.exec(`INSERT INTO scope_link (scope, generation, under, sealed, key_identifier)
 		VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (scope, generation) DO UPDATE SET under = excluded.under, sealed = excluded.sealed`,
@@ -157,13 +148,13 @@ func (t *tx) PutLink(l encryption.Link) error {
 	return err
 }
 
-func (t *tx) DeleteLink(id encryption.ScopeID, generation int64) error {
+func (t *Tx) DeleteLink(id encryption.ScopeID, generation int64) error {
 	t.shreds = true
 	_, err := t.exec(`DELETE FROM scope_link WHERE scope = $1 AND generation = $2`, string(id), generation)
 	return err
 }
 
-func (t *tx) VersionsUsed(id encryption.ScopeID) (out []encryption.VersionUse, err error) {
+func (t *Tx) VersionsUsed(id encryption.ScopeID) (out []encryption.VersionUse, err error) {
 	err = t.rows(`SELECT kid, first, last FROM scope_version WHERE scope = $1 ORDER BY first DESC, kid`,
 		[]any{string(id)}, func(scan func(...any) error) error {
 			var v encryption.VersionUse
@@ -176,7 +167,7 @@ func (t *tx) VersionsUsed(id encryption.ScopeID) (out []encryption.VersionUse, e
 	return out, err
 }
 
-func (t *tx) UseVersion(id encryption.ScopeID, v encryption.VersionUse) error {
+func (t *Tx) UseVersion(id encryption.ScopeID, v encryption.VersionUse) error {
 	_, err := t.exec(`INSERT INTO scope_version (scope, kid, first, last) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (scope, kid) DO UPDATE SET last = excluded.last`,
 		string(id), v.KID, micros(v.First), micros(v.Last))
@@ -194,7 +185,7 @@ func scanItem(scan func(...any) error) (i encryption.Item, err error) {
 	return i, err
 }
 
-func (t *tx) Item(id encryption.ItemID) (encryption.Item, error) {
+func (t *Tx) Item(id encryption.ItemID) (encryption.Item, error) {
 	i, err := scanItem(func(into ...any) error {
 		return t.row(`SELECT `+itemColumns+` FROM item_state WHERE item = $1`, []any{string(id)}, into...)
 	})
@@ -204,7 +195,7 @@ func (t *tx) Item(id encryption.ItemID) (encryption.Item, error) {
 	return i, err
 }
 
-func (t *tx) InsertItem(i encryption.Item) error {
+func (t *Tx) InsertItem(i encryption.Item) error {
 	_, err := t.exec(`INSERT INTO item_state (`+itemColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		string(i.ID), string(i.Scope), i.Type, i.Generation, i.Failed, string(i.Reason), i.Detail, i.Progress.Files,
@@ -213,7 +204,7 @@ func (t *tx) InsertItem(i encryption.Item) error {
 	return err
 }
 
-func (t *tx) UpdateItem(i encryption.Item, fence int64) error {
+func (t *Tx) UpdateItem(i encryption.Item, fence int64) error {
 	n, err := t.exec(`UPDATE item_state SET generation = $1, failed = $2, reason = $3, detail = $4, files = $5,
 		total_files = $6, bytes = $7, total_bytes = $8, fence = $9, owner = $10, until = $11, attempt = $12,
 		next_run = $13 WHERE item = $14 AND fence = $15`,
@@ -225,12 +216,12 @@ func (t *tx) UpdateItem(i encryption.Item, fence int64) error {
 	return err
 }
 
-func (t *tx) ReleaseItems() error {
+func (t *Tx) ReleaseItems() error {
 	_, err := t.exec(`UPDATE item_state SET until = 0, owner = '', fence = fence + 1 WHERE until > 0`)
 	return err
 }
 
-func (t *tx) ItemStates(id encryption.ScopeID) (out []encryption.Item, err error) {
+func (t *Tx) ItemStates(id encryption.ScopeID) (out []encryption.Item, err error) {
 	err = t.rows(`SELECT `+itemColumns+` FROM item_state i WHERE scope = $1 AND item <> $1
 		AND EXISTS (SELECT 1 FROM item_key k WHERE k.item = i.item AND k.state <> 'shredded') ORDER BY item`,
 		[]any{string(id)}, func(scan func(...any) error) error {
@@ -241,7 +232,7 @@ func (t *tx) ItemStates(id encryption.ScopeID) (out []encryption.Item, err error
 	return out, err
 }
 
-func (t *tx) KeysBehind(id encryption.ScopeID, generation int64) (n int, err error) {
+func (t *Tx) KeysBehind(id encryption.ScopeID, generation int64) (n int, err error) {
 	err = t.row(`SELECT count(*) FROM item_key WHERE scope = $1 AND generation < $2 AND state <> 'shredded'`,
 		[]any{string(id), generation}, &n)
 	return n, err
@@ -250,7 +241,7 @@ func (t *tx) KeysBehind(id encryption.ScopeID, generation int64) (n int, err err
 // behindLimit bounds how many items ItemsBehind hands out at once.
 const behindLimit = 64
 
-func (t *tx) ItemsBehind(id encryption.ScopeID, generation int64, now time.Time) (behind, failed int, next []encryption.Item, err error) {
+func (t *Tx) ItemsBehind(id encryption.ScopeID, generation int64, now time.Time) (behind, failed int, next []encryption.Item, err error) {
 	err = t.row(`SELECT count(*), coalesce(sum(failed), 0) FROM item_state WHERE scope = $1 AND generation < $2`,
 		[]any{string(id), generation}, &behind, &failed)
 	if err != nil || behind == 0 {
@@ -268,7 +259,7 @@ func (t *tx) ItemsBehind(id encryption.ScopeID, generation int64, now time.Time)
 
 const keyColumns = `id, scope, item, purpose, generation, state, sealed, created`
 
-func (t *tx) ItemKeys(item encryption.ItemID) (out []encryption.KeyRow, err error) {
+func (t *Tx) ItemKeys(item encryption.ItemID) (out []encryption.KeyRow, err error) {
 	err = t.rows(`SELECT `+keyColumns+` FROM item_key WHERE item = $1 ORDER BY created, id`, []any{string(item)},
 		func(scan func(...any) error) error {
 			var k encryption.KeyRow
@@ -281,7 +272,7 @@ func (t *tx) ItemKeys(item encryption.ItemID) (out []encryption.KeyRow, err erro
 	return out, err
 }
 
-func (t *tx) KeyAlive(id encryption.KeyID) (bool, error) {
+func (t *Tx) KeyAlive(id encryption.KeyID) (bool, error) {
 	var state string
 	err := t.row(`SELECT state FROM item_key WHERE id = $1`, []any{string(id)}, &state)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -290,7 +281,7 @@ func (t *tx) KeyAlive(id encryption.KeyID) (bool, error) {
 	return state != string(encryption.Shredded), err
 }
 
-func (t *tx) InsertKey(k encryption.KeyRow) error {
+func (t *Tx) InsertKey(k encryption.KeyRow) error {
 	_, err := t.exec(`INSERT INTO item_key (`+keyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		string(k.ID), string(k.Scope), string(k.Item), string(k.Purpose), k.Generation, string(k.State), k.Sealed,
 		micros(k.Created))
@@ -300,25 +291,25 @@ func (t *tx) InsertKey(k encryption.KeyRow) error {
 	return err
 }
 
-func (t *tx) UpdateKey(k encryption.KeyRow) error {
+func (t *Tx) UpdateKey(k encryption.KeyRow) error {
 	_, err := t.exec(`UPDATE item_key SET generation = $1, state = $2, sealed = $3 WHERE id = $4`,
 		k.Generation, string(k.State), k.Sealed, string(k.ID))
 	return err
 }
 
-func (t *tx) DeleteKey(id encryption.KeyID) error {
+func (t *Tx) DeleteKey(id encryption.KeyID) error {
 	t.shreds = true
 	_, err := t.exec(`DELETE FROM item_key WHERE id = $1`, string(id))
 	return conflict(err, "Something still lies under this key.")
 }
 
-func (t *tx) ShredItem(item encryption.ItemID) error {
+func (t *Tx) ShredItem(item encryption.ItemID) error {
 	t.shreds = true
 	_, err := t.exec(`UPDATE item_key SET state = 'shredded', sealed = NULL WHERE item = $1`, string(item))
 	return err
 }
 
-func (t *tx) DeleteItemKeys(item encryption.ItemID) error {
+func (t *Tx) DeleteItemKeys(item encryption.ItemID) error {
 	if _, err := t.exec(`DELETE FROM item_key WHERE item = $1`, string(item)); err != nil {
 		return conflict(err, "Something still lies under one of the item's keys.")
 	}

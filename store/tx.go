@@ -1,0 +1,159 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+
+	"github.com/kluis-io/kluis/fault"
+)
+
+// A Connection is what a transaction's statements run on.
+type Connection interface {
+	// Prepare returns the statement for a query, which the connection keeps: queries
+	// are constants of this package, so there are as many as the package has.
+	Prepare(query string) (*sql.Stmt, error)
+	// Explain gives an error of the database its meaning: a uniqueness or foreign key
+	// constraint that is violated is [ErrConstraint], a lack of room or time a
+	// [fault.Error]. An error that has a meaning keeps it.
+	Explain(error) error
+}
+
+// ErrConstraint is what an engine wraps the violation of a uniqueness or foreign
+// key constraint in.
+var ErrConstraint = errors.New("a constraint is violated")
+
+func isConstraint(err error) bool { return errors.Is(err, ErrConstraint) }
+
+// A Tx is one transaction: every domain's. Its methods are in the files of the
+// domains.
+type Tx struct {
+	ctx    context.Context // of the caller, who may have gone; see running
+	conn   Connection
+	group  *group // that it commits with; nil of one that only reads
+	shreds bool   // what the transaction overwrites must leave the disk soon
+}
+
+// Reading returns the read transaction that an engine has begun on a connection.
+func Reading(ctx context.Context, c Connection) *Tx { return &Tx{ctx: ctx, conn: c} }
+
+// Connection returns what the transaction runs on, for statements of an engine's
+// own.
+func (t *Tx) Connection() Connection { return t.conn }
+
+// running returns the context of one statement, which is never ended by ctx: to be
+// able to, SQLite's driver and database/sql start a goroutine each for every
+// statement, and that costs as much as what most of ours do. Whoever has gone is
+// noticed before the next statement or row instead.
+func (t *Tx) running() (context.Context, error) {
+	return context.WithoutCancel(t.ctx), t.gone()
+}
+
+func (t *Tx) gone() error {
+	if err := t.ctx.Err(); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "The request ended before the database was read.")
+	}
+	return nil
+}
+
+// exec runs a statement and returns how many rows it touched.
+func (t *Tx) exec(query string, args ...any) (int64, error) {
+	ctx, err := t.running()
+	if err != nil {
+		return 0, err
+	}
+	if t.group != nil {
+		if err := t.group.begin(); err != nil {
+			return 0, err
+		}
+	}
+	s, err := t.conn.Prepare(query)
+	if err != nil {
+		return 0, t.conn.Explain(err)
+	}
+	r, err := s.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, t.conn.Explain(err)
+	}
+	return r.RowsAffected()
+}
+
+// row runs a query for one row and scans it; it returns [sql.ErrNoRows] if there
+// is none.
+func (t *Tx) row(query string, args []any, into ...any) error {
+	ctx, err := t.running()
+	if err != nil {
+		return err
+	}
+	s, err := t.conn.Prepare(query)
+	if err != nil {
+		return t.conn.Explain(err)
+	}
+	return t.conn.Explain(s.QueryRowContext(ctx, args...).Scan(into...))
+}
+
+// rows runs a query and calls each once a row; scan reads the row's columns.
+func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) error) error) error {
+	ctx, err := t.running()
+	if err != nil {
+		return err
+	}
+	s, err := t.conn.Prepare(query)
+	if err != nil {
+		return t.conn.Explain(err)
+	}
+	rs, err := s.QueryContext(ctx, args...)
+	if err != nil {
+		return t.conn.Explain(err)
+	}
+	defer rs.Close()
+	for rs.Next() {
+		if err := t.gone(); err != nil {
+			return err
+		}
+		if err := each(rs.Scan); err != nil {
+			return err
+		}
+	}
+	return t.conn.Explain(rs.Err())
+}
+
+// nth returns the placeholder of a query's nth argument, counted from 1.
+func nth(n int) string { return "$" + strconv.Itoa(n) }
+
+// maxInsert is the most rows that one statement inserts.
+const maxInsert = 64
+
+// insert inserts rows of a width, given as one list of their values, in few
+// statements. Those take a power of two of rows, so that there are few to prepare.
+func (t *Tx) insert(into string, width int, values []any) error {
+	for n := maxInsert; len(values) > 0; {
+		if len(values) < n*width {
+			n /= 2
+			continue
+		}
+		if _, err := t.exec(into+tuples(n, width), values[:n*width]...); err != nil {
+			return err
+		}
+		values = values[n*width:]
+	}
+	return nil
+}
+
+// tuples returns the placeholders of n rows of a width.
+func tuples(n, width int) string {
+	b := make([]byte, 0, n*width*6)
+	for i := range n * width {
+		switch {
+		case i == 0:
+			b = append(b, '(')
+		case i%width == 0:
+			b = append(b, "), ("...)
+		default:
+			b = append(b, ", "...)
+		}
+		b = strconv.AppendInt(append(b, '$'), int64(i+1), 10)
+	}
+	return string(append(b, ')'))
+}
