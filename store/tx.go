@@ -38,9 +38,15 @@ type Tx struct {
 // Reading returns the read transaction that an engine has begun on a connection.
 func Reading(ctx context.Context, c Connection) *Tx { return &Tx{ctx: ctx, conn: c} }
 
-// Connection returns what the transaction runs on, for statements of an engine's
-// own.
-func (t *Tx) Connection() Connection { return t.conn }
+// Exec runs a statement of an engine's own.
+func (t *Tx) Exec(query string, args ...any) error {
+	_, err := t.exec(query, args...)
+	return err
+}
+
+// Row runs a query of an engine's own for one row, and scans it; it returns
+// [sql.ErrNoRows] if there is none.
+func (t *Tx) Row(query string, args []any, into ...any) error { return t.row(query, args, into...) }
 
 // running returns the context of one statement, which is never ended by ctx: to be
 // able to, SQLite's driver and database/sql start a goroutine each for every

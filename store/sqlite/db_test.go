@@ -25,7 +25,7 @@ import (
 func core(t *testing.T) *sqlite.DB {
 	t.Helper()
 	db := open(t, store.Schema{"audit"})
-	must(t, db.Update(t.Context(), func(tx sqlite.Tx) error {
+	must(t, db.Update(t.Context(), func(tx *store.Tx) error {
 		return tx.Exec("CREATE TABLE thing (id INTEGER PRIMARY KEY, v TEXT NOT NULL) STRICT")
 	}))
 	return db
@@ -38,13 +38,13 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func put(id int, v string) func(sqlite.Tx) error {
-	return func(tx sqlite.Tx) error { return tx.Exec("INSERT INTO thing VALUES (?, ?)", id, v) }
+func put(id int, v string) func(*store.Tx) error {
+	return func(tx *store.Tx) error { return tx.Exec("INSERT INTO thing VALUES (?, ?)", id, v) }
 }
 
 func count(t *testing.T, db *sqlite.DB) (n int) {
 	t.Helper()
-	must(t, db.View(t.Context(), func(tx sqlite.Tx) error { return tx.Row("SELECT COUNT(*) FROM thing", nil, &n) }))
+	must(t, db.View(t.Context(), func(tx *store.Tx) error { return tx.Row("SELECT COUNT(*) FROM thing", nil, &n) }))
 	return n
 }
 
@@ -55,7 +55,7 @@ func hold(t *testing.T, db *sqlite.DB) (release func()) {
 	running, goOn := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
-		done <- db.Update(context.Background(), func(sqlite.Tx) error {
+		done <- db.Update(context.Background(), func(*store.Tx) error {
 			close(running)
 			<-goOn
 			return nil
@@ -73,8 +73,8 @@ func TestPragmas(t *testing.T) {
 	want := map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "secure_delete": "1", "foreign_keys": "1", "trusted_schema": "0",
 	}
-	check := func(side string) func(sqlite.Tx) error {
-		return func(tx sqlite.Tx) error {
+	check := func(side string) func(*store.Tx) error {
+		return func(tx *store.Tx) error {
 			for name, want := range want {
 				var got string
 				if err := tx.Row("PRAGMA "+name, nil, &got); err != nil {
@@ -108,13 +108,13 @@ func TestIsolationInAGroup(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	jobs := []struct {
 		name string
-		fn   func(sqlite.Tx) error
+		fn   func(*store.Tx) error
 		want error
 	}{
 		{"good", put(1, "a"), nil},
-		{"fails after writing", func(tx sqlite.Tx) error { return errors.Join(put(2, "b")(tx), own) }, fault.Denied},
-		{"panics after writing", func(tx sqlite.Tx) error { put(3, "c")(tx); panic("oops") }, fault.Internal},
-		{"breaks a constraint", func(tx sqlite.Tx) error { return errors.Join(put(4, "d")(tx), put(4, "d")(tx)) }, errors.New("any")},
+		{"fails after writing", func(tx *store.Tx) error { return errors.Join(put(2, "b")(tx), own) }, fault.Denied},
+		{"panics after writing", func(tx *store.Tx) error { put(3, "c")(tx); panic("oops") }, fault.Internal},
+		{"breaks a constraint", func(tx *store.Tx) error { return errors.Join(put(4, "d")(tx), put(4, "d")(tx)) }, errors.New("any")},
 		{"good too", put(5, "e"), nil},
 	}
 	release := hold(t, db)
@@ -140,7 +140,7 @@ func TestIsolationInAGroup(t *testing.T) {
 	release()
 	wg.Wait()
 	var ids string
-	must(t, db.View(t.Context(), func(tx sqlite.Tx) error { return tx.Row("SELECT group_concat(id) FROM thing", nil, &ids) }))
+	must(t, db.View(t.Context(), func(tx *store.Tx) error { return tx.Row("SELECT group_concat(id) FROM thing", nil, &ids) }))
 	if ids != "1,5" {
 		t.Errorf("rows %s, want 1,5", ids)
 	}
@@ -173,18 +173,18 @@ func TestGroupedCommit(t *testing.T) {
 func TestReaderSnapshot(t *testing.T) {
 	db := core(t)
 	must(t, db.Update(t.Context(), put(1, "before")))
-	must(t, db.View(t.Context(), func(tx sqlite.Tx) error {
+	must(t, db.View(t.Context(), func(tx *store.Tx) error {
 		var v string
 		must(t, tx.Row("SELECT v FROM thing WHERE id = 1", nil, &v))
 		// A reader neither sees what is written meanwhile nor stops it.
-		must(t, db.Update(t.Context(), func(tx sqlite.Tx) error { return tx.Exec("UPDATE thing SET v = 'after'") }))
+		must(t, db.Update(t.Context(), func(tx *store.Tx) error { return tx.Exec("UPDATE thing SET v = 'after'") }))
 		must(t, tx.Row("SELECT v FROM thing WHERE id = 1", nil, &v))
 		if v != "before" {
 			t.Errorf("the snapshot moved: %s", v)
 		}
 		return nil
 	}))
-	must(t, db.View(t.Context(), func(tx sqlite.Tx) error {
+	must(t, db.View(t.Context(), func(tx *store.Tx) error {
 		var v string
 		must(t, tx.Row("SELECT v FROM thing WHERE id = 1", nil, &v))
 		if v != "after" {
@@ -201,7 +201,7 @@ func TestManyReaders(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			err := db.View(context.Background(), func(tx sqlite.Tx) error {
+			err := db.View(context.Background(), func(tx *store.Tx) error {
 				var n int
 				return tx.Row(fmt.Sprintf("SELECT %d + COUNT(*) FROM thing", i%40), nil, &n)
 			})
@@ -243,7 +243,7 @@ func TestCloseWhileBusy(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			if err := db.View(context.Background(), func(tx sqlite.Tx) error { return nil }); err != nil && fault.ReasonOf(err) != fault.Unavailable {
+			if err := db.View(context.Background(), func(tx *store.Tx) error { return nil }); err != nil && fault.ReasonOf(err) != fault.Unavailable {
 				t.Error(err)
 			}
 		})
@@ -273,7 +273,7 @@ func TestBroken(t *testing.T) {
 
 func TestNewerSchemaIsRefused(t *testing.T) {
 	db := open(t, store.Schema{"audit"})
-	must(t, db.Update(t.Context(), func(tx sqlite.Tx) error {
+	must(t, db.Update(t.Context(), func(tx *store.Tx) error {
 		return tx.Exec("INSERT INTO schema_audit (version_id, is_applied) VALUES (99, 1)")
 	}))
 	must(t, db.Close())
@@ -288,7 +288,7 @@ func TestSecureDelete(t *testing.T) {
 	db := core(t)
 	secret := strings.Repeat("sEcReT-", 40)
 	must(t, db.Update(t.Context(), put(1, secret)))
-	must(t, db.Update(t.Context(), func(tx sqlite.Tx) error { return tx.Exec("DELETE FROM thing") }))
+	must(t, db.Update(t.Context(), func(tx *store.Tx) error { return tx.Exec("DELETE FROM thing") }))
 	must(t, db.Close())
 	files, err := filepath.Glob(db.Path() + "*")
 	must(t, err)

@@ -6,35 +6,14 @@ import (
 	"github.com/kluis-io/kluis/store"
 )
 
-// A Tx gives tests of the core the transaction itself.
-type Tx struct{ c store.Connection }
-
-// Exec runs a statement.
-func (t Tx) Exec(q string, args ...any) error {
-	s, err := t.c.Prepare(q)
-	if err == nil {
-		_, err = s.Exec(args...)
-	}
-	return t.c.Explain(err)
-}
-
-// Row runs a query for one row.
-func (t Tx) Row(q string, args []any, into ...any) error {
-	s, err := t.c.Prepare(q)
-	if err == nil {
-		err = s.QueryRow(args...).Scan(into...)
-	}
-	return t.c.Explain(err)
-}
-
 // View runs a read transaction.
-func (db *DB) View(ctx context.Context, fn func(Tx) error) error {
-	return db.view(ctx, func(t *store.Tx) error { return fn(Tx{t.Connection()}) })
+func (db *DB) View(ctx context.Context, fn func(*store.Tx) error) error {
+	return db.view(ctx, fn)
 }
 
 // Update runs a write transaction.
-func (db *DB) Update(ctx context.Context, fn func(Tx) error) error {
-	return db.writer.Update(ctx, func(t *store.Tx) error { return fn(Tx{t.Connection()}) })
+func (db *DB) Update(ctx context.Context, fn func(*store.Tx) error) error {
+	return db.writer.Update(ctx, fn)
 }
 
 // Commits returns how many commits there have been.
