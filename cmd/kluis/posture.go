@@ -31,7 +31,7 @@ classification, and reports what does not hold. It reads, and changes nothing.
   kluis posture scan --source azure --subscription ID --policy policy.yaml --fail-on high
   kluis posture plan FINDING --source export:./answers --policy policy.yaml`,
 	}
-	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureTypes(), postureControls())
+	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureTypes(), postureControls())
 	return c
 }
 
@@ -108,7 +108,7 @@ func (s *scanFlags) scan(ctx context.Context) (*posture.Scan, error) {
 
 func postureScan() *cobra.Command {
 	var s scanFlags
-	var format, failOn, file string
+	var format, failOn, file, record, estate string
 	c := &cobra.Command{
 		Use:   "scan",
 		Short: "Read, judge and report",
@@ -126,6 +126,11 @@ exception covers is at least as bad as --fail-on says.`,
 			if err != nil {
 				return err
 			}
+			if record != "" {
+				if err := recordScan(c.Context(), record, estate, strings.Join(s.sources, " "), scan); err != nil {
+					return err
+				}
+			}
 			if err := writeReport(c.OutOrStdout(), file, format, scan); err != nil {
 				return err
 			}
@@ -139,6 +144,8 @@ exception covers is at least as bad as --fail-on says.`,
 	f := c.Flags()
 	f.StringVarP(&format, "output", "o", "table", strings.Join(report.Formats(), ", "))
 	f.StringVar(&file, "file", "", "write to this `FILE` in place of standard output")
+	f.StringVar(&record, "history", "", "keep what was found in this `FILE`, for 'kluis posture kpi' and 'trend'")
+	f.StringVar(&estate, "estate", "default", "the `NAME` under which it is kept: scans of one estate are compared")
 	f.StringVar(&failOn, "fail-on", "", "exit with 3 on findings of this `SEVERITY` or worse")
 	c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(report.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	return c

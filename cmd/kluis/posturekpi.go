@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/posture"
+	"github.com/kluis-io/kluis/posture/history"
+	"github.com/kluis-io/kluis/posture/kpi"
+	"github.com/kluis-io/kluis/store"
+	"github.com/kluis-io/kluis/store/sqlite"
+)
+
+// governanceDir is the folder of what scans have found, in the data directory.
+const governanceDir = "governance"
+
+// recordFlags say where the history of scans and the logs lie.
+type recordFlags struct {
+	data, history, estate string
+	events                []string
+}
+
+func (r *recordFlags) declare(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&r.data, "data", "", "a server's data `DIR`ectory: its history, and its vault's and platform's logs; the server does not run")
+	f.StringVar(&r.history, "history", "", "the `FILE` in which 'scan --history' keeps what it finds")
+	f.StringVar(&r.estate, "estate", "", "only the estate of this `NAME`")
+	f.StringArrayVar(&r.events, "events", nil, "a key vault's audit log, a `FILE` with an AuditEvent a line; may be given again")
+}
+
+// withHistory opens the history, or the data directory's.
+func (r *recordFlags) withHistory(ctx context.Context, fn func(history.Store) error) error {
+	path := r.history
+	if path == "" {
+		if r.data == "" {
+			return usageError{errors.New("--history or --data says where scans are kept")}
+		}
+		path = filepath.Join(r.data, governanceDir, databaseFile)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("%s holds no scans: make some with 'kluis posture scan --history FILE', or let the server scan", path)
+	}
+	if r.data != "" {
+		lock, err := lockDir(r.data)
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
+	db, err := sqlite.Open(ctx, path, store.GovernanceSchema)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return fn(db.Posture())
+}
+
+// input reads everything that KPIs are reckoned from.
+func (r *recordFlags) input(ctx context.Context) (in kpi.Input, err error) {
+	err = r.withHistory(ctx, func(store history.Store) error {
+		if in, err = kpi.Load(ctx, store, r.estate); err != nil || r.data == "" {
+			return err
+		}
+		return addLogs(ctx, r.data, &in)
+	})
+	for _, name := range r.events {
+		if err != nil {
+			break
+		}
+		err = addEvents(name, &in)
+	}
+	return in, err
+}
+
+func addEvents(name string, in *kpi.Input) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	all, since, err := kpi.ReadAuditEvents(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	in.Attempts = append(in.Attempts, all...)
+	if !since.IsZero() && (in.LogFrom.IsZero() || since.Before(in.LogFrom)) {
+		in.LogFrom = since
+	}
+	return nil
+}
+
+// addLogs adds what the logs in a data directory tell. The caller holds its lock.
+func addLogs(ctx context.Context, data string, in *kpi.Input) error {
+	each := func(party string, q audit.Query, add func(audit.Entry)) (found bool, err error) {
+		path := filepath.Join(data, party, databaseFile)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		db, err := sqlite.Open(ctx, path, partySchemas[party])
+		if err != nil {
+			return false, err
+		}
+		defer db.Close()
+		return true, eachEntry(ctx, &audit.Log{Config: audit.Config{Store: db.Audit()}}, q, add)
+	}
+	if _, err := each(vaultDir, audit.Query{}, func(e audit.Entry) { addAttempt(in, e) }); err != nil {
+		return err
+	}
+	found, err := each(platformDir, audit.Query{Operation: revocationDrill}, func(e audit.Entry) { addDrill(in, e) })
+	in.DrillLog = in.DrillLog || found
+	return err
+}
+
+// eachEntry reads a log from a query on.
+func eachEntry(ctx context.Context, log *audit.Log, q audit.Query, fn func(audit.Entry)) error {
+	q.Limit = 1000
+	for {
+		page, err := log.Entries(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, e := range page {
+			fn(e.Entry)
+		}
+		if len(page) < q.Limit {
+			return nil
+		}
+		q.After = &page[len(page)-1].Sequence
+	}
+}
+
+// revocationDrill is what the platform's log calls a drill.
+const revocationDrill = "RecordRevocationDrill"
+
+// addAttempt adds an entry of a vault's log, if it is a refusal of a key's use. A
+// request without a good token never gets as far as the log.
+func addAttempt(in *kpi.Input, e audit.Entry) {
+	if in.LogFrom.IsZero() || e.Time.Before(in.LogFrom) {
+		in.LogFrom = e.Time
+	}
+	if e.Outcome == audit.Denied && strings.HasPrefix(e.Operation, "Key") {
+		in.Attempts = append(in.Attempts, kpi.Attempt{
+			Time: e.Time, Request: e.Request, Principal: e.Principal, Key: e.Resource, Operation: e.Operation, Reason: string(e.Reason),
+		})
+	}
+}
+
+func addDrill(in *kpi.Input, e audit.Entry) {
+	if e.Outcome != audit.Allowed {
+		return
+	}
+	number := func(name string) int64 {
+		n, _ := strconv.ParseInt(e.Detail[name], 10, 64)
+		return n
+	}
+	in.Drills = append(in.Drills, kpi.Drill{
+		Time: e.Time, Scope: e.Resource, Trials: int(number("trials")),
+		Dark: time.Duration(number("darkMilliseconds")) * time.Millisecond, Back: time.Duration(number("backMilliseconds")) * time.Millisecond,
+	})
+}
+
+func postureKPI() *cobra.Command {
+	var r recordFlags
+	var window, until, output string
+	c := &cobra.Command{
+		Use:   "kpi",
+		Short: "Reckon the figures by which key governance is measured",
+		Long: `Reckon the figures by which key governance is measured, from the scans that were
+kept and from the audit logs: the same input gives the same figures again. What
+cannot be told is "not measurable", with the reason. --output json has each
+figure's formula, inputs and series.
+
+  kluis posture kpi --data DIR --window 90d
+  kluis posture kpi --history scans.db --events vault-audit.ndjson --output json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			end, err := timeFlag("until", until)
+			if err != nil {
+				return err
+			}
+			if end.IsZero() {
+				end = time.Now()
+			}
+			w, err := kpi.WindowNamed(window, end.UTC())
+			if err != nil {
+				return usageError{err}
+			}
+			in, err := r.input(c.Context())
+			if err != nil {
+				return err
+			}
+			report := kpi.Reckon(in, w)
+			if output == "json" {
+				return printJSON(c.OutOrStdout(), report)
+			}
+			return printKPIs(c.OutOrStdout(), report)
+		},
+	}
+	r.declare(c)
+	c.Flags().StringVar(&window, "window", "30d", strings.Join(kpi.Windows, ", "))
+	c.Flags().StringVar(&until, "until", "", "the window's end, a `TIME`; now if left out")
+	addOutput(c, &output)
+	return c
+}
+
+func printKPIs(w io.Writer, r kpi.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "KPI\tVALUE\tFROM")
+	for _, k := range r.KPIs {
+		value := "not measurable"
+		from := k.Why
+		if k.Value != nil {
+			value, from = quantity(*k.Value, k.Unit), figures(k)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", k.Title, value, from)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s to %s, %d scans\n", r.Window.From.Format(time.DateOnly), r.Window.Until.Format(time.DateOnly), r.Scans)
+	return err
+}
+
+// figures are a KPI's inputs that are not 0, as a line.
+func figures(k kpi.KPI) string {
+	var parts []string
+	for _, f := range k.Inputs {
+		if f.Value != 0 {
+			parts = append(parts, f.Name+" "+quantity(f.Value, f.Unit))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func quantity(v float64, unit string) string {
+	s := strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64)
+	switch unit {
+	case "%":
+		return s + "%"
+	case "h":
+		if v >= 48 {
+			return strconv.FormatFloat(math.Round(v/24*10)/10, 'f', -1, 64) + " d"
+		}
+		return s + " h"
+	case "s":
+		return strconv.FormatFloat(math.Round(v*1000)/1000, 'f', -1, 64) + " s"
+	}
+	return s
+}
+
+func postureTrend() *cobra.Command {
+	var r recordFlags
+	var window, output string
+	c := &cobra.Command{
+		Use:   "trend",
+		Short: "Show how the estate has stood, scan by scan",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			w, err := kpi.WindowNamed(window, time.Now().UTC())
+			if err != nil {
+				return usageError{err}
+			}
+			in, err := r.input(c.Context())
+			if err != nil {
+				return err
+			}
+			scans := in.Between(w)
+			if output == "json" {
+				return printJSON(c.OutOrStdout(), scans)
+			}
+			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(t, "TIME\tESTATE\tIN SCOPE\tCOMPLIANT\tCOVERAGE\tUNKNOWN\tCRITICAL\tHIGH\tNEW\tGONE\tGAPS\t")
+			for _, s := range scans {
+				m := s.Summary
+				bar := strings.Repeat("█", int(math.Round(m.Coverage/10))) + strings.Repeat("·", 10-int(math.Round(m.Coverage/10)))
+				fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", s.Time.Format("2006-01-02 15:04"), s.Estate, m.InScope, m.Compliant, m.Coverage,
+					m.Unknown, m.BySeverity["critical"], m.BySeverity["high"], s.Opened, s.Resolved, len(s.Gaps), bar)
+			}
+			return t.Flush()
+		},
+	}
+	r.declare(c)
+	c.Flags().StringVar(&window, "window", "30d", strings.Join(kpi.Windows, ", "))
+	addOutput(c, &output)
+	return c
+}
+
+// recordScan keeps what a scan has found in a file of its own, for figures over
+// time without a server.
+func recordScan(ctx context.Context, file, estate, source string, scan *posture.Scan) error {
+	db, err := sqlite.Open(ctx, file, store.GovernanceSchema)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = history.Record(ctx, db.Posture(), estate, source, scan)
+	return err
+}
