@@ -125,9 +125,9 @@ type Encryption struct {
 	Mode          encryption.Mode
 	State         encryption.State
 	Serving       encryption.Serving
-	KeyIdentifier string // versionless, "" if platform-managed
-	KID           string // the version that wraps now
-	Rotated       time.Time
+	KeyIdentifier string    // versionless, "" if platform-managed
+	KID           string    // the version that wraps now
+	Rotated       time.Time // since when it does
 }
 
 // Encryptions changes the keys of scopes. [encryption.Scopes] does.

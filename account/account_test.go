@@ -45,10 +45,15 @@ func (r *recorder) Record(_ context.Context, e audit.Entry) error { r.last = e; 
 type scopes struct {
 	asked []string
 	err   error
+	once  error // of the next change alone
 }
 
 func (s *scopes) Assign(_ context.Context, _ identity.Caller, _ encryption.ScopeID, id string) error {
 	s.asked = append(s.asked, id)
+	if err := s.once; err != nil {
+		s.once = nil
+		return err
+	}
 	return s.err
 }
 
@@ -145,6 +150,7 @@ func TestKeySource(t *testing.T) {
 	}
 	customer, platform, odd := account.CustomerKeys, account.PlatformKeys, account.KeySource("Microsoft.Else")
 	key := &account.VaultKey{Vault: "https://v.vault.localhost:8443/", Name: "k"}
+	user := account.ManagedIdentity{Type: account.UserAssigned, UserAssigned: []string{"/subscriptions/s/x"}}
 	for _, c2 := range []struct {
 		name   string
 		spec   account.Spec
@@ -157,15 +163,25 @@ func TestKeySource(t *testing.T) {
 		{"a version", account.Spec{KeySource: &customer, Key: &account.VaultKey{Vault: "https://v", Name: "k", Version: "1"}}, fault.InvalidArgument, ""},
 		{"an odd source", account.Spec{KeySource: &odd}, fault.InvalidArgument, ""},
 		{"an identity that is not assigned", account.Spec{KeyIdentity: new("/subscriptions/s/x")}, fault.InvalidArgument, ""},
+		{"no identity", account.Spec{KeySource: &customer, Key: key, Identity: &account.ManagedIdentity{}}, fault.InvalidArgument, ""},
+		{"which identity is not said", account.Spec{KeySource: &customer, Key: key, Identity: &user}, fault.InvalidArgument, ""},
+		{"no identity, and no key", account.Spec{KeySource: &platform, Identity: &account.ManagedIdentity{}}, "", ""},
 		{"stale key properties", account.Spec{KeySource: &platform, Key: key}, "", ""},
 		{"key properties alone", account.Spec{Key: key}, "", ""},
 		{"a key", account.Spec{KeySource: &customer, Key: key}, "", "https://v.vault.localhost:8443/keys/k"},
 	} {
 		s.asked = nil
-		_, err := a.Patch(ctx, c, path("acct1"), c2.spec)
-		if got := append(s.asked, ""); fault.ReasonOf(err) != c2.reason || got[0] != c2.asked {
+		got, err := a.Patch(ctx, c, path("acct1"), c2.spec)
+		if asked := append(s.asked, ""); fault.ReasonOf(err) != c2.reason || asked[0] != c2.asked {
 			t.Errorf("%s: %v, asked for %q", c2.name, err, s.asked)
 		}
+		if c2.asked != "" && got.Identity.Type != account.SystemAssigned {
+			t.Errorf("%s: the vault is asked as %q", c2.name, got.Identity.Type)
+		}
+	}
+	s.asked, s.once = nil, fault.New(fault.EncryptionInProgress, "the change before")
+	if _, err := a.Patch(ctx, c, path("acct1"), account.Spec{KeySource: &customer, Key: key}); err != nil || len(s.asked) != 2 {
+		t.Errorf("after a change that is under way: %v, asked for %q", err, s.asked)
 	}
 	s.err = fault.New(fault.EncryptionBlocked, "no")
 	_, _, err := a.Put(ctx, c, path("acct2"), account.Spec{Location: new("l"), KeySource: &customer, Key: key})

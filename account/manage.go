@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -129,8 +130,10 @@ func (a *Accounts) Patch(ctx context.Context, c identity.Caller, p Path, s Spec)
 		if err := s.apply(&row); err != nil {
 			return err
 		}
-		before, err = a.describe(tx, row)
-		return err
+		if before, err = a.describe(tx, row); err != nil {
+			return err
+		}
+		return s.fit(&row, before.Encryption)
 	})
 	if err != nil {
 		return acct, a.record(ctx, e, err)
@@ -150,11 +153,14 @@ func (a *Accounts) Patch(ctx context.Context, c identity.Caller, p Path, s Spec)
 			return err
 		}
 		row.Updated = a.time()
-		if err := tx.PutAccount(row); err != nil {
+		if acct, err = a.describe(tx, row); err != nil {
 			return err
 		}
-		acct, err = a.describe(tx, row)
-		return err
+		if err := s.fit(&row, acct.Encryption); err != nil {
+			return err
+		}
+		acct.Identity = row.Identity
+		return tx.PutAccount(row)
 	})
 	return acct, err
 }
@@ -169,10 +175,50 @@ func (a *Accounts) changeKey(ctx context.Context, c identity.Caller, acct Accoun
 	case identifier == "" && acct.Encryption.Mode == encryption.PlatformManaged,
 		identifier != "" && strings.EqualFold(identifier, acct.Encryption.KeyIdentifier):
 		return nil
-	case identifier == "":
-		return a.encryption.Reset(ctx, c, acct.ID)
 	}
-	return a.encryption.Assign(ctx, c, acct.ID, identifier)
+	change := func() error {
+		if identifier == "" {
+			return a.encryption.Reset(ctx, c, acct.ID)
+		}
+		return a.encryption.Assign(ctx, c, acct.ID, identifier)
+	}
+	if err = change(); fault.ReasonOf(err) != fault.EncryptionInProgress {
+		return err
+	}
+	if serr := a.settle(ctx, acct.ID); serr != nil {
+		return errors.Join(err, serr)
+	}
+	return change()
+}
+
+// Azure's own account changes its keys within the request, however soon one change comes
+// after another; here the data of the change before may still be on its way, and
+// clients wait a while for that.
+const (
+	settleTime = 30 * time.Second
+	settleStep = 200 * time.Millisecond
+)
+
+// settle waits for the end of what the account's change before has begun.
+func (a *Accounts) settle(ctx context.Context, id encryption.ScopeID) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for {
+		moving := false
+		err := a.store.View(ctx, func(tx Tx) error {
+			acct, err := a.describe(tx, Row{ID: id})
+			moving = acct.Encryption.State == encryption.Enabling || acct.Encryption.State == encryption.Disabling
+			return err
+		})
+		if err != nil || !moving {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil // it is refused with a reason
+		case <-time.After(settleStep):
+		}
+	}
 }
 
 // describe returns an account with what the rows of its scope key say.
@@ -201,9 +247,11 @@ func (a *Accounts) describe(tx Tx, row Row) (Account, error) {
 	if g.KID == "" {
 		return acct, nil
 	}
+	// The version may have wrapped an earlier share of the account's too.
+	acct.Encryption.Rotated = g.Created
 	used, err := tx.VersionsUsed(row.ID)
 	for _, u := range used {
-		if u.KID == string(g.KID) {
+		if u.KID == string(g.KID) && u.First.After(g.Created) {
 			acct.Encryption.Rotated = u.First
 		}
 	}

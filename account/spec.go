@@ -106,6 +106,30 @@ func (s Spec) apply(row *Row) error {
 	return nil
 }
 
+// fit completes and checks what an account under a customer's key needs besides: an
+// identity that asks the vault. One that has none gets the system-assigned one; with
+// user-assigned ones only, the encryption names which.
+func (s Spec) fit(row *Row, now Encryption) error {
+	identifier, asked, err := s.wanted(now)
+	if err != nil {
+		return err
+	}
+	if asked && identifier == "" || !asked && now.Mode != encryption.CustomerManaged {
+		return nil
+	}
+	switch {
+	case row.Identity.Type == NoIdentity && s.Identity != nil:
+		return fault.New(fault.InvalidArgument, "identity.type is None, and the account is under a customer's key: nobody could ask the vault.").
+			WithMend("Assign an identity, or set encryption.keySource to Microsoft.Storage first.")
+	case row.Identity.Type == NoIdentity:
+		row.Identity.Type = SystemAssigned
+	case row.Identity.Type == UserAssigned && row.KeyIdentity == "":
+		return fault.New(fault.InvalidArgument, "The account has user-assigned identities only, and encryption.identity names none of them.").
+			WithMend("Name the one that may use the key: --key-vault-user-identity-id.")
+	}
+	return nil
+}
+
 const defaultKind = "StorageV2"
 
 var skus = []string{

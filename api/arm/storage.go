@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,9 +63,12 @@ func (b accountBody) spec() account.Spec {
 		if strings.EqualFold(string(m.Type), "None") {
 			m.Type = account.NoIdentity
 		}
-		for id := range b.Identity.UserAssigned {
-			m.UserAssigned = append(m.UserAssigned, id)
+		for id, v := range b.Identity.UserAssigned {
+			if v != nil { // null takes one away
+				m.UserAssigned = append(m.UserAssigned, id)
+			}
 		}
+		slices.Sort(m.UserAssigned)
 		s.Identity = &m
 	}
 	e := b.Properties.Encryption

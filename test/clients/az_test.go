@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kluis-io/kluis/internal/sdk"
 )
@@ -26,9 +27,11 @@ func (a *azure) run(args ...string) (code int, stdout, stderr string) {
 	cmd := exec.CommandContext(a.t.Context(), "az", args...)
 	var out, log bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = a.env, &out, &log
+	begin := time.Now()
 	if err := cmd.Run(); cmd.ProcessState == nil {
 		a.t.Fatalf("az %s: %v", strings.Join(args, " "), err)
 	}
+	a.t.Logf("%.1fs az %s", time.Since(begin).Seconds(), strings.Join(args[:min(4, len(args))], " "))
 	return cmd.ProcessState.ExitCode(), out.String(), log.String()
 }
 
