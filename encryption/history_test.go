@@ -13,6 +13,7 @@ import (
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/kek"
+	"github.com/kluis-io/kluis/kek/kektest"
 )
 
 // TestHistories plays random histories of custodian, administrator, writers and
@@ -21,6 +22,7 @@ import (
 func TestHistories(t *testing.T) {
 	for name, feed := range map[string]bool{"with a feed": true, "without a feed": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			rapid.Check(t, func(rt *rapid.T) {
 				var failure any // rapid fails by panicking, on its own goroutine
 				synctest.Test(t, func(t *testing.T) {
@@ -36,7 +38,9 @@ func TestHistories(t *testing.T) {
 }
 
 func play(t *testing.T, rt *rapid.T, feed bool) {
-	h := &history{world: newWorld(rt, t, nil), enabled: map[kek.KID]bool{}, deleted: map[string]bool{},
+	vault := kektest.NewVault(t, "contoso")
+	vault.Cheap()
+	h := &history{world: newWorld(rt, vault), enabled: map[kek.KID]bool{}, deleted: map[string]bool{},
 		granted: true, connected: true, items: []encryption.ItemID{lake}, objects: map[string]encryption.ItemID{}}
 	defer func() { h.stop() }()
 	h.vault.Create("b")
@@ -47,8 +51,10 @@ func play(t *testing.T, rt *rapid.T, feed bool) {
 		h.vault.WithoutFeed()
 	}
 	rt.Repeat(map[string]func(*rapid.T){
-		"assign":      h.assignKey,
-		"reset":       func(*rapid.T) { h.change(h.reset(), "") },
+		"assign":      func(rt *rapid.T) { h.act(draw(rt), h.assign) },
+		"reseal":      func(rt *rapid.T) { h.act(draw(rt), h.reseal) },
+		"reset":       func(*rapid.T) { h.act("", func(string) error { return h.reset() }) },
+		"deep rotate": func(*rapid.T) { h.act(h.key, func(string) error { return h.rotateDeep() }) },
 		"rotate":      h.rotate,
 		"disable":     h.disable,
 		"disable old": h.disableOld,
@@ -104,20 +110,17 @@ func (h *history) expected(what string, err error) {
 	}
 }
 
-func (h *history) change(err error, key string) {
+// act changes the scope's key.
+func (h *history) act(to string, change func(string) error) {
 	h.t.Helper()
+	err := change(to)
 	h.expected("changing the key", err)
 	if err == nil {
-		h.key = key
+		h.key = to
 	}
 }
 
 func draw(rt *rapid.T) string { return rapid.SampledFrom(keyNames).Draw(rt, "key") }
-
-func (h *history) assignKey(rt *rapid.T) {
-	k := draw(rt)
-	h.change(h.assign(k), k)
-}
 
 func (h *history) grant(on bool) {
 	h.granted = on
@@ -206,24 +209,41 @@ func (h *history) deleteItem(rt *rapid.T) {
 }
 
 // crashDuring lets something begin, cuts it off after some transactions, and looks
-// what became of it.
+// what became of it: what was acknowledged stands, and what was not is there whole
+// or not at all.
 func (h *history) crashDuring(rt *rapid.T) {
 	h.store.crashAfter(rapid.IntRange(1, 12).Draw(rt, "transactions"))
-	switch rapid.IntRange(0, 3).Draw(rt, "operation") {
+	to, key := h.key, draw(rt)
+	err := errCrashed
+	switch rapid.IntRange(0, 6).Draw(rt, "operation") {
 	case 0:
-		h.assign(draw(rt))
+		to, err = key, h.assign(key)
 	case 1:
-		h.reset()
+		to, err = key, h.reseal(key)
 	case 2:
-		h.rotate(rt)
+		to, err = "", h.reset()
 	case 3:
+		err = h.rotateDeep()
+	case 4:
+		h.rotate(rt)
+	case 5:
+		h.n++
+		id, item := fmt.Sprint(h.n), rapid.SampledFrom(h.items).Draw(rt, "item")
+		if h.write(ws, item, id) == nil {
+			h.objects[id] = item
+		}
+	case 6:
 	}
 	h.sleep(time.Duration(rapid.IntRange(0, 5000).Draw(rt, "ms")) * time.Millisecond)
 	h.crash()
-	h.key = ""
+	under := ""
 	if id := h.status().KeyIdentifier; id != "" {
-		h.key = id[len(h.world.key("")):]
+		under = id[len(h.world.key("")):]
 	}
+	if under != to && (err == nil || under != h.key) {
+		h.t.Fatalf("after a crash under %q: was under %q, to be put under %q, which said %v", under, h.key, to, err)
+	}
+	h.key = under
 }
 
 // settle lets all that goes on by itself go on, and compares.

@@ -19,9 +19,10 @@ var (
 )
 
 const (
-	workLease     = 30 * time.Second // of one worker on one item, extended with each report
-	waitForWriter = time.Second      // before an item is tried again that somebody writes to under an old key
-	waitForKey    = 2 * time.Second  // before an item is tried again whose scope has no access
+	workLease     = 30 * time.Second // of one worker on one item, extended with each report that is stored
+	reportEvery   = 250 * time.Millisecond
+	waitForWriter = time.Second     // before an item is tried again that somebody writes to under an old key
+	waitForKey    = 2 * time.Second // before an item is tried again whose scope has no access
 	maxBackoff    = 10 * time.Minute
 )
 
@@ -72,11 +73,16 @@ func (s *Scopes) reencrypt(ctx context.Context, u *Use, i *Item, g Generation) e
 		return err
 	}
 	total := Progress{} // of the domains that are done
+	stored := s.ring.now()
 	for _, c := range s.contents {
 		job := &Job{Use: u, Item: i.ID, fence: i.Fence}
 		job.report = func(p Progress) error {
 			i.Progress = total.plus(p)
-			i.Until = s.ring.now().Add(workLease)
+			now := s.ring.now()
+			if now.Sub(stored) < reportEvery {
+				return nil
+			}
+			stored, i.Until = now, now.Add(workLease)
 			return s.update(ctx, *i, i.Fence)
 		}
 		i.Progress = total

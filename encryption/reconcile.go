@@ -2,6 +2,7 @@ package encryption
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -130,12 +131,50 @@ func waitsForKey(r fault.Reason) bool {
 	return r.RefusedByVault() || r == fault.KEKUnreachable || r == fault.KEKIntegrity || r == fault.Unavailable
 }
 
-// reconcileScope does what is due in one scope, and reports whether it did
-// anything.
+// reconcileScope does what is due in one scope, several items at once, and reports
+// whether it did anything.
 func (s *Scopes) reconcileScope(ctx context.Context, id ScopeID) (did bool, err error) {
-	var behind int
-	var next []Item
-	var g Generation
+	var p pool
+	defer p.Wait()
+	for ctx.Err() == nil && p.failed() == nil {
+		p.forget()
+		behind, next, g, err := s.due(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if behind == 0 {
+			if g.State == Enabling || g.State == Disabling {
+				return false, s.finish(ctx, id)
+			}
+			return did, nil
+		}
+		began := false
+		for _, i := range next {
+			if ctx.Err() != nil || p.failed() != nil {
+				break
+			}
+			if !p.take(i.ID) {
+				continue
+			}
+			u, err := s.ring.Use(ctx, id)
+			if err != nil {
+				return false, err // no item has failed: the scope waits
+			}
+			began, did = true, true
+			p.start(i.ID, func() error { return s.work(ctx, u, i, g) })
+		}
+		if !began { // whatever is due is being worked on
+			p.Wait()
+			return did, p.failed()
+		}
+	}
+	p.Wait()
+	return did, errors.Join(ctx.Err(), p.failed())
+}
+
+// due reads what is to be done in a scope: how many items are behind the sealing
+// generation, and the next of them.
+func (s *Scopes) due(ctx context.Context, id ScopeID) (behind int, next []Item, g Generation, err error) {
 	err = s.ring.store.View(ctx, func(tx Tx) error {
 		v, err := readView(tx, id)
 		if err != nil {
@@ -147,29 +186,7 @@ func (s *Scopes) reconcileScope(ctx context.Context, id ScopeID) (did bool, err 
 		behind, _, next, err = tx.ItemsBehind(id, g.Number, s.ring.now())
 		return err
 	})
-	if err != nil {
-		return false, err
-	}
-	if behind == 0 {
-		if g.State == Enabling || g.State == Disabling {
-			return false, s.finish(ctx, id)
-		}
-		return false, nil
-	}
-	for _, i := range next {
-		if ctx.Err() != nil {
-			return did, ctx.Err()
-		}
-		u, err := s.ring.Use(ctx, id)
-		if err != nil {
-			return false, err // no item has failed: the scope waits
-		}
-		if err := s.work(ctx, u, i, g); err != nil {
-			return false, err
-		}
-		did = true
-	}
-	return did, nil
+	return behind, next, g, err
 }
 
 // finish ends a change of key once every item is done: the older scope keys are

@@ -135,6 +135,7 @@ func (j *Job) Confirm(tx KeyTx, keys ...KeyID) error {
 	return nil
 }
 
-// Report stores the progress and extends the worker's lease; it fails with
-// [fault.EncryptionChanged] if that was lost. Call it at least every ten seconds.
+// Report tells the progress. Several times a second it is stored, which extends the
+// worker's lease and fails with [fault.EncryptionChanged] if that was lost. Call it
+// as often as there is progress, and at least every ten seconds.
 func (j *Job) Report(p Progress) error { return j.report(p) }

@@ -58,14 +58,14 @@ var admin = identity.Caller{Tenant: tenant, Principal: "admin", Type: identity.U
 func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, t, nil)
+		w := newWorld(t, kektest.NewVault(t, "contoso"))
 		defer w.end()
 		test(t, w)
 	})
 }
 
-func newWorld(t tb, top testing.TB, edit func(*encryption.Config)) *world {
-	w := &world{t: t, store: newMemory(), vault: kektest.NewVault(top, "contoso"), root: newRoot("root"), edit: edit}
+func newWorld(t tb, vault *kektest.Vault) *world {
+	w := &world{t: t, store: newMemory(), vault: vault, root: newRoot("root")}
 	w.wire = &wire{Vault: w.vault}
 	w.vault.Create("a")
 	w.must(w.store.update(func(tx *memoryTx) error {
@@ -152,6 +152,15 @@ func (w *world) key(name string) string { return "https://" + w.vault.Host() + "
 
 func (w *world) assign(name string) error {
 	return w.scopes.Assign(context.Background(), admin, ws, w.key(name))
+}
+
+func (w *world) reseal(name string) error {
+	return w.scopes.Reseal(context.Background(), admin, ws, w.key(name))
+}
+
+func (w *world) rotateDeep() error {
+	_, err := w.scopes.Rotate(context.Background(), admin, ws)
+	return err
 }
 
 func (w *world) reset() error { return w.scopes.Reset(context.Background(), admin, ws) }

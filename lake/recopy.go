@@ -11,26 +11,25 @@ import (
 
 // copyAll seals extents anew under the current key. What goes into an object has
 // a row before its first byte; a crash leaves it to the sweeper.
-func (r *reencryption) copyAll(ctx context.Context, refs []extentRef, rows []ExtentRow, sw *swap) (volume int64, err error) {
+func (r *reencryption) copyAll(ctx context.Context, refs []extentRef, rows []ExtentRow, sw *swap) error {
 	sw.by = map[ExtentID]ExtentRow{}
 	for i, ref := range refs {
 		if _, twice := sw.by[ref.id]; twice {
 			continue
 		}
 		if err := r.job.Check(); err != nil {
-			return volume, err
+			return err
 		}
 		row, err := r.copyExtent(ctx, ref, rows[i])
 		if err != nil {
-			return volume, err
+			return err
 		}
 		sw.by[ref.id] = row
-		volume += ref.plain
-		if err := r.report(false); err != nil {
-			return volume, err
+		if err := r.job.Report(r.progress); err != nil {
+			return err
 		}
 	}
-	return volume, nil
+	return nil
 }
 
 func (r *reencryption) copyExtent(ctx context.Context, ref extentRef, old ExtentRow) (ExtentRow, error) {

@@ -33,7 +33,6 @@ type reencryption struct {
 	*session
 	job      *encryption.Job
 	progress encryption.Progress
-	reported time.Time // when the progress was last stored
 	waited   time.Time // when it began to wait for uploads
 	idle     int       // steps in a row that found nothing of what they were to replace
 }
@@ -60,22 +59,10 @@ func (l *Lake) Reencrypt(ctx context.Context, job *encryption.Job) error {
 		if err != nil {
 			return err
 		}
-		if err := r.report(done); err != nil || done {
+		if err := r.job.Report(r.progress); err != nil || done {
 			return err
 		}
 	}
-}
-
-// reportEvery is how often the progress is stored; the worker's lease needs it
-// every ten seconds.
-const reportEvery = 250 * time.Millisecond
-
-func (r *reencryption) report(now bool) error {
-	if !now && time.Since(r.reported) < reportEvery {
-		return nil
-	}
-	r.reported = time.Now()
-	return r.job.Report(r.progress)
 }
 
 // count finds out how much there is, and how much of it is done.
@@ -130,7 +117,7 @@ func (r *reencryption) step(ctx context.Context) (done bool, err error) {
 	case len(b.staged) > 0:
 		err = r.swapStaged(ctx, b.staged[0])
 	case len(b.folders) > 0:
-		err = r.renameFolder(ctx, b.folders[0])
+		err = r.renameFolders(ctx, b.folders)
 	default:
 		err = r.await(ctx, b.flying)
 	}
@@ -225,32 +212,15 @@ type swap struct {
 // swapNodes brings files, and folders' metadata, under the current key: as many
 // of them as one step takes.
 func (r *reencryption) swapNodes(ctx context.Context, ids []NodeID) error {
-	var swaps []swap
-	var volume int64
-	for _, id := range ids {
-		sw := swap{node: id}
-		var refs []extentRef
-		var rows []ExtentRow
-		if err := r.view(ctx, func(tx Tx) (err error) {
-			refs, rows, err = r.behind(tx, func() (manifest, bool, error) {
-				n, ok, err := tx.LakeNode(id)
-				if err != nil || !ok {
-					return manifest{}, false, err
-				}
-				m, err := r.openNode(n)
-				return m, true, err
-			})
+	found, err := r.findSwaps(ctx, ids[:min(len(ids), batchRows)])
+	if err != nil {
+		return err
+	}
+	swaps := make([]swap, len(found))
+	for i, f := range found {
+		swaps[i].node = f.node
+		if err := r.copyAll(ctx, f.refs, f.rows, &swaps[i]); err != nil {
 			return err
-		}); err != nil {
-			return err
-		}
-		n, err := r.copyAll(ctx, refs, rows, &sw)
-		if err != nil {
-			return err
-		}
-		swaps = append(swaps, sw)
-		if volume += n; volume >= swapBytes || len(swaps) >= batchRows {
-			break
 		}
 	}
 	if err := copied.Hit(); err != nil {
@@ -259,7 +229,7 @@ func (r *reencryption) swapNodes(ctx context.Context, ids []NodeID) error {
 	var old []ExtentRow
 	var finished encryption.Progress
 	var did bool
-	err := r.update(ctx, func(tx Tx) error {
+	err = r.update(ctx, func(tx Tx) error {
 		old, finished, did = nil, encryption.Progress{}, false
 		for _, sw := range swaps {
 			gone, changed, err := r.swapNode(tx, sw, &finished)
@@ -286,6 +256,40 @@ func (r *reencryption) swapNodes(ctx context.Context, ids []NodeID) error {
 		return err
 	}
 	return r.lake.destroy(ctx, old)
+}
+
+// A toSwap is what of a manifest is to be replaced.
+type toSwap struct {
+	node NodeID
+	refs []extentRef
+	rows []ExtentRow
+}
+
+// findSwaps finds what is to be replaced in the nodes, of as many as one step takes.
+func (r *reencryption) findSwaps(ctx context.Context, ids []NodeID) (found []toSwap, err error) {
+	err = r.view(ctx, func(tx Tx) error {
+		found = nil
+		for volume := int64(0); len(found) < len(ids) && volume < swapBytes; {
+			f := toSwap{node: ids[len(found)]}
+			f.refs, f.rows, err = r.behind(tx, func() (manifest, bool, error) {
+				n, ok, err := tx.LakeNode(f.node)
+				if err != nil || !ok {
+					return manifest{}, false, err
+				}
+				m, err := r.openNode(n)
+				return m, true, err
+			})
+			if err != nil {
+				return err
+			}
+			for _, ref := range f.refs {
+				volume += ref.plain
+			}
+			found = append(found, f)
+		}
+		return nil
+	})
+	return found, err
 }
 
 // behind returns a manifest's extents that are not under the current key, with
@@ -374,47 +378,62 @@ func (l *Lake) destroy(ctx context.Context, extents []ExtentRow) error {
 	})
 }
 
-// maxAtOnce is how many names of a folder one transaction seals anew. A folder
-// with more of them has two keys for a while.
-var maxAtOnce = 500
+// maxAtOnce is how many names one transaction seals anew: SQLite's statements take
+// the longer, the more a transaction has done. A folder with more of them has two
+// keys for a while.
+var maxAtOnce = 128
 
-// renameFolder brings the names in a folder under the current key, or a batch of
-// them.
-func (r *reencryption) renameFolder(ctx context.Context, id NodeID) error {
+// renameFolders brings the names in folders under the current key: as many of them
+// as one transaction takes.
+func (r *reencryption) renameFolders(ctx context.Context, folders []NodeID) error {
 	err := r.update(ctx, func(tx Tx) error {
-		f, ok, err := tx.LakeFolder(id)
-		if err != nil || !ok {
-			return err
-		}
-		// A folder that a former re-encryption has left between two keys goes on
-		// to the second before it goes to a third.
-		if f.NextKey == "" {
-			if f.Key == r.names.ID() {
-				return nil
-			}
-			f.NextKey, f.Seals = r.names.ID(), 0
-		}
-		entries, err := tx.LakeEntriesUnder(id, f.Key, maxAtOnce+1)
-		if err != nil {
-			return err
-		}
-		last := len(entries) <= maxAtOnce
-		for _, e := range entries[:min(len(entries), maxAtOnce)] {
-			rec, err := r.open(f, e)
+		for i, left := 0, maxAtOnce; i < len(folders) && left > 0; i++ {
+			n, err := r.renameFolder(tx, folders[i], left)
 			if err != nil {
 				return err
 			}
-			if err := r.putEntry(tx, &f, e, rec); err != nil {
-				return err
-			}
+			left -= n
 		}
-		if last {
-			f.Key, f.NextKey = f.NextKey, ""
-		}
-		return tx.PutLakeFolder(f)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
 	return named.Hit()
+}
+
+// renameFolder brings up to limit of a folder's names under the current key, and
+// returns how many.
+func (r *reencryption) renameFolder(tx Tx, id NodeID, limit int) (n int, err error) {
+	f, ok, err := tx.LakeFolder(id)
+	if err != nil || !ok {
+		return 0, err
+	}
+	// A folder that a former re-encryption has left between two keys goes on
+	// to the second before it goes to a third.
+	if f.NextKey == "" {
+		if f.Key == r.names.ID() {
+			return 0, nil
+		}
+		f.NextKey, f.Seals = r.names.ID(), 0
+	}
+	entries, err := tx.LakeEntriesUnder(id, f.Key, limit+1)
+	if err != nil {
+		return 0, err
+	}
+	last := len(entries) <= limit
+	entries = entries[:min(len(entries), limit)]
+	for _, e := range entries {
+		rec, err := r.open(f, e)
+		if err != nil {
+			return 0, err
+		}
+		if err := r.putEntry(tx, &f, e, rec); err != nil {
+			return 0, err
+		}
+	}
+	if last {
+		f.Key, f.NextKey = f.NextKey, ""
+	}
+	return len(entries), tx.PutLakeFolder(f)
 }

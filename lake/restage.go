@@ -25,7 +25,7 @@ func (r *reencryption) swapStaged(ctx context.Context, row StagedRow) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.copyAll(ctx, refs, rows, &sw); err != nil {
+	if err := r.copyAll(ctx, refs, rows, &sw); err != nil {
 		return err
 	}
 	if err := copied.Hit(); err != nil {

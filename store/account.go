@@ -77,7 +77,7 @@ func (t *Tx) PutAccount(r account.Row) error {
 
 // DeleteAccount implements [account.Tx].
 func (t *Tx) DeleteAccount(id encryption.ScopeID) error {
-	t.shreds = true
+	t.shreds = Shredded
 	for _, q := range []string{`DELETE FROM account_key WHERE account = $1`, `DELETE FROM account WHERE id = $1`} {
 		if _, err := t.exec(q, string(id)); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (t *Tx) AccountKeys(id encryption.ScopeID) ([]account.KeyRow, error) {
 
 // PutAccountKey implements [account.Tx].
 func (t *Tx) PutAccountKey(k account.KeyRow) error {
-	t.shreds = true
+	t.shreds = Shredded
 	_, err := t.exec(`INSERT INTO account_key (account, name, serial, sealed, created) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (account, name) DO UPDATE SET serial = excluded.serial, sealed = excluded.sealed, created = excluded.created`,
 		string(k.Account), k.Name, k.Serial, k.Sealed, micros(k.Created))

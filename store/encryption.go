@@ -71,7 +71,7 @@ func (t *Tx) UpdateScope(s encryption.Scope, epoch int64) error {
 }
 
 func (t *Tx) DeleteScope(id encryption.ScopeID) error {
-	t.shreds = true
+	t.shreds = Shredded
 	for _, q := range []string{
 		`DELETE FROM scope_link WHERE scope = $1`, `DELETE FROM scope_version WHERE scope = $1`,
 		`DELETE FROM scope_generation WHERE scope = $1`, `DELETE FROM scope WHERE id = $1`,
@@ -124,7 +124,7 @@ func generationValues(g encryption.Generation) []any {
 }
 
 func (t *Tx) DeleteGeneration(id encryption.ScopeID, number int64) error {
-	t.shreds = true
+	t.shreds = Shredded
 	_, err := t.exec(`DELETE FROM scope_generation WHERE scope = $1 AND number = $2`, string(id), number)
 	return err
 }
@@ -149,7 +149,7 @@ func (t *Tx) PutLink(l encryption.Link) error {
 }
 
 func (t *Tx) DeleteLink(id encryption.ScopeID, generation int64) error {
-	t.shreds = true
+	t.shreds = Shredded
 	_, err := t.exec(`DELETE FROM scope_link WHERE scope = $1 AND generation = $2`, string(id), generation)
 	return err
 }
@@ -298,13 +298,13 @@ func (t *Tx) UpdateKey(k encryption.KeyRow) error {
 }
 
 func (t *Tx) DeleteKey(id encryption.KeyID) error {
-	t.shreds = true
+	t.shreds = max(t.shreds, Retired)
 	_, err := t.exec(`DELETE FROM item_key WHERE id = $1`, string(id))
 	return conflict(err, "Something still lies under this key.")
 }
 
 func (t *Tx) ShredItem(item encryption.ItemID) error {
-	t.shreds = true
+	t.shreds = Shredded
 	_, err := t.exec(`UPDATE item_key SET state = 'shredded', sealed = NULL WHERE item = $1`, string(item))
 	return err
 }

@@ -14,7 +14,7 @@ type group struct {
 	conn    Connection
 	open    bool         // the transaction that runs has written, in a savepoint of its own
 	entries []auditEntry // of those that have succeeded, and of the one that runs
-	shreds  bool         // what they overwrite must leave the disk soon
+	shreds  Shreds       // what they overwrite must leave the disk
 }
 
 // run runs one transaction. The first error is its own, and it has left nothing
@@ -23,7 +23,7 @@ func (g *group) run(ctx context.Context, fn func(*Tx) error) (failed, broken err
 	before := g.entries
 	t := &Tx{ctx: context.WithoutCancel(ctx), conn: g.conn, group: g}
 	failed = g.conn.Explain(protected(t, fn))
-	g.shreds = g.shreds || t.shreds
+	g.shreds = max(g.shreds, t.shreds)
 	if failed != nil {
 		g.entries = before // what of it was written since lies in the savepoint
 	}

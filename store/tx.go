@@ -32,7 +32,7 @@ type Tx struct {
 	ctx    context.Context // of the caller, who may have gone; see running
 	conn   Connection
 	group  *group // that it commits with; nil of one that only reads
-	shreds bool   // what the transaction overwrites must leave the disk soon
+	shreds Shreds // what the transaction overwrites must leave the disk
 }
 
 // Reading returns the read transaction that an engine has begun on a connection.

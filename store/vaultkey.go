@@ -63,7 +63,7 @@ func (t *Tx) DropVaultKey(id vault.KeyID) error {
 	if err := t.keepVaultRemains(`k.id = $1`, string(id)); err != nil {
 		return err
 	}
-	t.shreds = true
+	t.shreds = Shredded
 	_, err := t.exec(`DELETE FROM vault_key WHERE id = $1`, string(id))
 	return err
 }

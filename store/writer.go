@@ -19,16 +19,27 @@ type Committer interface {
 	// Begin begins a transaction that nobody else's overlaps, and returns what its
 	// statements run on.
 	Begin() (Connection, error)
-	// Commit makes it durable. It has shredded something if shreds is set. After an
+	// Commit makes it durable, and is told what of it must leave the disk. After an
 	// error nothing of it is there, or the engine takes no more writes until a restart
 	// has found out.
-	Commit(shreds bool) error
+	Commit(Shreds) error
 	// Rollback undoes it, as far as the engine has not done so by itself.
 	Rollback() error
 	// Upkeep is called after each transaction, and again soon while it returns that
 	// something is owed and nobody wants to write.
 	Upkeep() (owed bool)
 }
+
+// Shreds says of what a transaction has overwritten how soon it must leave the disk.
+type Shreds int
+
+// The degrees. What is retired is sealed under a key that is about to be shredded
+// itself: thousands of item keys share one scrub.
+const (
+	Nothing  Shreds = iota
+	Retired         // soon
+	Shredded        // before anybody is told, if no reader stands in the way
+)
 
 // A Writer is the one goroutine of a process that writes to a database.
 // Transactions that arrive together share one commit, and therefore one flush; one

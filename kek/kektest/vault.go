@@ -6,6 +6,8 @@ package kektest
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -42,6 +44,7 @@ type Vault struct {
 	gone         bool
 	disconnected bool
 	noFeed       bool
+	cheap        bool
 	counts       map[kek.Op]int
 	tamper       map[kek.Op]func([]byte) []byte
 	log          []kek.Change
@@ -55,6 +58,7 @@ type key struct {
 
 type version struct {
 	private *rsa.PrivateKey
+	stand   cipher.AEAD // in place of private, in a cheap vault
 	info    kek.KeyInfo
 }
 
@@ -154,6 +158,14 @@ func (v *Vault) WithoutFeed() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.noFeed = true
+}
+
+// Cheap has the keys that are made from now on wrap by AES-256-GCM while they claim
+// to be RSA-2048, for tests that wrap a million times and are not about RSA.
+func (v *Vault) Cheap() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.cheap = true
 }
 
 // Tamper puts every result of Wrap or Unwrap through a function; nil ends that.
@@ -331,9 +343,14 @@ func (v *Vault) reach(tenant, host string) *kek.Answer {
 
 func (x *version) operate(op kek.Op, in []byte) (out []byte, a *kek.Answer) {
 	var err error
-	if op == kek.OpWrap {
+	switch {
+	case x.stand != nil && op == kek.OpWrap:
+		out = x.stand.Seal(nil, nil, in, nil)
+	case x.stand != nil:
+		out, err = x.stand.Open(nil, nil, in, nil)
+	case op == kek.OpWrap:
 		out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, &x.private.PublicKey, in, nil)
-	} else {
+	default:
 		out, err = rsa.DecryptOAEP(sha256.New(), nil, x.private, in, nil)
 	}
 	if err != nil {
@@ -371,20 +388,40 @@ func (v *Vault) version(kid kek.KID) *version {
 func (k *key) newest() *version { return k.versions[len(k.versions)-1] }
 
 func (v *Vault) newVersion(name string) *version {
-	private := takeKey(v.t)
 	id := make([]byte, 16)
 	rand.Read(id)
-	return &version{private: private, info: kek.KeyInfo{
+	x := &version{info: kek.KeyInfo{
 		KID:             kek.KID("https://" + v.host + "/keys/" + name + "/" + hex.EncodeToString(id)),
 		Type:            "RSA",
-		Size:            private.N.BitLen(),
+		Size:            2048,
 		Enabled:         true,
 		RecoveryLevel:   "Recoverable",
 		RecoverableDays: 90,
 		Ops:             []string{"wrapKey", "unwrapKey"},
 		Algorithm:       kek.RSAOAEP256,
-		Modulus:         kek.FingerprintOf(private.N.Bytes(), big.NewInt(int64(private.E)).Bytes()),
+		Modulus:         kek.FingerprintOf(id, nil),
 	}}
+	if v.cheap {
+		x.stand = newStand(v.t)
+		return x
+	}
+	x.private = takeKey(v.t)
+	x.info.Modulus = kek.FingerprintOf(x.private.N.Bytes(), big.NewInt(int64(x.private.E)).Bytes())
+	return x
+}
+
+func newStand(t testing.TB) cipher.AEAD {
+	key := make([]byte, 32)
+	rand.Read(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stand, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stand
 }
 
 // idle are keys that no test holds just now: making one is slow.

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
@@ -53,7 +54,8 @@ type DB struct {
 	writer *store.Writer
 	write  struct { // only the writing goroutine touches it
 		*conn
-		unclean bool // a shredded row may still be in the write-ahead log
+		unclean bool      // a shredded row may still be in the write-ahead log
+		retired time.Time // since when a retired one may be; zero if none is
 	}
 	broken  atomic.Pointer[error] // a commit's outcome is unknown; nothing is written after that
 	commits atomic.Int64
@@ -260,7 +262,7 @@ func (c committer) Begin() (store.Connection, error) {
 }
 
 // Commit implements [store.Committer].
-func (c committer) Commit(shreds bool) error {
+func (c committer) Commit(shreds store.Shreds) error {
 	err := beforeCommit.Hit()
 	if err == nil {
 		err = c.db.write.run("COMMIT")
@@ -270,7 +272,7 @@ func (c committer) Commit(shreds bool) error {
 	}
 	if err == nil {
 		c.db.commits.Add(1)
-		c.db.write.unclean = c.db.write.unclean || shreds
+		c.db.owe(shreds)
 		return nil
 	}
 	if rb := c.Rollback(); rb != nil && !full(err) {

@@ -1,13 +1,34 @@
 package sqlite
 
-import "context"
+import (
+	"context"
+	"time"
+
+	"github.com/kluis-io/kluis/store"
+)
+
+// retireScrub is how long a retired row's bytes may stay in the write-ahead log.
+const retireScrub = time.Second
+
+// owe notes what a commit leaves to be scrubbed.
+func (db *DB) owe(shreds store.Shreds) {
+	switch shreds {
+	case store.Shredded:
+		db.write.unclean = true
+	case store.Retired:
+		if db.write.retired.IsZero() {
+			db.write.retired = time.Now()
+		}
+	}
+}
 
 // Upkeep implements [store.Committer]: it scrubs.
 func (c committer) Upkeep() (owed bool) {
-	if c.db.write.unclean {
+	w := &c.db.write
+	if w.unclean || !w.retired.IsZero() && time.Since(w.retired) >= retireScrub {
 		c.db.scrub()
 	}
-	return c.db.write.unclean
+	return w.unclean || !w.retired.IsZero()
 }
 
 // scrub gets what a transaction has shredded off the disk: secure_delete has
@@ -24,5 +45,7 @@ func (db *DB) scrub() {
 	defer db.write.exec(ctx, "PRAGMA busy_timeout = 5000")
 	var busy, log, moved int
 	err := db.write.sql.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved)
-	db.write.unclean = err != nil || busy != 0
+	if db.write.unclean = err != nil || busy != 0; !db.write.unclean {
+		db.write.retired = time.Time{}
+	}
 }

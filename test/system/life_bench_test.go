@@ -42,7 +42,7 @@ func BenchmarkLife(b *testing.B) {
 		s.connect(b)
 		s.furnish(ctx, b)
 		var g errgroup.Group
-		g.SetLimit(8)
+		g.SetLimit(16)
 		for i := 2; i < items; i++ {
 			g.Go(func() error {
 				return patiently(func() error {
