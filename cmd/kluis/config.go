@@ -81,6 +81,9 @@ type Config struct {
 	EKM      *ekmConfig      `yaml:"ekm"`
 	Webhooks []webhookConfig `yaml:"webhooks"`
 	Audit    auditConfig     `yaml:"audit"`
+
+	// SecurityContacts hear at once of changes of their tenants' keys.
+	SecurityContacts []contactConfig `yaml:"securityContacts"`
 }
 
 func defaultConfig() Config {

@@ -7,25 +7,42 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/kluis-io/kluis/api/keyvault"
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/audit/export"
+	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/webhook"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/event"
+	"github.com/kluis-io/kluis/workspace"
 )
 
 // What the server tells the outside by itself. Only the configuration file says to
 // whom: no API can make the server write or send anywhere. See docs/integration.md.
 type (
-	// A webhookConfig is a receiver of events.
+	// A receiverConfig is how messages get to a receiver.
+	receiverConfig struct {
+		URL        string `yaml:"url"`        // https
+		SecretFile string `yaml:"secretFile"` // holds the key of the signatures
+		CA         string `yaml:"ca"`         // PEM file; the system's authorities if left out
+	}
+	// A webhookConfig is a receiver of vaults' events.
 	webhookConfig struct {
-		Name       string       `yaml:"name"`       // of its own; what is on the way is kept under it
-		URL        string       `yaml:"url"`        // https
-		SecretFile string       `yaml:"secretFile"` // holds the key of the signatures
-		CA         string       `yaml:"ca"`         // PEM file; the system's authorities if left out
-		Vaults     []vault.Name `yaml:"vaults"`     // all if left out
-		Types      []string     `yaml:"types"`      // or beginnings that end in *; all if left out
+		receiverConfig `yaml:",inline"`
+
+		Name   string       `yaml:"name"`   // of its own; what is on the way is kept under it
+		Vaults []vault.Name `yaml:"vaults"` // all if left out
+		Types  []string     `yaml:"types"`  // or beginnings that end in *; all if left out
+	}
+	// A contactConfig is a tenant's security contact.
+	contactConfig struct {
+		receiverConfig `yaml:",inline"`
+
+		Tenant identity.TenantID `yaml:"tenant"`
 	}
 	// An auditConfig says where copies of the audit logs go.
 	auditConfig struct {
@@ -52,6 +69,11 @@ func (s *server) outlets() ([]func(context.Context), error) {
 		}
 		all = append(all, events.Run)
 	}
+	contacts, err := s.contacts()
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, contacts...)
 	for _, p := range []*party{s.login, s.custodian, s.operator} {
 		if p == nil {
 			continue
@@ -83,7 +105,7 @@ func (s *server) events() (*event.Events, error) {
 	return event.New(c)
 }
 
-func (w webhookConfig) sender() (*webhook.Sender, error) {
+func (w receiverConfig) sender() (*webhook.Sender, error) {
 	secret, err := os.ReadFile(w.SecretFile)
 	if err != nil {
 		return nil, err
@@ -95,6 +117,33 @@ func (w webhookConfig) sender() (*webhook.Sender, error) {
 		}
 	}
 	return webhook.New(c)
+}
+
+// contacts returns what tells tenants' security contacts.
+func (s *server) contacts() (all []func(context.Context), err error) {
+	seen := map[identity.TenantID]bool{}
+	for _, c := range s.config.SecurityContacts {
+		if s.workspaces == nil {
+			return nil, usageError{errors.New("securityContacts: they hear of workspaces, and need the role platform")}
+		}
+		tenant, err := uuid.Parse(string(c.Tenant))
+		if err != nil || seen[c.Tenant] {
+			return nil, usageError{fmt.Errorf("securityContacts: each names a tenant of its own by its id, and %q is none", c.Tenant)}
+		}
+		seen[c.Tenant] = true
+		sender, err := c.sender()
+		if err != nil {
+			return nil, fmt.Errorf("security contact of %s: %w", c.Tenant, err)
+		}
+		follower := export.Follower{
+			Name: "security contact of " + tenant.String(), Log: s.operator.log, Position: s.operator.path("alerts-" + tenant.String() + ".position"),
+			Sink: &export.Alerts{Sender: sender, Party: s.operator.name, Now: time.Now, Wants: func(e audit.Entry) bool {
+				return workspace.Alerts(e, tenant.String())
+			}},
+		}
+		all = append(all, follower.Run)
+	}
+	return all, nil
 }
 
 // followers returns what carries a party's log outside.

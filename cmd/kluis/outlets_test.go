@@ -149,9 +149,8 @@ func TestOutlets(t *testing.T) {
 
 	c := defaultConfig()
 	c.Data, c.Dev, c.Listen = filepath.Join(dir, "data"), true, "127.0.0.1:0"
-	c.Webhooks = []webhookConfig{{
-		Name: "siem", URL: receiver.URL, SecretFile: filepath.Join(dir, "secret"), CA: filepath.Join(dir, "receiver.pem"), Vaults: []vault.Name{defaultVault},
-	}}
+	at := receiverConfig{URL: receiver.URL, SecretFile: filepath.Join(dir, "secret"), CA: filepath.Join(dir, "receiver.pem")}
+	c.Webhooks = []webhookConfig{{receiverConfig: at, Name: "siem", Vaults: []vault.Name{defaultVault}}}
 	c.Audit = auditConfig{Files: filepath.Join(dir, "siem"), Syslog: &syslogConfig{Network: "udp", Address: syslog.LocalAddr().String()}}
 	s, err := start(t.Context(), c)
 	must(err)
