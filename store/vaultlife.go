@@ -59,9 +59,9 @@ func (t *Tx) DueVaultNotices(by time.Time, limit int) (all []vault.KeyVersion, e
 
 func (t *Tx) CountVaultUse(key vault.KeyID, u vault.Usage) error {
 	_, err := t.exec(`INSERT INTO vault_key_usage (key, version, principal, operation, count, first, last)
-		VALUES ($1, $2, $3, $4, 1, $5, $5) ON CONFLICT (key, version, principal, operation) DO UPDATE SET
-		count = vault_key_usage.count + 1, last = excluded.last`,
-		string(key), string(u.Version), string(u.Principal), string(u.Operation), micros(u.Last))
+		VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (key, version, principal, operation) DO UPDATE SET
+		count = vault_key_usage.count + excluded.count, last = excluded.last`,
+		string(key), string(u.Version), string(u.Principal), string(u.Operation), u.Count, micros(u.Last))
 	return err
 }
 

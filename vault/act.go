@@ -51,6 +51,7 @@ type act struct {
 	entry   audit.Entry
 	touched []ID
 	wanted  *rbac.Approval // what the act lacked; see [Vaults.consent]
+	until   time.Time      // when the right to it ends by itself; zero if never
 }
 
 func begin(c identity.Caller, operation string, scope rbac.Scope) *act {
@@ -79,8 +80,8 @@ func (v *Vaults) read(ctx context.Context, a *act, fn func(Tx) error) error {
 	return v.record(ctx, a.done())
 }
 
-// write runs fn in a transaction that also records the act, and wakes whoever
-// waits for the changes that it made.
+// write runs fn in a transaction that also records the act, and tells of the changes
+// that it made.
 func (v *Vaults) write(ctx context.Context, a *act, fn func(Tx) error) error {
 	err := v.store.Update(ctx, func(tx Tx) error {
 		a.touched = a.touched[:0]
@@ -92,8 +93,16 @@ func (v *Vaults) write(ctx context.Context, a *act, fn func(Tx) error) error {
 	if err != nil {
 		return v.refused(ctx, a, err)
 	}
-	v.feed.wake(a.touched...)
+	v.tell(a.touched)
 	return nil
+}
+
+// tell lets all of this process know of vaults that have changed.
+func (v *Vaults) tell(changed []ID) {
+	if len(changed) > 0 {
+		v.memory.forget(changed...)
+		v.feed.wake(changed...)
+	}
 }
 
 // refused records that the act did not happen and returns why; it returns
@@ -172,6 +181,7 @@ func (v *Vaults) authorise(tx Tx, a *act, tenant identity.TenantID, action rbac.
 		return denied(a.caller, tenant, action, scope)
 	}
 	a.note("assignment", by.ID)
+	a.until = by.Expires
 	return nil
 }
 

@@ -126,7 +126,7 @@ func (v *Vaults) notice(ctx context.Context, due KeyVersion, now time.Time) erro
 	})
 	switch fault.ReasonOf(err) {
 	case "":
-		v.feed.wake(a.touched...)
+		v.tell(a.touched)
 	case fault.Conflict, fault.KeyNotFound: // nothing to tell any more
 		return nil
 	}

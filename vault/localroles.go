@@ -29,6 +29,7 @@ func (v *Vaults) authoriseLocal(tx Tx, a *act, vault Vault, action rbac.Action, 
 			WithMend("Give it one of the managed HSM's own roles that holds the operation.")
 	}
 	a.note("assignment", by.ID)
+	a.until = by.Expires
 	return nil
 }
 

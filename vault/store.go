@@ -93,7 +93,8 @@ type Tx interface {
 	// VaultKeyByID returns a key, soft-deleted or not, or [fault.KeyNotFound].
 	VaultKeyByID(KeyID) (Key, error)
 
-	// CountVaultUse counts one use of a version; Count and First are the store's.
+	// CountVaultUse adds Count uses of a version, the latest of them at Last; First
+	// is the store's.
 	CountVaultUse(KeyID, Usage) error
 	// VaultUsage returns at most limit of a key's, the latest first.
 	VaultUsage(key KeyID, limit int) ([]Usage, error)
@@ -114,7 +115,8 @@ type Tx interface {
 	// AppendVaultChange puts a change on its vault's feed and numbers it.
 	AppendVaultChange(Change) error
 	// VaultRevision returns the number of the vault's newest change and of the
-	// newest that is no longer kept, or [fault.VaultNotFound].
+	// newest that is no longer kept, or [fault.VaultNotFound]. In an Update both stay
+	// true until that commits: whoever appends a change meanwhile waits for it.
 	VaultRevision(ID) (newest, dropped int64, err error)
 	// VaultChanges returns at most limit kept changes after a number, in order.
 	VaultChanges(vault ID, after int64, limit int) ([]Change, error)

@@ -9,10 +9,10 @@
 // # What it promises
 //
 // Every method that takes a [identity.Caller] authorises, audits and acts, in
-// that order. A use of a private key is decided on a state read after the request
-// arrived, and decided again in the transaction that records it if anything about
-// the vault changed meanwhile: who asks after a revocation was acknowledged is
-// refused, and the record is durable before the result leaves. A caller of
+// that order. A use of a private key is decided again in the transaction that records
+// it if anything about the vault has changed since its state was read: who asks after
+// a revocation was acknowledged is refused, and the record is durable before the
+// result leaves. A caller of
 // another tenant is refused like one without rights.
 //
 // It does not know what its keys protect, nor where private keys live: [Keys]
@@ -143,6 +143,9 @@ type Vaults struct {
 	feed   *feed
 	load   *load
 
+	memory   *memory
+	register *register
+
 	instance string
 	backups  *envelope.Key
 }
@@ -158,7 +161,7 @@ func New(c Config) *Vaults {
 	if c.Duties == nil {
 		c.Duties = rbac.VaultDuties
 	}
-	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now, feed: newFeed(), load: newLoad(*c.Limits, c.Now), instance: c.Instance, backups: c.Backups}
+	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now, feed: newFeed(), load: newLoad(*c.Limits, c.Now), memory: newMemory(), register: &register{store: c.Store}, instance: c.Instance, backups: c.Backups}
 }
 
 // Close ends the long polls of [Vaults.Changes] early, for a server that drains.

@@ -144,16 +144,25 @@ func (s Spec) applyAccess(vault *Vault, isNew bool) (err error) {
 
 // Find tells whose a vault is, soft-deleted or not, for a wire adapter that must
 // say where to get a token: no caller is known yet.
-func (v *Vaults) Find(ctx context.Context, name Name) (tenant identity.TenantID, f Flavour, err error) {
-	err = v.store.View(ctx, func(tx Tx) error {
+func (v *Vaults) Find(ctx context.Context, name Name) (identity.TenantID, Flavour, error) {
+	now := v.now()
+	p, ok, drops := v.memory.place(name, now)
+	if ok {
+		return p.tenant, p.flavour, nil
+	}
+	err := v.store.View(ctx, func(tx Tx) error {
 		vault, err := tx.Vault(name)
 		if fault.ReasonOf(err) == fault.VaultNotFound {
 			return vaultNotFound(name)
 		}
-		tenant, f = vault.Tenant, vault.Flavour
+		p = place{vault.ID, vault.Tenant, vault.Flavour, now}
 		return err
 	})
-	return tenant, f, err
+	if err != nil {
+		return "", "", err
+	}
+	v.memory.keepPlace(name, p, drops)
+	return p.tenant, p.flavour, nil
 }
 
 // NameFree reports whether a vault of the name could be made, and why not.

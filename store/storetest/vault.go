@@ -301,9 +301,9 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		update(t, s, func(tx vault.Tx) error { return tx.SetVaultKeyVersion(disabled) })
 		rotations(due, "")
 
-		u := vault.Usage{Version: "version1", Principal: "p", Operation: vault.WrapKey, Last: at}
+		u := vault.Usage{Version: "version1", Principal: "p", Operation: vault.WrapKey, Count: 1, Last: at}
 		later := u
-		later.Last = at.Add(time.Second)
+		later.Count, later.Last = 3, at.Add(time.Second)
 		other := u
 		other.Operation, other.Last = vault.UnwrapKey, at.Add(time.Minute)
 		update(t, s, func(tx vault.Tx) error {
@@ -312,7 +312,7 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		view(t, s, func(tx vault.Tx) error {
 			all, err := tx.VaultUsage(k.ID, 10)
 			other.Count, other.First = 1, other.Last
-			later.Count, later.First = 2, at
+			later.Count, later.First = 4, at
 			same(t, all, []vault.Usage{other, later})
 			return err
 		})
