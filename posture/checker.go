@@ -1,6 +1,7 @@
 package posture
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -158,4 +159,51 @@ func (inv *Inventory) keep(id, typ string, d document, ev Evidence) {
 		inv.kept = append(inv.kept, low)
 	}
 	inv.objects[low] = &Object{ID: id, Type: typ, Evidence: ev, document: d}
+}
+
+// WasListed reports whether all children of one kind of a resource were read.
+func (inv *Inventory) WasListed(parent, kind string) bool {
+	return inv.listed[strings.ToLower(parent)][strings.ToLower(kind)]
+}
+
+// Composed reports whether a plan's body of a type has what there is to say at a path
+// without elements' marks, so that nothing there means that nothing is set. All else
+// is not in it.
+func Composed(typ string, at []string) bool {
+	at = slices.DeleteFunc(slices.Clone(at), func(s string) bool { return s == "[*]" })
+	meets := func(p path) bool {
+		n := min(len(p), len(at))
+		return slices.EqualFunc(p[:n], at[:n], strings.EqualFold)
+	}
+	return slices.ContainsFunc(types().byType[strings.ToLower(typ)], func(r *Rule) bool {
+		var all []path
+		for _, clause := range r.on {
+			for _, c := range clause.conditions {
+				all = append(all, c.paths...)
+			}
+		}
+		for _, k := range r.keys {
+			all = append(all, k.at)
+		}
+		for _, s := range r.slots {
+			all = append(all, append(slices.Clone(s.at), s.set...))
+		}
+		return slices.ContainsFunc(append(all, r.direct, r.link, r.auto), func(p path) bool { return len(p) > 0 && meets(p) })
+	})
+}
+
+// NewObject makes an object of a body in Resource Manager's shape.
+func NewObject(id, typ string, body map[string]any, ev Evidence) *Object {
+	return &Object{ID: id, Type: typ, Evidence: ev, document: document{body: body}}
+}
+
+// RotatesAt returns when a key's policy rotates it next, zero if nothing does, and
+// whether that is known.
+func (k *Key) RotatesAt() (at time.Time, known bool) {
+	v := k.Newest()
+	if k.Rotation == nil || v == nil {
+		return time.Time{}, false
+	}
+	at = k.Rotation.due(v)
+	return at, !at.IsZero() || !k.Rotation.Rotates
 }

@@ -41,7 +41,7 @@ type scanFlags struct {
 	subscriptions []string
 	endpoint      string
 	profile, as   string
-	policy        string
+	policies      []string
 	prices        string
 	controls      []string
 }
@@ -57,7 +57,7 @@ func (s *scanFlags) declare(c *cobra.Command) {
 	}
 	f.StringVar(&s.profile, "profile", profile, "the kluis server that source profile reads: a bootstrap.json `FILE`, or KLUIS_PROFILE")
 	f.StringVar(&s.as, "as", "auditor", "the `PRINCIPAL` of the profile to read as")
-	f.StringVar(&s.policy, "policy", "", "the classification policy, a YAML `FILE`")
+	f.StringArrayVar(&s.policies, "policy", nil, "the classification policy, a YAML `FILE`; or a folder of Azure's policy definitions to judge by as well")
 	f.StringVar(&s.prices, "prices", "", "what keys cost, a YAML or JSON `FILE`")
 	f.StringArrayVar(&s.controls, "controls", nil, "controls of your own, a YAML `FILE`; may be given again")
 }
@@ -67,17 +67,12 @@ func (s *scanFlags) scan(ctx context.Context) (*posture.Scan, error) {
 	if len(s.sources) == 0 {
 		return nil, usageError{errors.New("--source says what to scan")}
 	}
-	var policy *posture.Policy
-	var prices *posture.Prices
-	if s.policy != "" {
-		text, err := os.ReadFile(s.policy)
-		if err != nil {
-			return nil, err
-		}
-		if policy, err = posture.ParsePolicy(text); err != nil {
-			return nil, err
-		}
+	inv := &posture.Inventory{}
+	policy, checkers, err := s.judges(inv)
+	if err != nil {
+		return nil, err
 	}
+	var prices *posture.Prices
 	if s.prices != "" {
 		text, err := os.ReadFile(s.prices)
 		if err != nil {
@@ -86,16 +81,6 @@ func (s *scanFlags) scan(ctx context.Context) (*posture.Scan, error) {
 		if prices, err = posture.ParsePrices(text); err != nil {
 			return nil, err
 		}
-	}
-	inv := &posture.Inventory{}
-	var checkers []posture.Checker
-	for _, file := range s.controls {
-		set, err := readControls(file)
-		if err != nil {
-			return nil, err
-		}
-		inv.Keep = inv.Keep || set.ReadsProperties()
-		checkers = append(checkers, set)
 	}
 	for _, source := range s.sources {
 		if err := s.read(ctx, source, inv); err != nil {

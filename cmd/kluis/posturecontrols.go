@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/posture"
+	"github.com/kluis-io/kluis/posture/azpolicy"
 	"github.com/kluis-io/kluis/posture/own"
 )
 
@@ -49,6 +50,45 @@ fields' lists what they may name.`,
 	c.Flags().StringArrayVar(&files, "controls", nil, "list those of this `FILE` too; may be given again")
 	c.AddCommand(controlsTest(), controlsFields())
 	return c
+}
+
+// judges reads what is judged by, besides the built-in controls, and has inv keep what
+// that needs.
+func (s *scanFlags) judges(inv *posture.Inventory) (policy *posture.Policy, checkers []posture.Checker, err error) {
+	for _, name := range s.policies {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if info.IsDir() {
+			set, err := azpolicy.Load(os.DirFS(name))
+			if err != nil {
+				return nil, nil, err
+			}
+			inv.Keep = true
+			checkers = append(checkers, set)
+			continue
+		}
+		if policy != nil {
+			return nil, nil, usageError{errors.New("--policy names two classification policies: write one")}
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if policy, err = posture.ParsePolicy(text); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, name := range s.controls {
+		set, err := readControls(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		inv.Keep = inv.Keep || set.ReadsProperties()
+		checkers = append(checkers, set)
+	}
+	return policy, checkers, nil
 }
 
 func readControls(file string) (*own.Set, error) {

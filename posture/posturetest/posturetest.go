@@ -27,7 +27,7 @@ type Estate struct {
 
 // Targets are the ends of the links in an estate: one under a key, one not.
 const (
-	setOn      = Subscription + "/resourceGroups/shared/providers/Microsoft.Compute/diskEncryptionSets/des1"
+	SetOn      = Subscription + "/resourceGroups/shared/providers/Microsoft.Compute/diskEncryptionSets/des1"
 	accountOn  = Subscription + "/resourceGroups/shared/providers/Microsoft.Storage/storageAccounts/linkedon"
 	accountOff = Subscription + "/resourceGroups/shared/providers/Microsoft.Storage/storageAccounts/linkedoff"
 	spaceOn    = Subscription + "/resourceGroups/shared/providers/Microsoft.OperationalInsights/workspaces/ws1"
@@ -36,19 +36,7 @@ const (
 // New makes an estate of n resources, the shared targets not counted. Resource i is
 // of type i modulo their number, and its state changes with each round.
 func New(n int) *Estate {
-	e := &Estate{Want: map[string]posture.State{}}
-	var wholes []*posture.Rule
-	for _, r := range posture.Types() {
-		if r.Part == "" {
-			wholes = append(wholes, r)
-		}
-	}
-	e.add(Find("Microsoft.Compute/diskEncryptionSets"), setOn, posture.On)
-	e.add(Find("Microsoft.Storage/storageAccounts"), accountOn, posture.On)
-	e.add(Find("Microsoft.Storage/storageAccounts"), accountOff, posture.Off)
-	e.Bodies = append(e.Bodies, map[string]any{
-		"id": spaceOn + "/linkedStorageAccounts/Alerts", "name": "Alerts", "properties": map[string]any{"storageAccountIds": []any{accountOn}},
-	})
+	e, wholes := shared(), wholes()
 	for i := range n {
 		rule := wholes[i%len(wholes)]
 		state := []posture.State{posture.On, posture.Off, posture.Unknown}[i/len(wholes)%3]
@@ -58,6 +46,57 @@ func New(n int) *Estate {
 		e.add(rule, ID(rule, i), state)
 	}
 	return e
+}
+
+// EachType makes an estate of one resource of every type, all of one state where the
+// type can be of it, and under a key where not. In a planned one each can be unknown:
+// its key is then known after apply.
+func EachType(state posture.State, planned bool) *Estate {
+	e := shared()
+	for i, rule := range wholes() {
+		s, id := state, ID(rule, i)
+		if s == posture.Unknown && rule.Family < posture.Indirect {
+			s = posture.On
+		}
+		e.add(rule, id, s)
+		body := e.Bodies[len(e.Bodies)-1]
+		if planned && state == posture.Unknown {
+			// Resource Manager's body with everything that a key's setting sets unknown but its switch.
+			setting := posture.Setting{On: true, Key: posture.UnknownValue}
+			planned := rule.Compose(setting)
+			asAzure(rule, planned, posture.UnknownValue)
+			maps.Copy(body, planned)
+			e.Want[id] = posture.Unknown
+		}
+	}
+	return e
+}
+
+func wholes() (out []*posture.Rule) {
+	for _, r := range posture.Types() {
+		if r.Part == "" {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// shared makes the estate of the targets alone.
+func shared() *Estate {
+	e := &Estate{Want: map[string]posture.State{}}
+	e.add(Find("Microsoft.Compute/diskEncryptionSets"), SetOn, posture.On)
+	e.add(Find("Microsoft.Storage/storageAccounts"), accountOn, posture.On)
+	e.add(Find("Microsoft.Storage/storageAccounts"), accountOff, posture.Off)
+	e.Bodies = append(e.Bodies, map[string]any{
+		"id": spaceOn + "/linkedStorageAccounts/Alerts", "name": "Alerts", "properties": map[string]any{"storageAccountIds": []any{accountOn}},
+	})
+	return e
+}
+
+// Dialects are the ways in which exports show a body made here.
+var Dialects = map[string]func(map[string]any) map[string]any{
+	"arm": func(b map[string]any) map[string]any { return b },
+	"az":  Flatten,
 }
 
 // Find returns a type's row.
@@ -106,7 +145,7 @@ func Body(rule *posture.Rule, id string, state posture.State) map[string]any {
 	missing := "/subscriptions/0/resourceGroups/g/providers/Microsoft.Gone/things/x"
 	switch {
 	case rule.Family == posture.Indirect && state == posture.On:
-		s.Key = setOn
+		s.Key = SetOn
 	case rule.Family == posture.Indirect:
 		s.Key = missing
 	case rule.Type == "Microsoft.Insights/scheduledQueryRules" && state == posture.On:
@@ -125,6 +164,9 @@ func Body(rule *posture.Rule, id string, state posture.State) map[string]any {
 	if rule.Via != "parent" || state == posture.On {
 		body = rule.Compose(s)
 	}
+	if state == posture.On {
+		asAzure(rule, body, s.Key)
+	}
 	if state == posture.Unknown {
 		delete(body, "resources")
 	}
@@ -137,8 +179,48 @@ func Body(rule *posture.Rule, id string, state posture.State) map[string]any {
 	}
 	body["location"], body["tags"] = "westeurope", map[string]any{"env": "test"}
 	body["sku"] = map[string]any{"name": "Premium", "tier": "Premium"}
+	if rule.Type == "Microsoft.DataBox/jobs" {
+		body["sku"] = map[string]any{"name": "DataBox"}
+	}
 	body["identity"] = map[string]any{"type": "SystemAssigned", "principalId": "11111111-1111-1111-1111-111111111111"}
 	return body
+}
+
+// lists are the types whose key lies in a list of such, and where.
+var lists = map[string]string{
+	"Microsoft.Devices/IotHubs": "encryption", "Microsoft.Devices/provisioningServices": "encryption",
+	"Microsoft.EventHub/namespaces": "encryption", "Microsoft.ServiceBus/namespaces": "encryption",
+}
+
+// asAzure adds to a body under a key what Azure shows beside it, and the table of types
+// does not need.
+func asAzure(rule *posture.Rule, body map[string]any, key any) {
+	in := func(path ...string) map[string]any {
+		at := body
+		for _, name := range path {
+			next, ok := at[name].(map[string]any)
+			if !ok {
+				return map[string]any{}
+			}
+			at = next
+		}
+		return at
+	}
+	switch rule.Type {
+	case "Microsoft.Sql/servers", "Microsoft.Sql/managedInstances":
+		if _, ok := body["properties"].(map[string]any); !ok {
+			body["properties"] = map[string]any{}
+		}
+		in("properties")["keyId"] = key
+	case "Microsoft.StorageCache/caches":
+		in("properties", "encryptionSettings", "keyEncryptionKey")["sourceVault"] = map[string]any{"id": Subscription + "/resourceGroups/shared/providers/Microsoft.KeyVault/vaults/kv1"}
+	case "Microsoft.Synapse/workspaces":
+		in("properties", "encryption", "cmk", "key")["name"] = "default"
+	}
+	if at, ok := lists[rule.Type]; ok {
+		e := in("properties", at)
+		e["keyVaultProperties"] = []any{e["keyVaultProperties"]}
+	}
 }
 
 // Flatten brings a body into the shape that az shows.
