@@ -27,7 +27,7 @@ type IssuerConfig struct {
 	Base      string        // https origin of the authority, without a slash at the end
 	Instance  string        // id of the installation: signing keys are bound to it
 	Root      *envelope.Key // seals the signing keys; derived from the party's root for this only
-	Audiences []string      // what tokens may be asked for, in the form that they will state
+	Audiences []string      // what tokens may be asked for, in the form that they will state; a "*" stands for one label of a host
 }
 
 // An Issuer hands out tokens to the principals of a [Directory]: OAuth 2.0 client
@@ -254,9 +254,25 @@ func (i *Issuer) audience(scope string) (string, error) {
 		if asked != "" && sameAudience(a, asked) {
 			return a, nil
 		}
+		if one, ok := oneOf(a, asked); ok {
+			return one, nil
+		}
 	}
 	return "", fault.New(fault.InvalidScope, "The audience is not one that this issuer serves.").
 		WithMend("Ask for the vault, Fabric, storage, management or Graph address of this installation, followed by /.default.")
+}
+
+// oneOf reports whether an audience is one of those that a pattern stands for, and
+// returns it in the form that a token states.
+func oneOf(pattern, asked string) (string, bool) {
+	before, after, ok := strings.Cut(pattern, "*")
+	if !ok {
+		return "", false
+	}
+	asked = strings.TrimRight(asked, "/")
+	rest, ok := strings.CutPrefix(asked, before)
+	label, ok2 := strings.CutSuffix(rest, after)
+	return asked, ok && ok2 && label != "" && strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 func (i *Issuer) sign(ctx context.Context, p Principal, audience string, challenges bool, now time.Time) (Token, string, error) {

@@ -98,6 +98,10 @@ func (c Conditions) allow(m *manifest) error {
 	return c.forWrite(&m.attributes)
 }
 
+func errSourceCondition() error {
+	return refuse(fault.PreconditionFailed, SourceCondition, "A conditional header on the source does not hold.")
+}
+
 func errPrecondition() error {
 	return fault.New(fault.PreconditionFailed, "A conditional header does not hold.")
 }

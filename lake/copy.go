@@ -102,9 +102,9 @@ func (l *Lake) openSource(ctx context.Context, src Source) (*sourceReader, error
 	switch fault.ReasonOf(err) {
 	case "":
 	case fault.PathNotFound, fault.ContainerNotFound:
-		return nil, fault.Wrap(fault.SourceNotFound, err, "There is nothing to copy at the source's path.")
+		return nil, fault.Wrap(fault.SourceNotFound, err, "The source of the copy does not exist.")
 	case fault.PreconditionFailed, fault.NotModified:
-		return nil, refuse(fault.PreconditionFailed, SourceCondition, "A conditional header on the source does not hold.")
+		return nil, errSourceCondition()
 	default:
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package lake
 
 import (
 	"context"
+	"errors"
 
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
@@ -244,7 +245,9 @@ func (s *session) rename(tx Tx, from, to Path, o RenameOptions) (Properties, err
 	if err != nil {
 		return Properties{}, err
 	}
-	if err := o.SourceConditions.allow(&m); err != nil {
+	if err := o.SourceConditions.allow(&m); errors.Is(err, fault.PreconditionFailed) || errors.Is(err, fault.PathExists) {
+		return Properties{}, errSourceCondition()
+	} else if err != nil {
 		return Properties{}, err
 	}
 	dst, err := s.locate(tx, to.inner())

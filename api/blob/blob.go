@@ -91,6 +91,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	c := &call{w: storagewire.Override(w, r, q), r: r, query: q, caller: caller}
+	if read := r.Method == http.MethodGet || r.Method == http.MethodHead; read && q["comp"] == "properties" && q["restype"] == "account" {
+		return s.accountInfo(c) // of whatever in it
+	}
 	escaped := r.URL.EscapedPath()
 	if escaped == "" || escaped == "/" {
 		return s.service(c)
@@ -124,16 +127,9 @@ func notSupported() error { return fault.New(fault.NotSupported, "") }
 
 // service answers what is asked of the account.
 func (s *server) service(c *call) error {
-	read := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
 	switch comp, restype := c.query["comp"], c.query["restype"]; {
 	case c.r.Method == http.MethodGet && comp == "list" && restype == "":
 		return s.listContainers(c)
-	case read && comp == "properties" && restype == "account":
-		c.w.Header().Set("x-ms-sku-name", "Standard_LRS")
-		c.w.Header().Set("x-ms-account-kind", "StorageV2")
-		c.w.Header().Set("x-ms-is-hns-enabled", "true")
-		c.w.WriteHeader(http.StatusOK)
-		return nil
 	case c.r.Method == http.MethodGet && comp == "properties" && restype == "service":
 		return s.serviceProperties(c)
 	case c.r.Method == http.MethodPost && comp == "userdelegationkey" && restype == "service":

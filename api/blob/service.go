@@ -43,6 +43,16 @@ func (s *server) setTier(c *call) error {
 	return nil
 }
 
+// accountInfo answers Get Account Information, which says the same wherever in the
+// account it is asked.
+func (s *server) accountInfo(c *call) error {
+	c.w.Header().Set("x-ms-sku-name", "Standard_LRS")
+	c.w.Header().Set("x-ms-account-kind", "StorageV2")
+	c.w.Header().Set("x-ms-is-hns-enabled", "true")
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
 type (
 	retention struct{ Enabled bool }
 	logging   struct {

@@ -67,7 +67,7 @@ func (s signature) permit(c Config, r *http.Request, t target) error {
 		}
 	} else if lvl == serviceLevel || lvl == containerLevel && any != "l" && any != "d+" {
 		// A container's own properties and life are not a service signature's.
-		return outside()
+		return Coded(fault.Denied, "AuthorizationFailure", "This request is not authorized to perform this operation.")
 	}
 	any = strings.TrimSuffix(any, "+")
 	if err := s.renames(c, r, t.path); err != nil {

@@ -159,7 +159,7 @@ func (c Config) accountSigned(r *http.Request, s signature, at lake.Path) (calle
 	} else {
 		where, ok := s.canonical(c.Account, at)
 		if !ok {
-			return caller, outside()
+			return caller, authenticationFailed("The signature is for another resource.")
 		}
 		message = s.serviceMessage(where)
 	}
@@ -213,7 +213,7 @@ func (c Config) delegated(s signature, at lake.Path, now time.Time) (caller iden
 	}
 	where, ok := s.canonical(c.Account, at)
 	if !ok {
-		return caller, outside()
+		return caller, authenticationFailed("The signature is for another resource.")
 	}
 	key, err := c.Delegations.DelegationValue(lake.DelegationKey{
 		Account: c.Account, Principal: identity.PrincipalID(q["skoid"]), Tenant: identity.TenantID(q["sktid"]),

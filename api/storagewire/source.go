@@ -53,7 +53,8 @@ func (c Config) Source(r *http.Request, caller identity.Caller, tokens api.Token
 	below := *u.url // without the account's name, as the router has it
 	below.Path, below.RawPath = u.below.Path, u.below.RawPath
 	read := &http.Request{
-		Method: http.MethodGet, URL: &below, Host: u.url.Host, Header: http.Header{}, RequestURI: u.url.RequestURI(), RemoteAddr: r.RemoteAddr,
+		Method: http.MethodGet, URL: &below, Host: u.url.Host, Header: http.Header{}, RequestURI: u.url.RequestURI(),
+		RemoteAddr: r.RemoteAddr, TLS: r.TLS, // it is read over the connection that asks for the copy
 	}
 	if authorization != "" {
 		read.Header.Set("Authorization", authorization)

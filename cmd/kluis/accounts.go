@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/api"
@@ -36,7 +37,7 @@ func (s *server) wireAccounts(rt *router, tokens api.Tokens, c storagewire.Confi
 			return nil
 		}
 		c := c
-		c.Account = name
+		c.Account, c.Audiences = name, append(slices.Clone(c.Audiences), s.accountAudiences(name)...)
 		blobs, paths := blob.New(s.lake, tokens, c), dfs.New(s.lake, tokens, c)
 		switch dialect {
 		case blobDialect:

@@ -238,7 +238,16 @@ func (s *server) audiences() []string {
 		s.authority("graph"), "https://graph.microsoft.com",
 		"https://api.fabric.microsoft.com", s.authority("api.fabric"),
 		s.authority("management"), "https://management.azure.com", "https://management.core.windows.net",
-	}, s.storageAudiences()...)
+	}, append(s.storageAudiences(), s.accountAudiences("*")...)...)
+}
+
+// accountAudiences are the addresses of a storage account. Behind a proxy clients know
+// them without our port.
+func (s *server) accountAudiences(name string) (out []string) {
+	for _, service := range []string{name + ".blob", name + ".dfs"} {
+		out = append(out, s.authority(service), "https://"+service+"."+s.config.Domain)
+	}
+	return out
 }
 
 func (s *server) storageAudiences() []string {
