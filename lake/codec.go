@@ -35,6 +35,7 @@ const (
 	tagCopySource   = 19 // its source's URL, without what authorised it,
 	tagCopyTime     = 20 // when it was done
 	tagCopySize     = 21 // and how much it was
+	tagPolicy       = 22 // repeated: a container's stored access policy, as fields of its own
 )
 
 type fields []byte
@@ -203,7 +204,8 @@ type manifest struct {
 	extents  []extentRef
 	blocks   []blockRef
 	copied   *Copied
-	lease    Lease // of the row, and not part of what is sealed
+	policies []AccessPolicy // of a storage account's container
+	lease    Lease          // of the row, and not part of what is sealed
 }
 
 func (m manifest) encode() []byte {
@@ -227,6 +229,9 @@ func (m manifest) encode() []byte {
 		f.text(tagCopySource, c.Source)
 		f.number(tagCopyTime, uint64(c.Completed.UnixMicro()))
 		f.number(tagCopySize, uint64(c.Size))
+	}
+	for _, p := range m.policies {
+		f.bytes(tagPolicy, p.encode())
 	}
 	return f
 }
@@ -265,6 +270,10 @@ func decodeManifest(b []byte) (m manifest, err error) {
 				m.copied = &Copied{}
 			}
 			return m.copied.field(tag, v)
+		case tagPolicy:
+			p, ok := decodePolicy(v)
+			m.policies = append(m.policies, p)
+			return ok
 		default:
 			return m.attributes.field(tag, v)
 		}

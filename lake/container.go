@@ -179,22 +179,28 @@ func (s *session) putContainer(tx Tx, f *FolderRow, e EntryRow, name string, m m
 	return s.putNode(tx, e.ID, m)
 }
 
-// changeContainer changes what is known of a container, and its ETag with it.
-func (l *Lake) changeContainer(ctx context.Context, caller identity.Caller, op string, action rbac.Action, manage bool, p Path, c Conditions, set func(*manifest)) (props ContainerProperties, err error) {
-	err = l.onNames(ctx, caller, op, action, manage, p.Account, func(s *session) error {
+// changeContainer changes what is known of a container, and its ETag with it, by an
+// action of management.
+func (l *Lake) changeContainer(ctx context.Context, caller identity.Caller, op string, action rbac.Action, p Path, c Conditions, set func(*manifest) error) (props ContainerProperties, err error) {
+	err = l.onNames(ctx, caller, op, action, true, p.Account, func(s *session) error {
 		return s.update(ctx, func(tx Tx) error {
 			e, m, err := s.findContainer(tx, p.Container)
 			if err != nil {
 				return err
 			}
-			if err := c.allow(&m); err != nil {
+			if err := m.lease.allowsRead(c.Lease); err != nil { // its lease protects it from deletion only
+				return err
+			}
+			if err := c.forWrite(&m.attributes); err != nil {
 				return err
 			}
 			f, _, err := tx.LakeFolder(e.Folder)
 			if err != nil {
 				return err
 			}
-			set(&m)
+			if err := set(&m); err != nil {
+				return err
+			}
 			m.etag, m.modified = newETag(), s.now()
 			if err := s.putContainer(tx, &f, e, p.Container, m); err != nil {
 				return err
@@ -208,7 +214,10 @@ func (l *Lake) changeContainer(ctx context.Context, caller identity.Caller, op s
 
 // SetContainerMetadata replaces the user metadata of a storage account's container.
 func (l *Lake) SetContainerMetadata(ctx context.Context, caller identity.Caller, p Path, metadata map[string]string, c Conditions) (ContainerProperties, error) {
-	return l.changeContainer(ctx, caller, opUpdate, rbac.ContainersWrite, true, p, c, func(m *manifest) { m.metadata = metadata })
+	return l.changeContainer(ctx, caller, opUpdate, rbac.ContainersWrite, p, c, func(m *manifest) error {
+		m.metadata = metadata
+		return nil
+	})
 }
 
 // DeleteContainer removes a container of a storage account, with all that lies in it:

@@ -247,23 +247,31 @@ func (l *Lake) Lease(ctx context.Context, caller identity.Caller, p Path, r Leas
 			if err := r.Conditions.forWrite(&m.attributes); err != nil {
 				return err
 			}
-			n, _, err := tx.LakeNode(pl.entry.ID)
+			n, err := s.leaseNode(tx, pl.entry.ID, r)
 			if err != nil {
 				return err
 			}
-			now := s.now()
-			if n.Lease, err = n.Lease.apply(r, now); err != nil {
-				return err
-			}
-			if err := tx.PutLakeNode(n); err != nil {
-				return err
-			}
-			m.lease = n.Lease.at(now)
+			m.lease = n.Lease
 			props = s.properties(p.String(), n.Key, m)
 			return s.record(tx, n.ID, 0)
 		})
 	})
 	return props, err
+}
+
+// leaseNode acts on the lease of a node, and returns the node with it.
+func (s *session) leaseNode(tx Tx, id NodeID, r LeaseRequest) (NodeRow, error) {
+	n, _, err := tx.LakeNode(id)
+	if err != nil {
+		return n, err
+	}
+	now := s.now()
+	if n.Lease, err = n.Lease.apply(r, now); err != nil {
+		return n, err
+	}
+	err = tx.PutLakeNode(n)
+	n.Lease = n.Lease.at(now)
+	return n, err
 }
 
 // Remaining returns how long a lease that is being broken still holds.

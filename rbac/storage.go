@@ -25,6 +25,8 @@ const (
 	ContainersRead       Action = "Microsoft.Storage/storageAccounts/blobServices/containers/read"
 	ContainersWrite      Action = "Microsoft.Storage/storageAccounts/blobServices/containers/write"
 	ContainersDelete     Action = "Microsoft.Storage/storageAccounts/blobServices/containers/delete"
+	ContainerACLRead     Action = "Microsoft.Storage/storageAccounts/blobServices/containers/getAcl/action"
+	ContainerACLWrite    Action = "Microsoft.Storage/storageAccounts/blobServices/containers/setAcl/action"
 	DelegationKeysCreate Action = "Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action"
 )
 

@@ -29,6 +29,9 @@ type Lake interface {
 	Container(ctx context.Context, caller identity.Caller, p lake.Path) (lake.ContainerProperties, error)
 	CreateContainer(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string) (lake.ContainerProperties, error)
 	SetContainerMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.ContainerProperties, error)
+	AccessPolicies(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.ContainerProperties, []lake.AccessPolicy, error)
+	SetAccessPolicies(ctx context.Context, caller identity.Caller, p lake.Path, policies []lake.AccessPolicy, c lake.Conditions) (lake.ContainerProperties, error)
+	LeaseContainer(ctx context.Context, caller identity.Caller, p lake.Path, r lake.LeaseRequest) (lake.ContainerProperties, error)
 	DeleteContainer(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) error
 	Stat(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.Properties, error)
 	Open(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions, r lake.Range) (*lake.Content, error)
@@ -154,6 +157,8 @@ func (s *server) container(c *call) error {
 			return s.containerProperties(c)
 		case comp == "list" && c.r.Method == http.MethodGet:
 			return s.listBlobs(c)
+		case comp == "acl" && s.config.Storage() != "":
+			return s.policies(c)
 		}
 	case http.MethodPut:
 		switch {
@@ -163,6 +168,10 @@ func (s *server) container(c *call) error {
 			return s.createContainer(c)
 		case comp == "metadata" && s.config.Storage() != "":
 			return s.setContainerMetadata(c)
+		case comp == "acl" && s.config.Storage() != "":
+			return s.setPolicies(c)
+		case comp == "lease" && s.config.Storage() != "":
+			return s.leaseContainer(c)
 		}
 	case http.MethodDelete:
 		if comp == "" && s.config.Storage() != "" {
@@ -185,7 +194,10 @@ func (s *server) containerProperties(c *call) error {
 	h.Set("ETag", p.ETag)
 	h.Set("Last-Modified", p.Modified.UTC().Format(http.TimeFormat))
 	storagewire.SetMetadata(h, p.Metadata)
-	status, state, _ := storagewire.LeaseStatus(p.Lease)
+	status, state, duration := storagewire.LeaseStatus(p.Lease)
+	if duration != "" {
+		h.Set("x-ms-lease-duration", duration)
+	}
 	for name, v := range map[string]string{
 		"x-ms-lease-status":                              status,
 		"x-ms-lease-state":                               state,

@@ -13,6 +13,9 @@ func (s *server) newContainer(c *call) error {
 	if err != nil {
 		return err
 	}
+	if c.r.Header.Get("x-ms-blob-public-access") != "" {
+		return publicAccess()
+	}
 	p, err := s.lake.CreateContainer(c.r.Context(), c.caller, c.path, metadata)
 	if err != nil {
 		return err

@@ -46,6 +46,7 @@ type containerDetails struct {
 	ETag                  string `xml:"Etag"`
 	LeaseStatus           string
 	LeaseState            string
+	LeaseDuration         string `xml:",omitempty"`
 	HasImmutabilityPolicy bool
 	HasLegalHold          bool
 }
@@ -240,6 +241,7 @@ func (s *server) listContainers(c *call) error {
 		return err
 	}
 	prefix, marker := c.query["prefix"], c.query["marker"]
+	with := slices.Contains(strings.Split(strings.ToLower(c.query["include"]), ","), "metadata")
 	containers, err := s.lake.ListContainers(c.r.Context(), c.caller, s.config.Storage(), prefix)
 	if err != nil {
 		return err
@@ -261,16 +263,26 @@ func (s *server) listContainers(c *call) error {
 			body.NextMarker = p.Name
 			break
 		}
-		body.Containers.Container = append(body.Containers.Container, containerEntry{
-			Name: p.Name,
-			Properties: containerDetails{
-				LastModified: p.Modified.UTC().Format(http.TimeFormat),
-				ETag:         strings.Trim(p.ETag, `"`),
-				LeaseStatus:  "unlocked",
-				LeaseState:   "available",
-			},
-		})
+		body.Containers.Container = append(body.Containers.Container, newContainerEntry(p, with))
 	}
 	writeXML(c.w, http.StatusOK, body)
 	return nil
+}
+
+func newContainerEntry(p lake.ContainerProperties, withMetadata bool) containerEntry {
+	status, state, duration := storagewire.LeaseStatus(p.Lease)
+	e := containerEntry{
+		Name: p.Name,
+		Properties: containerDetails{
+			LastModified:  p.Modified.UTC().Format(http.TimeFormat),
+			ETag:          strings.Trim(p.ETag, `"`),
+			LeaseStatus:   status,
+			LeaseState:    state,
+			LeaseDuration: duration,
+		},
+	}
+	if m := metadata(p.Metadata); withMetadata {
+		e.Metadata = &m
+	}
+	return e
 }

@@ -24,6 +24,12 @@ type Delegations interface {
 	DelegationValue(lake.DelegationKey) ([]byte, error)
 }
 
+// Policies gives the stored access policies of a storage account's container.
+// [lake.Lake] does.
+type Policies interface {
+	AccessPolicies(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.ContainerProperties, []lake.AccessPolicy, error)
+}
+
 // authenticationFailed is Azure's answer to a signature that does not hold, with what
 // is wrong about it. It does not say what would have been right.
 func authenticationFailed(detail string) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
@@ -76,6 +77,9 @@ func (t Table) Row(r *http.Request, err error) Row {
 	if errors.As(err, &refusal) {
 		if close, ok := refusals[refusal]; ok {
 			row.Status, row.Code = close.status, close.code
+			if ofContainer(r) {
+				row.Code = strings.Replace(row.Code, "WithBlobOperation", "WithContainerOperation", 1)
+			}
 		}
 	}
 	var coded *CodedError
@@ -92,6 +96,12 @@ func (t Table) Row(r *http.Request, err error) Row {
 		row.Message += " (" + e.Subject + ")"
 	}
 	return row
+}
+
+// ofContainer reports whether a request is about a container and nothing in it.
+func ofContainer(r *http.Request) bool {
+	q, err := ParseQuery(r)
+	return err == nil && (q["restype"] == "container" || q["resource"] == "filesystem")
 }
 
 // Fail sets the headers of a failed request, and returns the text for its body,

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/lake"
@@ -52,7 +54,7 @@ func parseSignature(q Query) (s signature, err error) {
 	if s.mac, err = base64.StdEncoding.DecodeString(q["sig"]); err != nil || len(s.mac) != sha256.Size {
 		return s, authenticationFailed("sig is not well formed.")
 	}
-	for _, name := range []string{"si", "srh", "srq", "saoid", "suoid", "skdutid", "sduoid", "ses"} {
+	for _, name := range []string{"srh", "srq", "saoid", "suoid", "skdutid", "sduoid", "ses"} {
 		if q[name] != "" {
 			return s, authenticationFailed("A shared access signature with " + name + " is not supported.")
 		}
@@ -72,7 +74,8 @@ func parseSignature(q Query) (s signature, err error) {
 // sasTimes are the forms of a time (ISO 8601, UTC).
 var sasTimes = []string{"2006-01-02T15:04:05.0000000Z", time.RFC3339, "2006-01-02T15:04Z", "2006-01-02"}
 
-func parseSASTime(s string) (time.Time, bool) {
+// ParseTime reads a time in one of the forms that signatures and policies have.
+func ParseTime(s string) (time.Time, bool) {
 	for _, layout := range sasTimes {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t, true
@@ -83,12 +86,12 @@ func parseSASTime(s string) (time.Time, bool) {
 
 // holds checks the times, addresses and protocols of a signature.
 func (s signature) holds(r *http.Request, now time.Time) error {
-	end, ok := parseSASTime(s.q["se"])
+	end, ok := ParseTime(s.q["se"])
 	if !ok || !now.Before(end) {
 		return authenticationFailed("The signature has expired, or se is missing.")
 	}
 	if v := s.q["st"]; v != "" {
-		if start, ok := parseSASTime(v); !ok || now.Before(start) {
+		if start, ok := ParseTime(v); !ok || now.Before(start) {
 			return authenticationFailed("The signature is not valid yet.")
 		}
 	}
@@ -130,9 +133,6 @@ func (c Config) signature(r *http.Request, q Query) (caller identity.Caller, err
 		return caller, err
 	}
 	now := time.Now()
-	if err := s.holds(r, now); err != nil {
-		return caller, err
-	}
 	t, err := c.target(r, q)
 	if err != nil {
 		return caller, err
@@ -145,7 +145,51 @@ func (c Config) signature(r *http.Request, q Query) (caller identity.Caller, err
 	if err != nil {
 		return caller, err
 	}
+	if q["si"] != "" {
+		if s, err = c.completed(r, s, caller, t.path); err != nil {
+			return caller, err
+		}
+	}
+	if err := s.holds(r, now); err != nil {
+		return caller, err
+	}
 	return caller, s.permit(c, r, t)
+}
+
+// completed adds to a signature what the stored access policy says that it names. Each
+// of times and permissions stands in one of the two, and the policy must be there.
+func (c Config) completed(r *http.Request, s signature, caller identity.Caller, at lake.Path) (signature, error) {
+	if s.resource == "" || s.q["skoid"] != "" || c.Policies == nil {
+		return s, authenticationFailed("A stored access policy is for signatures with an account's key, of one container.")
+	}
+	_, policies, err := c.Policies.AccessPolicies(r.Context(), api.Describe(r, caller), lake.Path{Account: c.Storage(), Container: at.Container}, lake.Conditions{})
+	if err != nil {
+		return s, err
+	}
+	i := slices.IndexFunc(policies, func(p lake.AccessPolicy) bool { return p.ID == s.q["si"] })
+	if i < 0 {
+		return s, authenticationFailed("The container has no such stored access policy.")
+	}
+	s.q = maps.Clone(s.q)
+	for _, f := range []struct{ name, value string }{
+		{"st", formatSASTime(policies[i].Start)}, {"se", formatSASTime(policies[i].Expiry)}, {"sp", policies[i].Permissions},
+	} {
+		switch {
+		case f.value == "":
+		case s.q[f.name] != "":
+			return s, authenticationFailed("The signature and its stored access policy both say " + f.name + ".")
+		default:
+			s.q[f.name] = f.value
+		}
+	}
+	return s, nil
+}
+
+func formatSASTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(sasTimes[0])
 }
 
 // accountSigned verifies a signature made with an account's key.
@@ -181,8 +225,8 @@ func (s signature) oneLake(skt, ske time.Time) error {
 			return authenticationFailed("A shared access signature with " + name + " is not supported here.")
 		}
 	}
-	end, _ := parseSASTime(s.q["se"])
-	start, ok := parseSASTime(s.q["st"])
+	end, _ := ParseTime(s.q["se"])
+	start, ok := ParseTime(s.q["st"])
 	if !ok {
 		start = skt
 	}
@@ -196,8 +240,8 @@ func (s signature) oneLake(skt, ske time.Time) error {
 // asked for the key: what his roles do not allow, the signature does not either.
 func (c Config) delegated(s signature, at lake.Path, now time.Time) (caller identity.Caller, err error) {
 	q := s.q
-	start, ok := parseSASTime(q["skt"])
-	end, ok2 := parseSASTime(q["ske"])
+	start, ok := ParseTime(q["skt"])
+	end, ok2 := ParseTime(q["ske"])
 	switch {
 	case c.Delegations == nil:
 		return caller, authenticationFailed("User delegation signatures are not accepted here.")

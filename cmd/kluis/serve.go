@@ -275,7 +275,7 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 	storage := storagewire.Config{
 		Account: storageAccount, Audiences: s.storageAudiences(),
 		AuthorizationURI: s.authority("login") + "/" + string(s.identity.Tenant) + "/oauth2/authorize",
-		Delegations:      s.lake,
+		Delegations:      s.lake, Policies: s.lake,
 	}
 	rt.blob = blob.New(s.lake, tokens, storage)
 	paths := dfs.New(s.lake, tokens, storage)
