@@ -35,6 +35,7 @@ type Caller struct {
 	Application string        // client id of the application
 	Type        PrincipalType
 	Expires     time.Time // when the token ends
+	Issuance    Issuance  // of the token
 
 	// Account is the resource id of the storage account with whose key the request is
 	// signed, "" for callers by token. Then there is no Principal.
@@ -47,6 +48,12 @@ type Caller struct {
 	// Context holds further ids that the request's protocol carries, such as an EKM
 	// proxy's pool. They are recorded, and decide nothing.
 	Context map[string]string
+}
+
+// An Issuance says where a token is from: by what it was made it may be void later.
+type Issuance struct {
+	Issuer     string // iss
+	Generation int64  // of the principal when it was made; 0 if nobody counts them
 }
 
 // Subjects returns the ids under which the caller may hold role assignments: its

@@ -32,19 +32,33 @@ func (s *standing) forget() {
 // Stands implements [Standing] for tokens of the embedded issuer: the principal
 // exists, is enabled, and nothing has voided its tokens since.
 func (d *Directory) Stands(ctx context.Context, t IssuedToken) error {
+	g, err := d.Generation(ctx, t.Tenant, t.Principal)
+	if err == nil && g != t.Generation {
+		err = errNotStanding()
+	}
+	return err
+}
+
+// Generation implements [Standing].
+func (d *Directory) Generation(ctx context.Context, t TenantID, p PrincipalID) (int64, error) {
 	s := &d.standing
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := d.now(); !s.known || now.Sub(s.asked) >= standingTime || now.Before(s.asked) {
 		if err := d.refresh(ctx, s); err != nil {
-			return fault.Wrap(fault.Unavailable, err, "The directory does not answer.")
+			return 0, fault.Wrap(fault.Unavailable, err, "The directory does not answer.")
 		}
 		s.known, s.asked = true, now
 	}
-	if g, ok := s.generations[t.Tenant][t.Principal]; !ok || g != t.Generation {
-		return fault.New(fault.Unauthenticated, "The principal is disabled, or its credentials have changed since.")
+	g, ok := s.generations[t][p]
+	if !ok {
+		return 0, errNotStanding()
 	}
-	return nil
+	return g, nil
+}
+
+func errNotStanding() error {
+	return fault.New(fault.Unauthenticated, "The principal is disabled, or its credentials have changed since.")
 }
 
 // refresh is called with s locked, so that one query serves all who wait.

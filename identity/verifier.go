@@ -36,6 +36,8 @@ type Standing interface {
 	// Stands fails with [fault.Unauthenticated] if the token no longer holds, and
 	// with [fault.Unavailable] if that cannot be known.
 	Stands(ctx context.Context, t IssuedToken) error
+	// Generation returns that of tokens that would stand now. It fails as Stands does.
+	Generation(ctx context.Context, t TenantID, p PrincipalID) (int64, error)
 }
 
 // An IssuedToken is what a [Standing] needs to know of a token.
@@ -116,6 +118,30 @@ func (v *Verifier) Verify(ctx context.Context, token string, audiences ...string
 	c := t.caller
 	c.Groups = slices.Clone(c.Groups)
 	return c, nil
+}
+
+// Issuances returns what a token of the principal may say now of where it is from, for
+// who has to know whether one of an earlier day would still hold. An issuer that knows
+// the principal to be disabled or gone has none.
+func (v *Verifier) Issuances(ctx context.Context, tenant TenantID, p PrincipalID) (out []Issuance, err error) {
+	for _, i := range v.issuers {
+		if i.Tenant != tenant {
+			continue
+		}
+		if i.Standing == nil {
+			out = append(out, Issuance{Issuer: i.Issuer})
+			continue
+		}
+		g, err := i.Standing.Generation(ctx, tenant, p)
+		switch fault.ReasonOf(err) {
+		case "":
+			out = append(out, Issuance{i.Issuer, g})
+		case fault.Unauthenticated:
+		default:
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // A verifiedToken is a token whose signature and issuer hold. Time, audience and
@@ -201,6 +227,7 @@ func holds(issuer TrustedIssuer, c *claims) (*verifiedToken, error) {
 			Application: c.Application,
 			Type:        c.principalType(),
 			Expires:     c.Expires.time(),
+			Issuance:    Issuance{issuer.Issuer, c.Generation},
 		},
 	}
 	if t.caller.Application == "" {

@@ -142,7 +142,10 @@ func TestVerify(t *testing.T) {
 	v := newVerifier(t, func() time.Time { return epoch }, nil)
 	token := sign(t, jose.RS256, k.rsa, fields{"kid": "rsa"}, goodClaims())
 	got, err := v.Verify(t.Context(), token, "https://other", audience+"/")
-	want := identity.Caller{Tenant: tenantA, Principal: object, Application: app, Type: identity.ServicePrincipal, Expires: epoch.Add(time.Hour)}
+	want := identity.Caller{
+		Tenant: tenantA, Principal: object, Application: app, Type: identity.ServicePrincipal, Expires: epoch.Add(time.Hour),
+		Issuance: identity.Issuance{Issuer: issuerA},
+	}
 	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); err != nil || d != "" {
 		t.Errorf("%v\n%s", err, d)
 	}
@@ -256,6 +259,27 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// Whoever asks later, without a token, hears from the issuers of the tenant: all that
+// the one knows who counts, and always the one who does not.
+func TestIssuances(t *testing.T) {
+	var standing error
+	v := newVerifier(t, nil, standingFunc(func(identity.IssuedToken) error { return standing }))
+	if got, err := v.Issuances(t.Context(), tenantA, object); err != nil || len(got) != 1 || got[0] != (identity.Issuance{Issuer: issuerA, Generation: 1}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := v.Issuances(t.Context(), tenantB, object); err != nil || len(got) != 1 || got[0] != (identity.Issuance{Issuer: issuerB}) {
+		t.Errorf("where nobody counts: %v, %v", got, err)
+	}
+	standing = fault.New(fault.Unauthenticated, "disabled")
+	if got, err := v.Issuances(t.Context(), tenantA, object); err != nil || len(got) != 0 {
+		t.Errorf("of a disabled principal: %v, %v", got, err)
+	}
+	standing = fault.New(fault.Unavailable, "no answer")
+	if _, err := v.Issuances(t.Context(), tenantA, object); fault.ReasonOf(err) != fault.Unavailable {
+		t.Errorf("without an answer: %v", err)
+	}
+}
+
 func TestVerifierConfiguration(t *testing.T) {
 	good := identity.TrustedIssuer{Issuer: issuerA, Tenant: tenantA, Keys: identity.StaticKeys{}}
 	for name, issuers := range map[string][]identity.TrustedIssuer{
@@ -274,6 +298,10 @@ func TestVerifierConfiguration(t *testing.T) {
 type standingFunc func(identity.IssuedToken) error
 
 func (f standingFunc) Stands(_ context.Context, t identity.IssuedToken) error { return f(t) }
+
+func (f standingFunc) Generation(_ context.Context, t identity.TenantID, p identity.PrincipalID) (int64, error) {
+	return 1, f(identity.IssuedToken{Tenant: t, Principal: p})
+}
 
 func TestCachedTokens(t *testing.T) {
 	now := epoch

@@ -36,6 +36,11 @@ type DelegationKey struct {
 	Expiry    time.Time // whole seconds
 	Service   string    // "b"
 	Version   string    // the service's, as the request said
+
+	// Issuance is that of the token by which the key was asked for. It does not travel:
+	// who verifies a signature takes those that would hold now, so that what voids the
+	// principal's tokens voids its keys.
+	Issuance identity.Issuance
 }
 
 // DelegationKey makes a key in the caller's name.
@@ -43,6 +48,7 @@ func (l *Lake) DelegationKey(ctx context.Context, caller identity.Caller, accoun
 	k = DelegationKey{
 		Account: strings.ToLower(account), Principal: caller.Principal, Tenant: caller.Tenant,
 		Start: start.UTC().Truncate(time.Second), Expiry: expiry.UTC().Truncate(time.Second), Service: "b", Version: version,
+		Issuance: caller.Issuance,
 	}
 	entry := caller.Entry(opDelegate, "/")
 	if err := k.check(l.now()); err != nil {
@@ -85,12 +91,13 @@ func (l *Lake) DelegationValue(k DelegationKey) ([]byte, error) {
 		return nil, fault.New(fault.NotSupported, "User delegation keys are not offered here.")
 	}
 	mac := hmac.New(sha512.New, l.delegation[:])
-	for _, field := range []string{strings.ToLower(k.Account), string(k.Principal), string(k.Tenant), k.Service, k.Version} {
+	for _, field := range []string{strings.ToLower(k.Account), string(k.Principal), string(k.Tenant), k.Service, k.Version, k.Issuance.Issuer} {
 		mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(field))))
 		mac.Write([]byte(field))
 	}
 	for _, t := range []time.Time{k.Start, k.Expiry} {
 		mac.Write(binary.BigEndian.AppendUint64(nil, uint64(t.Unix())))
 	}
+	mac.Write(binary.BigEndian.AppendUint64(nil, uint64(k.Issuance.Generation)))
 	return mac.Sum(nil)[:32], nil
 }

@@ -85,6 +85,9 @@ type step struct {
 
 // wanted reports whether the step can lead to anything on this page.
 func (w *lister) wanted(s step) bool {
+	if w.o.EndBefore != "" && s.path >= w.o.EndBefore {
+		return false
+	}
 	if s.descend {
 		if !strings.HasPrefix(s.path, w.o.Prefix) && !strings.HasPrefix(w.o.Prefix, s.path) {
 			return false

@@ -152,6 +152,7 @@ type ListOptions struct {
 	Max             int    // most entries and prefixes of one page; 5,000 if 0 or more than that
 	Continuation    string // of the page before
 	StartFrom       string // first path to show, inclusive, below the container
+	EndBefore       string // first path no longer to show; "" for none
 	IncludeMetadata bool
 
 	// IncludeUncommitted shows paths that have uncommitted blocks and nothing else,

@@ -118,10 +118,10 @@ func parseBatch(contentType string, body io.Reader) (parts []batchPart, err erro
 func (s *server) part(w *partAnswer, outer *http.Request, p batchPart, prefix, below string) {
 	r := p.request.WithContext(outer.Context())
 	r.RemoteAddr, r.Host, r.TLS = outer.RemoteAddr, outer.Host, outer.TLS
-	if r.Header.Get("x-ms-version") == "" && outer.Header.Get("x-ms-version") != "" {
-		r.Header.Set("x-ms-version", outer.Header.Get("x-ms-version"))
-	}
 	storagewire.Stamp(w, r)
+	if v := outer.Header.Get("x-ms-version"); r.Header.Get("x-ms-version") == "" && v != "" { // which the part has not signed
+		w.header.Set("x-ms-version", v)
+	}
 	if p.id != "" {
 		w.header.Set("x-ms-client-request-id", p.id)
 	}

@@ -196,6 +196,7 @@ func (s *server) listBlobs(c *call) error {
 		Max:             int(n),
 		Continuation:    q["marker"],
 		StartFrom:       q["startfrom"],
+		EndBefore:       q["endbefore"],
 		IncludeMetadata: with.metadata || with.copies,
 
 		IncludeUncommitted: slices.Contains(include, "uncommittedblobs"),

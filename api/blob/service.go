@@ -94,6 +94,7 @@ type keyInfo struct {
 	XMLName xml.Name `xml:"KeyInfo"`
 	Start   string
 	Expiry  string
+	User    string `xml:"DelegatedUserTid"`
 }
 
 type userDelegationKey struct {
@@ -119,6 +120,9 @@ func (s *server) delegationKey(c *call) error {
 	var info keyInfo
 	if err := xml.Unmarshal(body, &info); err != nil {
 		return invalidXML(err)
+	}
+	if info.User != "" { // a key that is not bound as its client thinks would give more
+		return storagewire.Coded(fault.Denied, "AuthenticationFailed", "User delegation keys for users of a tenant are not offered.")
 	}
 	expiry, err := parseDelegationTime(info.Expiry)
 	if err != nil {

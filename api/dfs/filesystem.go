@@ -196,7 +196,7 @@ func (s *server) list(c *call) error {
 		if len(folder.Segments) > 0 {
 			return storagewire.Coded(fault.InvalidArgument, "InvalidQueryParameterValue", "The directory stands in the path and in the query.")
 		}
-		if folder, err = lake.ParsePath("/" + url.PathEscape(folder.Container) + "/" + url.PathEscape(d)); err != nil {
+		if folder, err = s.config.ParsePath("/" + url.PathEscape(folder.Container) + "/" + url.PathEscape(d)); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ func accountEndpoints(t *testing.T) (all []endpoint, key string, accounts *accou
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := storagewire.Config{Account: "acct1", Keys: accounts, Delegations: l, AuthorizationURI: "https://login.localhost/t/oauth2/authorize"}
+	c := storagewire.Config{Account: "acct1", Keys: accounts, Delegations: l, Issuances: tokens{}, Policies: l, AuthorizationURI: "https://login.localhost/t/oauth2/authorize"}
 	b, d := blob.New(l, tokens{}, c), dfs.New(l, tokens{}, c)
 	both := http.StripPrefix("/acct1", storagewire.Dispatch(b, d))
 	server := httptest.NewTLSServer(api.WithRequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -271,7 +271,7 @@ func FuzzSignature(f *testing.F) {
 	} {
 		f.Add("/c/a/b", s)
 	}
-	c := storagewire.Config{Account: "acct1", Keys: noKeys{}, Delegations: noKeys{}}
+	c := storagewire.Config{Account: "acct1", Keys: noKeys{}, Delegations: noKeys{}, Issuances: tokens{}}
 	f.Fuzz(func(t *testing.T, path, query string) {
 		r := httptest.NewRequest("GET", "https://acct1.blob.test/", nil)
 		r.URL.Path, r.URL.RawPath, r.URL.RawQuery = "/"+path, "", query

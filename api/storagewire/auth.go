@@ -24,6 +24,11 @@ type Delegations interface {
 	DelegationValue(lake.DelegationKey) ([]byte, error)
 }
 
+// Issuances says from where a principal's tokens may be now. [identity.Verifier] does.
+type Issuances interface {
+	Issuances(ctx context.Context, tenant identity.TenantID, p identity.PrincipalID) ([]identity.Issuance, error)
+}
+
 // Policies gives the stored access policies of a storage account's container.
 // [lake.Lake] does.
 type Policies interface {

@@ -50,6 +50,16 @@ func (tokens) Verify(_ context.Context, token string, audiences ...string) (iden
 	return caller, nil
 }
 
+// gone makes the tests' principal one that is disabled.
+var gone atomic.Bool
+
+func (tokens) Issuances(context.Context, identity.TenantID, identity.PrincipalID) ([]identity.Issuance, error) {
+	if gone.Load() {
+		return nil, nil
+	}
+	return []identity.Issuance{{Issuer: "another"}, caller.Issuance}, nil
+}
+
 type credential string
 
 func (c credential) GetToken(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {

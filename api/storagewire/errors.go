@@ -86,7 +86,8 @@ func (t Table) Row(r *http.Request, err error) Row {
 	if errors.As(err, &coded) {
 		row.Code = coded.Code
 	}
-	if e.Reason == fault.HashMismatch && r.Header.Get("x-ms-content-crc64") != "" && r.Header.Get("Content-MD5") == "" {
+	if e.Reason == fault.HashMismatch && r.Header.Get("Content-MD5")+r.Header.Get("x-ms-source-content-md5") == "" &&
+		r.Header.Get("x-ms-content-crc64")+r.Header.Get("x-ms-source-content-crc64") != "" {
 		row.Code = "Crc64Mismatch"
 	}
 	if s := e.Public(); s != "" {

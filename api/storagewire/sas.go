@@ -1,6 +1,7 @@
 package storagewire
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -30,6 +31,8 @@ type signature struct {
 	resource string // sr; "" for an account's
 	depth    int    // sdd, for sr=d
 	mac      []byte
+
+	headers, parameters string // those of the request that are signed with it (srh, srq), with their values
 }
 
 // sasVersion is the form of sv; versions before 2018-11-09 leave the kind of resource
@@ -46,7 +49,7 @@ const (
 
 // parseSignature reads what is common to all kinds, and refuses what would widen a
 // signature if it were ignored.
-func parseSignature(q Query) (s signature, err error) {
+func parseSignature(q Query, h http.Header) (s signature, err error) {
 	s = signature{q: q, version: q["sv"], resource: q["sr"]}
 	if !sasVersion.MatchString(s.version) || s.version < firstVersion {
 		return s, authenticationFailed("sv is missing, or older than " + firstVersion + ".")
@@ -54,9 +57,23 @@ func parseSignature(q Query) (s signature, err error) {
 	if s.mac, err = base64.StdEncoding.DecodeString(q["sig"]); err != nil || len(s.mac) != sha256.Size {
 		return s, authenticationFailed("sig is not well formed.")
 	}
-	for _, name := range []string{"srh", "srq", "saoid", "suoid", "skdutid", "sduoid", "ses"} {
+	unsupported := []string{"saoid", "suoid", "skdutid", "sduoid", "ses"}
+	if q["skoid"] == "" || s.version < requestBound {
+		unsupported = append(unsupported, "srh", "srq")
+	}
+	for _, name := range unsupported {
 		if q[name] != "" {
 			return s, authenticationFailed("A shared access signature with " + name + " is not supported.")
+		}
+	}
+	for name := range strings.SplitSeq(q["srh"], ",") {
+		if name != "" {
+			s.headers += name + ":" + strings.Join(h.Values(name), ",") + "\n"
+		}
+	}
+	for name := range strings.SplitSeq(q["srq"], ",") {
+		if name != "" {
+			s.parameters += "\n" + name + ":" + q[strings.ToLower(name)]
 		}
 	}
 	switch s.resource {
@@ -128,7 +145,7 @@ func inRange(sip, remote string) bool {
 
 // signature authenticates a request by its shared access signature.
 func (c Config) signature(r *http.Request, q Query) (caller identity.Caller, err error) {
-	s, err := parseSignature(q)
+	s, err := parseSignature(q, r.Header)
 	if err != nil {
 		return caller, err
 	}
@@ -138,7 +155,7 @@ func (c Config) signature(r *http.Request, q Query) (caller identity.Caller, err
 		return caller, err
 	}
 	if q["skoid"] != "" {
-		caller, err = c.delegated(s, t.path, now)
+		caller, err = c.delegated(r.Context(), s, t.path, now)
 	} else {
 		caller, err = c.accountSigned(r, s, t.path)
 	}
@@ -237,13 +254,14 @@ func (s signature) oneLake(skt, ske time.Time) error {
 }
 
 // delegated verifies a signature made with a user delegation key. The caller is who
-// asked for the key: what his roles do not allow, the signature does not either.
-func (c Config) delegated(s signature, at lake.Path, now time.Time) (caller identity.Caller, err error) {
+// asked for the key: what his roles do not allow, the signature does not either, and
+// what voids his tokens voids it.
+func (c Config) delegated(ctx context.Context, s signature, at lake.Path, now time.Time) (caller identity.Caller, err error) {
 	q := s.q
 	start, ok := ParseTime(q["skt"])
 	end, ok2 := ParseTime(q["ske"])
 	switch {
-	case c.Delegations == nil:
+	case c.Delegations == nil || c.Issuances == nil:
 		return caller, authenticationFailed("User delegation signatures are not accepted here.")
 	case !ok || !ok2 || now.Before(start) || !now.Before(end):
 		return caller, authenticationFailed("The user delegation key is not valid now.")
@@ -259,18 +277,27 @@ func (c Config) delegated(s signature, at lake.Path, now time.Time) (caller iden
 	if !ok {
 		return caller, authenticationFailed("The signature is for another resource.")
 	}
-	key, err := c.Delegations.DelegationValue(lake.DelegationKey{
+	k := lake.DelegationKey{
 		Account: c.Account, Principal: identity.PrincipalID(q["skoid"]), Tenant: identity.TenantID(q["sktid"]),
 		Start: start.UTC(), Expiry: end.UTC(), Service: q["sks"], Version: q["skv"],
-	})
+	}
+	issuances, err := c.Issuances.Issuances(ctx, k.Tenant, k.Principal)
 	if err != nil {
 		return caller, err
 	}
-	defer clear(key)
-	h := hmac.New(sha256.New, key)
-	h.Write([]byte(s.delegationMessage(where)))
-	if !hmac.Equal(h.Sum(nil), s.mac) {
-		return caller, authenticationFailed("The signature does not match.")
+	holds := false
+	for _, k.Issuance = range issuances {
+		key, err := c.Delegations.DelegationValue(k)
+		if err != nil {
+			return caller, err
+		}
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte(s.delegationMessage(where)))
+		holds = holds || hmac.Equal(h.Sum(nil), s.mac)
+		clear(key)
+	}
+	if !holds {
+		return caller, authenticationFailed("The signature does not match, or its key's principal is disabled or gone.")
 	}
 	return identity.Caller{
 		Tenant: identity.TenantID(q["sktid"]), Principal: identity.PrincipalID(q["skoid"]), Expires: end,
@@ -339,7 +366,7 @@ func (s signature) overrides(lines []string) []string {
 		lines = append(lines, s.q["ses"])
 	}
 	if s.q["skoid"] != "" && s.version >= requestBound {
-		lines = append(lines, "", "") // srh and srq
+		lines = append(lines, s.headers, s.parameters)
 	}
 	for _, name := range overridden {
 		lines = append(lines, s.q[name.parameter])

@@ -37,6 +37,7 @@ type Config struct {
 	DFS         bool        // the dialect is ADLS Gen2's; its adapter sets it
 	Keys        Keys        // nil: requests cannot be signed with account keys
 	Delegations Delegations // nil: nor with user delegation keys
+	Issuances   Issuances   // needed with Delegations
 	Policies    Policies    // nil: signatures name no stored access policies
 }
 

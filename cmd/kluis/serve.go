@@ -192,7 +192,7 @@ func (s *server) wire(ctx context.Context, rt *router) error {
 }
 
 // wireLogin sets up the directory, its issuer, and the validation of tokens.
-func (s *server) wireLogin(ctx context.Context, rt *router) (api.Tokens, error) {
+func (s *server) wireLogin(ctx context.Context, rt *router) (*identity.Verifier, error) {
 	s.directory = identity.NewDirectory(s.login.db.Identity(), s.login.log, s.roles(), nil)
 	root := s.login.root.Derive("kluis/v1/issuer")
 	var err error
@@ -246,7 +246,7 @@ func (s *server) wireVault(rt *router, tokens api.Tokens) {
 
 // wirePlatform sets up the operator's side. It reaches the vaults, its own
 // neighbour included, over HTTPS alone.
-func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
+func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	objects, err := local.Open(filepath.Join(s.operator.dir, extentsDir))
 	if err != nil {
 		return err
@@ -275,7 +275,7 @@ func (s *server) wirePlatform(rt *router, tokens api.Tokens) error {
 	storage := storagewire.Config{
 		Account: storageAccount, Audiences: s.storageAudiences(),
 		AuthorizationURI: s.authority("login") + "/" + string(s.identity.Tenant) + "/oauth2/authorize",
-		Delegations:      s.lake, Policies: s.lake,
+		Delegations:      s.lake, Issuances: tokens, Policies: s.lake,
 	}
 	rt.blob = blob.New(s.lake, tokens, storage)
 	paths := dfs.New(s.lake, tokens, storage)
