@@ -11,7 +11,7 @@ import (
 // A group is write transactions that share one commit, as far as they have run:
 // each stands or falls by itself.
 type group struct {
-	conn    Connection
+	conn    *Conn
 	open    bool         // the transaction that runs has written, in a savepoint of its own
 	entries []auditEntry // of those that have succeeded, and of the one that runs
 	shreds  Shreds       // what they overwrite must leave the disk
@@ -22,7 +22,7 @@ type group struct {
 func (g *group) run(ctx context.Context, fn func(*Tx) error) (failed, broken error) {
 	before := g.entries
 	t := &Tx{ctx: context.WithoutCancel(ctx), conn: g.conn, group: g}
-	failed = g.conn.Explain(protected(t, fn))
+	failed = protected(t, fn)
 	g.shreds = max(g.shreds, t.shreds)
 	if failed != nil {
 		g.entries = before // what of it was written since lies in the savepoint
@@ -54,7 +54,7 @@ func (g *group) begin() error {
 	if g.open {
 		return nil
 	}
-	err := g.exec("SAVEPOINT one")
+	err := g.conn.Exec("SAVEPOINT one")
 	g.open = err == nil
 	return err
 }
@@ -66,17 +66,9 @@ func (g *group) end(keep bool) error {
 	}
 	g.open = false
 	if !keep {
-		if err := g.exec("ROLLBACK TO one"); err != nil {
+		if err := g.conn.Exec("ROLLBACK TO one"); err != nil {
 			return err
 		}
 	}
-	return g.exec("RELEASE one")
-}
-
-func (g *group) exec(query string) error {
-	s, err := g.conn.Prepare(query)
-	if err == nil {
-		_, err = s.Exec()
-	}
-	return g.conn.Explain(err)
+	return g.conn.Exec("RELEASE one")
 }

@@ -2,23 +2,11 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"strconv"
 
 	"github.com/kluis-io/kluis/fault"
 )
-
-// A Connection is what a transaction's statements run on.
-type Connection interface {
-	// Prepare returns the statement for a query, which the connection keeps: queries
-	// are constants of this package, so there are as many as the package has.
-	Prepare(query string) (*sql.Stmt, error)
-	// Explain gives an error of the database its meaning: a uniqueness or foreign key
-	// constraint that is violated is [ErrConstraint], a lack of room or time a
-	// [fault.Error]. An error that has a meaning keeps it.
-	Explain(error) error
-}
 
 // ErrConstraint is what an engine wraps the violation of a uniqueness or foreign
 // key constraint in.
@@ -30,13 +18,10 @@ func isConstraint(err error) bool { return errors.Is(err, ErrConstraint) }
 // domains.
 type Tx struct {
 	ctx    context.Context // of the caller, who may have gone; see running
-	conn   Connection
+	conn   *Conn
 	group  *group // that it commits with; nil of one that only reads
 	shreds Shreds // what the transaction overwrites must leave the disk
 }
-
-// Reading returns the read transaction that an engine has begun on a connection.
-func Reading(ctx context.Context, c Connection) *Tx { return &Tx{ctx: ctx, conn: c} }
 
 // Exec runs a statement of an engine's own.
 func (t *Tx) Exec(query string, args ...any) error {
@@ -74,13 +59,13 @@ func (t *Tx) exec(query string, args ...any) (int64, error) {
 			return 0, err
 		}
 	}
-	s, err := t.conn.Prepare(query)
+	s, err := t.conn.prepare(query)
 	if err != nil {
-		return 0, t.conn.Explain(err)
+		return 0, err
 	}
 	r, err := s.ExecContext(ctx, args...)
 	if err != nil {
-		return 0, t.conn.Explain(err)
+		return 0, t.conn.explain(err)
 	}
 	return r.RowsAffected()
 }
@@ -92,11 +77,11 @@ func (t *Tx) row(query string, args []any, into ...any) error {
 	if err != nil {
 		return err
 	}
-	s, err := t.conn.Prepare(query)
+	s, err := t.conn.prepare(query)
 	if err != nil {
-		return t.conn.Explain(err)
+		return err
 	}
-	return t.conn.Explain(s.QueryRowContext(ctx, args...).Scan(into...))
+	return t.conn.explain(s.QueryRowContext(ctx, args...).Scan(into...))
 }
 
 // rows runs a query and calls each once a row; scan reads the row's columns.
@@ -105,13 +90,13 @@ func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) err
 	if err != nil {
 		return err
 	}
-	s, err := t.conn.Prepare(query)
+	s, err := t.conn.prepare(query)
 	if err != nil {
-		return t.conn.Explain(err)
+		return err
 	}
 	rs, err := s.QueryContext(ctx, args...)
 	if err != nil {
-		return t.conn.Explain(err)
+		return t.conn.explain(err)
 	}
 	defer rs.Close()
 	for rs.Next() {
@@ -122,7 +107,7 @@ func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) err
 			return err
 		}
 	}
-	return t.conn.Explain(rs.Err())
+	return t.conn.explain(rs.Err())
 }
 
 // nth returns the placeholder of a query's nth argument, counted from 1.

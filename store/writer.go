@@ -18,7 +18,7 @@ const upkeepRetry = 100 * time.Millisecond
 type Committer interface {
 	// Begin begins a transaction that nobody else's overlaps, and returns what its
 	// statements run on.
-	Begin() (Connection, error)
+	Begin() (*Conn, error)
 	// Commit makes it durable, and is told what of it must leave the disk. After an
 	// error nothing of it is there, or the engine takes no more writes until a restart
 	// has found out.

@@ -46,7 +46,10 @@ func (db *DB) Versions(ctx context.Context, schema store.Schema) (map[string]int
 	all := map[string]int64{}
 	for _, set := range schema {
 		var v int64
-		if err := db.pool.readers.QueryRowContext(ctx, "SELECT max(version_id) FROM schema_"+set).Scan(&v); err != nil {
+		err := db.readers.Lend(ctx, func(c *store.Conn) error {
+			return c.Row("SELECT max(version_id) FROM schema_"+set, nil, &v)
+		})
+		if err != nil {
 			return nil, err
 		}
 		all[set] = v

@@ -38,22 +38,17 @@ var (
 	afterCommit  = failpoint.New("store/sqlite/after-commit")
 )
 
-// readerLimit bounds how many read transactions run at once; more wait.
-const readerLimit = 16
-
 // A DB is an open database. It is safe for concurrent use.
 type DB struct {
 	store.Domains
 
 	path string
-	pool struct{ writer, readers *sql.DB }
+	pool *sql.DB // of the one connection that writes
 
-	idle chan *conn    // read connections that nobody uses
-	free chan struct{} // a token for each that runs
-
-	writer *store.Writer
-	write  struct { // only the writing goroutine touches it
-		*conn
+	readers *store.Readers
+	writer  *store.Writer
+	write   struct { // only the writing goroutine touches it
+		*store.Conn
 		unclean bool      // a shredded row may still be in the write-ahead log
 		retired time.Time // since when a retired one may be; zero if none is
 	}
@@ -69,30 +64,28 @@ func Open(ctx context.Context, path string, schema store.Schema) (_ *DB, err err
 		return nil, err
 	}
 	f.Close()
-	db := &DB{
-		path: path,
-		idle: make(chan *conn, readerLimit),
-		free: make(chan struct{}, readerLimit),
-	}
-	if db.pool.writer, err = sql.Open("sqlite", dsn(path, "immediate")); err != nil {
+	db := &DB{path: path}
+	if db.pool, err = sql.Open("sqlite", dsn(path, "immediate")); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			db.pool.writer.Close()
+			db.pool.Close()
 		}
 	}()
-	db.pool.writer.SetMaxOpenConns(1)
+	db.pool.SetMaxOpenConns(1)
 	if err := db.migrate(ctx, schema); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
-	if db.write.conn, err = connect(ctx, db.pool.writer); err != nil {
+	if db.write.Conn, err = store.Connect(ctx, db.pool, explain); err != nil {
 		return nil, err
 	}
-	if db.pool.readers, err = sql.Open("sqlite", dsn(path, "deferred")+"&_pragma=query_only(1)"); err != nil {
-		db.write.close()
+	readers, err := sql.Open("sqlite", dsn(path, "deferred")+"&_pragma=query_only(1)")
+	if err != nil {
+		db.write.Close()
 		return nil, err
 	}
+	db.readers = store.NewReaders(readers, "BEGIN", explain)
 	db.writer = store.NewWriter(committer{db})
 	db.Domains = store.Over(runner{db})
 	return db, nil
@@ -116,7 +109,7 @@ func (db *DB) migrate(ctx context.Context, schema store.Schema) error {
 		if err != nil {
 			return err
 		}
-		p, err := goose.NewProvider(goose.DialectSQLite3, db.pool.writer, dir,
+		p, err := goose.NewProvider(goose.DialectSQLite3, db.pool, dir,
 			goose.WithTableName("schema_"+set), goose.WithDisableGlobalRegistry(true))
 		if err != nil {
 			return err
@@ -140,18 +133,7 @@ func (db *DB) Close() error {
 	if !db.writer.Close() {
 		return nil
 	}
-	for range readerLimit {
-		db.free <- struct{}{} // until nobody reads
-	}
-	close(db.idle)
-	var err error
-	for c := range db.idle {
-		err = errors.Join(err, c.close())
-	}
-	for range readerLimit {
-		<-db.free // whoever waits for one learns that the database is closed
-	}
-	return errors.Join(err, db.pool.readers.Close(), db.write.close(), db.pool.writer.Close())
+	return errors.Join(db.readers.Close(), db.write.Close(), db.pool.Close())
 }
 
 // Path returns where the database lies.
@@ -174,13 +156,12 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 		return err
 	}
 	defer f.Close()
-	err = db.reading(ctx, func(c *conn) error {
-		c.unfit = true // VACUUM counts as writing, so this connection is a reader's no more
-		if err := c.exec(ctx, "PRAGMA query_only = 0"); err != nil {
+	err = db.readers.Lend(ctx, func(c *store.Conn) error {
+		c.Unfit() // VACUUM counts as writing, so this connection is a reader's no more
+		if err := c.Exec("PRAGMA query_only = 0"); err != nil {
 			return err
 		}
-		_, err := c.sql.ExecContext(ctx, "VACUUM INTO ?", path)
-		return err
+		return c.Once(ctx, "VACUUM INTO ?", []any{path}, nil)
 	})
 	if err == nil {
 		err = f.Sync()
@@ -198,74 +179,29 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 type runner struct{ db *DB }
 
 func (r runner) View(ctx context.Context, fn func(*store.Tx) error) error {
-	return r.db.view(ctx, fn)
+	return r.db.readers.View(ctx, fn)
 }
 
 func (r runner) Update(ctx context.Context, fn func(*store.Tx) error) error {
 	return r.db.writer.Update(ctx, fn)
 }
 
-// view runs fn in one read transaction: fn sees one snapshot and writes nothing.
-func (db *DB) view(ctx context.Context, fn func(*store.Tx) error) error {
-	return db.reading(ctx, func(c *conn) (err error) {
-		if err := c.exec(context.WithoutCancel(ctx), "BEGIN"); err != nil {
-			return c.Explain(err)
-		}
-		defer func() {
-			if rb := c.exec(context.Background(), "ROLLBACK"); rb != nil {
-				c.unfit = true
-			}
-		}()
-		return c.Explain(fn(store.Reading(ctx, c)))
-	})
-}
-
-// reading lends fn a read connection.
-func (db *DB) reading(ctx context.Context, fn func(*conn) error) error {
-	select {
-	case db.free <- struct{}{}:
-	case <-ctx.Done():
-		return fault.Wrap(fault.Unavailable, ctx.Err(), "The request ended before the database was read.")
-	}
-	defer func() { <-db.free }()
-	if db.writer.Closed() {
-		return store.ErrClosed
-	}
-	var c *conn
-	select {
-	case c = <-db.idle:
-	default:
-		var err error
-		if c, err = connect(ctx, db.pool.readers); err != nil {
-			return explain(err)
-		}
-	}
-	defer func() {
-		if c.unfit {
-			c.close()
-			return
-		}
-		db.idle <- c // has room: there is a token for each
-	}()
-	return fn(c)
-}
-
 // A committer is the database as its writer sees it.
 type committer struct{ db *DB }
 
 // Begin implements [store.Committer].
-func (c committer) Begin() (store.Connection, error) {
+func (c committer) Begin() (*store.Conn, error) {
 	if err := c.db.Err(); err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "The database does not take writes.")
 	}
-	return c.db.write.conn, c.db.write.run("BEGIN IMMEDIATE")
+	return c.db.write.Conn, c.db.write.Exec("BEGIN IMMEDIATE")
 }
 
 // Commit implements [store.Committer].
 func (c committer) Commit(shreds store.Shreds) error {
 	err := beforeCommit.Hit()
 	if err == nil {
-		err = c.db.write.run("COMMIT")
+		err = c.db.write.Exec("COMMIT")
 	}
 	if err == nil {
 		err = afterCommit.Hit()
@@ -284,7 +220,7 @@ func (c committer) Commit(shreds store.Shreds) error {
 }
 
 // Rollback implements [store.Committer].
-func (c committer) Rollback() error { return c.db.write.run("ROLLBACK") }
+func (c committer) Rollback() error { return c.db.write.Exec("ROLLBACK") }
 
 // full reports whether err says that the disk has no room: nothing was written,
 // and writing can go on when there is room again.
@@ -293,9 +229,7 @@ func full(err error) bool {
 	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_FULL
 }
 
-// Explain implements [store.Connection].
-func (c *conn) Explain(err error) error { return explain(err) }
-
+// explain gives an error of the database its meaning.
 func explain(err error) error {
 	var known *fault.Error
 	var e *sqlite.Error

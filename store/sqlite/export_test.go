@@ -8,7 +8,7 @@ import (
 
 // View runs a read transaction.
 func (db *DB) View(ctx context.Context, fn func(*store.Tx) error) error {
-	return db.view(ctx, fn)
+	return db.readers.View(ctx, fn)
 }
 
 // Update runs a write transaction.

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"context"
 	"time"
 
 	"github.com/kluis-io/kluis/store"
@@ -37,14 +36,13 @@ func (c committer) Upkeep() (owed bool) {
 // snapshot can delay it; then it is owed, and tried again. The disk itself may
 // keep remapped copies, which no program reaches.
 func (db *DB) scrub() {
-	ctx := context.Background()
 	// The writer must not stand still for a slow reader's sake.
-	if db.write.exec(ctx, "PRAGMA busy_timeout = 20") != nil {
+	if db.write.Exec("PRAGMA busy_timeout = 20") != nil {
 		return
 	}
-	defer db.write.exec(ctx, "PRAGMA busy_timeout = 5000")
+	defer db.write.Exec("PRAGMA busy_timeout = 5000")
 	var busy, log, moved int
-	err := db.write.sql.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved)
+	err := db.write.Row("PRAGMA wal_checkpoint(TRUNCATE)", nil, &busy, &log, &moved)
 	if db.write.unclean = err != nil || busy != 0; !db.write.unclean {
 		db.write.retired = time.Time{}
 	}
