@@ -67,6 +67,7 @@ const (
 	AccessPolicyDenied    Reason = "AccessPolicyDenied"    // no access policy of the vault gives the caller the permission
 	FirewallDenied        Reason = "FirewallDenied"        // the vault's network rules do not let the caller's address in
 	ConnectionDenied      Reason = "ConnectionDenied"      // the vault is closed to public networks
+	HSMNotActivated       Reason = "HSMNotActivated"       // the managed HSM's security domain was neither taken out nor brought in
 )
 
 // A customer's key, as the platform meets it.
@@ -126,6 +127,7 @@ func Reasons() []Reason {
 		SubscriptionNotFound, DutiesConflict, ApprovalRequired, ApprovalNotFound,
 		VaultNotFound, VaultExists, VaultDeleted, KeyNotFound, DeletedKeyNotFound, KeyDeleted, KeyDisabled, KeyNotYetValid,
 		KeyExpired, KeyOperationForbidden, PurgeProtected, AccessPolicyDenied, FirewallDenied, ConnectionDenied,
+		HSMNotActivated,
 		KEKRefused, KEKVaultGone, KEKTokenRefused, KEKUnreachable, KEKIntegrity, KEKUnsuitable, InvalidKeyID,
 		WorkspaceNotFound, WorkspaceNameTaken, ItemNotFound, ItemNameTaken, InvalidItemType, UnsupportedItemType,
 		TenantSwitchDisabled, EncryptionInProgress, EncryptionBlocked, EncryptionChanged, CapacityNotFound, OperationNotFound,

@@ -110,18 +110,19 @@ func (t *Tx) DropVaultGroup(subscription, name string) error {
 
 const vaultColumns = `id, name, tenant, subscription, resource_group, location, retention_days, purge_protection, rbac,
 	access_policies, tags, created, updated, deleted, purge_at, network, trusted_services, require_approval, separate_duties,
-	flavour, admins`
+	flavour, admins, activated`
 
 func scanVault(scan func(...any) error) (v vault.Vault, err error) {
 	var policies, tags, network, trusted, admins string
-	var created, updated, deleted, purgeAt int64
+	var created, updated, deleted, purgeAt, activated int64
 	err = scan((*string)(&v.ID), (*string)(&v.Name), (*string)(&v.Tenant), &v.Subscription, &v.ResourceGroup, &v.Location,
 		&v.RetentionDays, &v.PurgeProtection, &v.RBAC, &policies, &tags, &created, &updated, &deleted, &purgeAt,
-		&network, &trusted, &v.RequireApproval, &v.SeparateDuties, (*string)(&v.Flavour), &admins)
+		&network, &trusted, &v.RequireApproval, &v.SeparateDuties, (*string)(&v.Flavour), &admins, &activated)
 	if err != nil {
 		return v, err
 	}
 	v.Created, v.Updated, v.Deleted, v.PurgeAt = fromMicros(created), fromMicros(updated), fromMicros(deleted), fromMicros(purgeAt)
+	v.Activated = fromMicros(activated)
 	return v, errors.Join(json.Unmarshal([]byte(policies), &v.AccessPolicies), json.Unmarshal([]byte(tags), &v.Tags),
 		json.Unmarshal([]byte(network), &v.Network), json.Unmarshal([]byte(trusted), &v.TrustedServices),
 		json.Unmarshal([]byte(admins), &v.Admins))
@@ -155,7 +156,7 @@ func (t *Tx) Vaults(tenant identity.TenantID) ([]vault.Vault, error) {
 
 func (t *Tx) PutVault(v vault.Vault) error {
 	_, err := t.exec(`INSERT INTO vault (`+vaultColumns+`, newest_change, dropped_change)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 0, 0)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, 0, 0)
 		ON CONFLICT (id) DO UPDATE SET
 		name = excluded.name, tenant = excluded.tenant, subscription = excluded.subscription,
 		resource_group = excluded.resource_group, location = excluded.location, retention_days = excluded.retention_days,
@@ -163,12 +164,12 @@ func (t *Tx) PutVault(v vault.Vault) error {
 		tags = excluded.tags, created = excluded.created, updated = excluded.updated, deleted = excluded.deleted,
 		purge_at = excluded.purge_at, network = excluded.network, trusted_services = excluded.trusted_services,
 		require_approval = excluded.require_approval, separate_duties = excluded.separate_duties,
-		flavour = excluded.flavour, admins = excluded.admins`,
+		flavour = excluded.flavour, admins = excluded.admins, activated = excluded.activated`,
 		string(v.ID), strings.ToLower(string(v.Name)), string(v.Tenant), v.Subscription, v.ResourceGroup, v.Location,
 		v.RetentionDays, flag(v.PurgeProtection), flag(v.RBAC), jsonColumn(v.AccessPolicies), jsonColumn(v.Tags),
 		micros(v.Created), micros(v.Updated), micros(v.Deleted), micros(v.PurgeAt),
 		jsonColumn(v.Network), jsonColumn(v.TrustedServices), flag(v.RequireApproval), flag(v.SeparateDuties),
-		string(v.Flavour), jsonColumn(v.Admins))
+		string(v.Flavour), jsonColumn(v.Admins), micros(v.Activated))
 	if isConstraint(err) {
 		return fault.New(fault.VaultExists, "The vault's name is in use.").About(string(v.Name))
 	}

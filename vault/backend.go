@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 )
 
@@ -55,9 +56,13 @@ type Keys interface {
 	Decrypt(ctx context.Context, ref Ref, m Material, in Input) (Output, error)
 	// Sign signs a digest, or makes the MAC of a message. ES* gives r ‖ s.
 	Sign(ctx context.Context, ref Ref, m Material, in Input) ([]byte, error)
+	// Export returns the private part, or where it lies, sealed under another key than
+	// its own and bound to its name; [Keys.Move] takes it in, here or elsewhere.
+	Export(ctx context.Context, ref Ref, m Material, under *envelope.Key) ([]byte, error)
 	// Move gives what was kept for one name to another: a restored backup is a new
-	// key.
-	Move(ctx context.Context, from, to Ref, m Material) (Material, error)
+	// key. What m holds is as it was kept here, or as Export sealed it if under is not
+	// nil.
+	Move(ctx context.Context, from, to Ref, m Material, under *envelope.Key) (Material, error)
 	// Random returns n random bytes.
 	Random(ctx context.Context, n int) ([]byte, error)
 	// Destroy removes for ever what does not lie in the Material. It may be

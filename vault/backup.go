@@ -12,10 +12,14 @@ import (
 	"github.com/kluis-io/kluis/identity"
 )
 
-const backupPurpose = "kluis/v1/vault-key-backup"
+const (
+	backupPurpose       = "kluis/v1/vault-key-backup"
+	domainBackupPurpose = "kluis/v1/vault-domain-key-backup"
+)
 
-// A backup is a key with all its versions, sealed: private parts lie in it as they
-// lie in the store, sealed for their old name.
+// A backup is a key with all its versions, sealed. Private parts lie in it sealed for
+// their old name: as they lie in the store, or in a backup under a security domain as
+// [Keys.Export] seals them.
 type backup struct {
 	Key      Key
 	Flavour  Flavour
@@ -40,12 +44,16 @@ func (v *Vaults) canBackUp() error {
 }
 
 // BackupKey returns a live key with all its versions, sealed under the vault's root:
-// only this instance opens it again, and only for the same tenant. It does not say
-// what the vault allows with the key by then: roles are not in it.
+// only this instance opens it again, and only for the same tenant. That of a managed
+// HSM with a security domain is sealed under that: any managed HSM opens it into which
+// the domain was brought, wherever it is. It does not say what the vault allows with
+// the key by then: roles are not in it.
 func (v *Vaults) BackupKey(ctx context.Context, c identity.Caller, vaultName Name, name KeyName) ([]byte, error) {
 	a := begin(c, "KeyBackup", "")
 	var all backup
 	var tenant identity.TenantID
+	var domain *openDomain
+	defer func() { domain.close() }()
 	err := v.read(ctx, a, func(tx Tx) error {
 		vault, err := v.enter(tx, a, vaultName, name, actionKeyBackup)
 		if err != nil {
@@ -54,12 +62,15 @@ func (v *Vaults) BackupKey(ctx context.Context, c identity.Caller, vaultName Nam
 		if err := v.canBackUp(); err != nil {
 			return err
 		}
+		if domain, err = v.openDomain(tx, vault); err != nil {
+			return err
+		}
 		k, err := liveKey(tx, vault, name)
 		if err != nil {
 			return err
 		}
 		tenant = vault.Tenant
-		all = backup{Key: k, Flavour: vault.Flavour}
+		all.Key, all.Flavour = k, vault.Flavour
 		if p, _, err := tx.VaultRotation(k.ID); err == nil {
 			all.Rotation = &p
 		} else if fault.ReasonOf(err) != fault.NotFound {
@@ -86,11 +97,35 @@ func (v *Vaults) BackupKey(ctx context.Context, c identity.Caller, vaultName Nam
 	if err != nil {
 		return nil, err
 	}
+	if domain != nil {
+		if err := v.export(ctx, all, domain.key); err != nil {
+			return nil, err
+		}
+	}
 	text, err := json.Marshal(all)
 	if err != nil {
 		return nil, err
 	}
+	if domain != nil {
+		return envelope.Seal(domain.key, domain.context(), text), nil
+	}
 	return envelope.Seal(v.backups, v.backupContext(tenant), text), nil
+}
+
+// export seals the private parts in a backup under another key than their own.
+func (v *Vaults) export(ctx context.Context, b backup, under *envelope.Key) error {
+	for i, bv := range b.Versions {
+		keys, err := v.keeper(bv.KeyVersion)
+		if err != nil {
+			return err
+		}
+		m := bv.material()
+		m.Sealed = bv.Sealed
+		if b.Versions[i].Sealed, err = keys.Export(ctx, Ref{b.Key.Vault, b.Key.ID, bv.Version}, m, under); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RestoreKey brings a key back from a backup under its old name and with its old
@@ -100,13 +135,16 @@ func (v *Vaults) RestoreKey(ctx context.Context, c identity.Caller, vaultName Na
 	a := begin(c, "KeyRestore", "")
 	var vault Vault
 	var old backup
+	var domain *openDomain
+	defer func() { domain.close() }()
 	prepare := func(tx Tx) (err error) {
 		// The name is known only once the backup is open: the right must hold for the vault.
 		if vault, err = v.enter(tx, a, vaultName, "", actionKeyRestore); err != nil {
 			return err
 		}
 		if old.Key.Name == "" {
-			return nil
+			domain, err = v.openDomain(tx, vault)
+			return err
 		}
 		a.entry.Resource = string(vault.KeyScope(old.Key.Name))
 		if old.Flavour != vault.Flavour {
@@ -131,8 +169,11 @@ func (v *Vaults) RestoreKey(ctx context.Context, c identity.Caller, vaultName Na
 	if err := v.canBackUp(); err != nil {
 		return fail(err)
 	}
-	text, err := envelope.Open(v.backups, v.backupContext(vault.Tenant), sealed)
+	text, under, err := v.openBackup(vault, domain, sealed)
 	if err != nil || json.Unmarshal(text, &old) != nil || len(old.Versions) == 0 {
+		if vault.Flavour == ManagedHSM {
+			return fail(fault.New(fault.InvalidArgument, "The backup was not made under this managed HSM's security domain, or it is damaged."))
+		}
 		return fail(fault.New(fault.InvalidArgument, "The backup was not made by this instance for this tenant, or it is damaged."))
 	}
 	if err := v.store.View(ctx, prepare); err != nil {
@@ -147,7 +188,7 @@ func (v *Vaults) RestoreKey(ctx context.Context, c identity.Caller, vaultName Na
 		}
 		m := bv.material()
 		m.Sealed = bv.Sealed
-		m, err = keys.Move(ctx, Ref{old.Key.Vault, old.Key.ID, bv.Version}, Ref{vault.ID, k.ID, bv.Version}, m)
+		m, err = keys.Move(ctx, Ref{old.Key.Vault, old.Key.ID, bv.Version}, Ref{vault.ID, k.ID, bv.Version}, m, under)
 		if err != nil {
 			return fail(err)
 		}
@@ -182,4 +223,16 @@ func (v *Vaults) RestoreKey(ctx context.Context, c identity.Caller, vaultName Na
 		return v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Version: k.Current, Kind: KeyCreated})
 	})
 	return b, err
+}
+
+// openBackup opens a backup, and returns what its private parts are sealed under if
+// that is not their own key.
+func (v *Vaults) openBackup(vault Vault, domain *openDomain, sealed []byte) (text []byte, under *envelope.Key, err error) {
+	if domain != nil {
+		if text, err := envelope.Open(domain.key, domain.context(), sealed); err == nil {
+			return text, domain.key, nil
+		}
+	}
+	text, err = envelope.Open(v.backups, v.backupContext(vault.Tenant), sealed)
+	return text, nil, err
 }

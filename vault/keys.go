@@ -225,7 +225,10 @@ func (v *Vaults) enter(tx Tx, a *act, vaultName Name, name KeyName, action rbac.
 	}
 	a.entry.Resource = string(scope)
 	a.note("vault", string(vault.ID))
-	return vault, v.admit(tx, a, vault, action, scope)
+	if err := v.admit(tx, a, vault, action, scope); err != nil {
+		return vault, err
+	}
+	return vault, vault.activated()
 }
 
 // find returns a version of a live key, the current one if version is "".

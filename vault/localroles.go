@@ -84,7 +84,10 @@ func (v *Vaults) enterLocal(tx Tx, a *act, name Name, local string, action rbac.
 			return vault, scope, err
 		}
 	}
-	return vault, scope, v.authoriseLocal(tx, a, vault, action, scope)
+	if err := v.authoriseLocal(tx, a, vault, action, scope); err != nil {
+		return vault, scope, err
+	}
+	return vault, scope, vault.activated()
 }
 
 // LocalRoles returns the roles of a managed HSM's own.
@@ -153,6 +156,9 @@ func (v *Vaults) appoint(tx Tx, a *act, vault *Vault, admins *[]identity.Princip
 	}
 	if admins == nil || len(*admins) == 0 {
 		return fault.New(fault.InvalidArgument, "A managed HSM needs initialAdminObjectIds.")
+	}
+	if v.activate {
+		vault.Activated = vault.Created
 	}
 	vault.Admins = slices.Clone(*admins)
 	for _, p := range vault.Admins {

@@ -104,6 +104,11 @@ type Tx interface {
 	// DropVaultRemains forgets one, which is gone.
 	DropVaultRemains(Ref) error
 
+	// VaultSecurityDomain returns a managed HSM's, or [fault.NotFound] if it has none.
+	VaultSecurityDomain(ID) (SecurityDomain, error)
+	// PutVaultSecurityDomain adds or replaces it.
+	PutVaultSecurityDomain(SecurityDomain) error
+
 	// VaultDiagnosticSettings returns a vault's, by name.
 	VaultDiagnosticSettings(ID) ([]DiagnosticSetting, error)
 	// PutVaultDiagnosticSetting adds or replaces one.

@@ -67,6 +67,7 @@ type Vault struct {
 	TrustedServices []string               // object or application ids; see [Network]
 	RequireApproval bool                   // deleting, purging and weakening need a second person
 	Admins          []identity.PrincipalID // a managed HSM's first administrators, as given when it was made
+	Activated       time.Time              // of a managed HSM: since when it does key operations; see [Vaults.TakeSecurityDomain]
 	SeparateDuties  bool                   // nobody holds roles here that must lie apart; see [rbac.Duties]
 	Tags            map[string]string
 
@@ -114,7 +115,8 @@ func ParseName(s string) (Name, error) {
 	return Name(n), nil
 }
 
-// Config is what [New] needs. All of it is required but HSM, Duties, Limits, Now and Backups.
+// Config is what [New] needs. All of it is required but HSM, Duties, Limits, Now, Backups
+// and what concerns security domains.
 type Config struct {
 	Store Store
 	Audit audit.Recorder
@@ -129,6 +131,11 @@ type Config struct {
 
 	Instance string        // that backups of keys are bound to
 	Backups  *envelope.Key // seals them; nil if there are none
+	Domains  *envelope.Key // seals the managed HSMs' security domains; nil if there are none
+
+	// ActivateHSMs makes managed HSMs that do key operations at once, with no security
+	// domain taken out. It is for development.
+	ActivateHSMs bool
 }
 
 // Vaults is the service. It is safe for concurrent use.
@@ -148,6 +155,8 @@ type Vaults struct {
 
 	instance string
 	backups  *envelope.Key
+	domains  *envelope.Key
+	activate bool // managed HSMs, when they are made
 }
 
 // New returns the service over what c names.
@@ -161,7 +170,11 @@ func New(c Config) *Vaults {
 	if c.Duties == nil {
 		c.Duties = rbac.VaultDuties
 	}
-	return &Vaults{store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now, feed: newFeed(), load: newLoad(*c.Limits, c.Now), memory: newMemory(), register: &register{store: c.Store}, instance: c.Instance, backups: c.Backups}
+	return &Vaults{
+		store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now,
+		feed: newFeed(), load: newLoad(*c.Limits, c.Now), memory: newMemory(), register: &register{store: c.Store},
+		instance: c.Instance, backups: c.Backups, domains: c.Domains, activate: c.ActivateHSMs,
+	}
 }
 
 // Close ends the long polls of [Vaults.Changes] early, for a server that drains.

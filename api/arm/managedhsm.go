@@ -82,6 +82,13 @@ func (c *call) hsm(v vault.Vault) hsmResource {
 		"trustedServices":           v.TrustedServices,
 		"requireApproval":           v.RequireApproval,
 	}
+	p["securityDomainProperties"] = map[string]string{"activationStatus": "Active", "activationStatusMessage": "The Managed HSM is activated."}
+	if v.Activated.IsZero() {
+		p["securityDomainProperties"] = map[string]string{
+			"activationStatus":        "NotActivated",
+			"activationStatusMessage": "The Managed HSM does no key operation until its security domain is downloaded or restored.",
+		}
+	}
 	return hsmResource{
 		resource: resource{
 			ID: v.Scope(), Name: v.Name, Type: vault.ManagedHSM.ResourceType(), Location: v.Location, Tags: tags(v.Tags),

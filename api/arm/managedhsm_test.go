@@ -6,12 +6,13 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/vaulttest"
 )
 
 // The life of a managed HSM, as the Go SDK leads it.
 func TestSDKManagedHSMs(t *testing.T) {
-	f := vaulttest.New(t)
+	f := vaulttest.New(t, func(c *vault.Config) { c.ActivateHSMs = false })
 	s := serve(t, f)
 	ctx := t.Context()
 	client := func(c identity.Caller) *armkeyvault.ManagedHsmsClient {
@@ -44,7 +45,8 @@ func TestSDKManagedHSMs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p := v.Properties; *p.HsmURI != "https://hsm1.managedhsm.localhost:"+s.Port+"/" || *p.SoftDeleteRetentionInDays != 7 ||
-		*p.InitialAdminObjectIDs[0] != vaulttest.ID(2) || *v.Type != "Microsoft.KeyVault/managedHSMs" || *v.SKU.Name != armkeyvault.ManagedHsmSKUNameStandardB1 {
+		*p.InitialAdminObjectIDs[0] != vaulttest.ID(2) || *v.Type != "Microsoft.KeyVault/managedHSMs" || *v.SKU.Name != armkeyvault.ManagedHsmSKUNameStandardB1 ||
+		*p.SecurityDomainProperties.ActivationStatus != armkeyvault.ActivationStatusNotActivated {
 		t.Errorf("created %+v", p)
 	}
 	count := func() (n int) {

@@ -45,6 +45,7 @@ var rows = map[fault.Reason]row{
 	fault.VaultNotFound:         keyNotFound,
 	fault.KeyNotFound:           keyNotFound,
 	fault.DeletedKeyNotFound:    keyNotFound,
+	fault.HSMNotActivated:       forbidden,
 	fault.KeyDisabled:           {403, "KeyDisabled"},
 	fault.KeyNotYetValid:        {403, "KeyNotYetValid"},
 	fault.KeyExpired:            {403, "KeyExpired"},

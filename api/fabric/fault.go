@@ -54,7 +54,7 @@ var rows = map[fault.Reason]row{
 
 	fault.VaultNotFound: internal, fault.VaultExists: internal, fault.VaultDeleted: internal, fault.KeyNotFound: internal,
 	fault.DeletedKeyNotFound: internal, fault.KeyDeleted: internal, fault.KeyDisabled: internal, fault.KeyNotYetValid: internal,
-	fault.KeyExpired: internal, fault.KeyOperationForbidden: internal, fault.PurgeProtected: internal,
+	fault.KeyExpired: internal, fault.KeyOperationForbidden: internal, fault.PurgeProtected: internal, fault.HSMNotActivated: internal,
 	fault.AccessPolicyDenied: internal, fault.FirewallDenied: internal, fault.ConnectionDenied: internal,
 
 	// The vault's no is 403 and its silence 503: clients retry only the second.

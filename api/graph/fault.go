@@ -53,7 +53,7 @@ var shapes = map[fault.Reason]shape{
 	fault.ResourceNotFound: unknown, fault.ResourceGroupNotFound: unknown, fault.SubscriptionNotFound: unknown,
 	fault.VaultNotFound: unknown, fault.VaultExists: unknown, fault.VaultDeleted: unknown, fault.KeyNotFound: unknown,
 	fault.DeletedKeyNotFound: unknown, fault.KeyDeleted: unknown, fault.KeyDisabled: unknown, fault.KeyNotYetValid: unknown,
-	fault.KeyExpired: unknown, fault.KeyOperationForbidden: unknown, fault.PurgeProtected: unknown,
+	fault.KeyExpired: unknown, fault.KeyOperationForbidden: unknown, fault.PurgeProtected: unknown, fault.HSMNotActivated: unknown,
 	fault.AccessPolicyDenied: unknown, fault.FirewallDenied: unknown, fault.ConnectionDenied: unknown,
 	fault.DutiesConflict: unknown, fault.ApprovalRequired: unknown, fault.ApprovalNotFound: unknown,
 	fault.KEKRefused: unknown, fault.KEKVaultGone: unknown, fault.KEKTokenRefused: unknown, fault.KEKUnreachable: unknown,

@@ -61,6 +61,7 @@ var rows = map[fault.Reason]row{
 	fault.AccessPolicyDenied:    {403, "Forbidden", "AccessDenied"},
 	fault.FirewallDenied:        {403, "Forbidden", "ForbiddenByFirewall"},
 	fault.ConnectionDenied:      {403, "Forbidden", "ForbiddenByConnection"},
+	fault.HSMNotActivated:       {403, "Forbidden", "HSMNotActivated"},
 	fault.ApprovalRequired:      {403, "Forbidden", "ApprovalRequired"},
 	fault.ApprovalNotFound:      notFound,
 	fault.DutiesConflict:        conflict,

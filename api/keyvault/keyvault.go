@@ -191,6 +191,9 @@ func (c *call) serve() error {
 	if own, err := c.localRoles(); own {
 		return err
 	}
+	if own, err := c.securityDomain(); own {
+		return err
+	}
 	route, ok := parse(c.r.URL.EscapedPath())
 	if !ok {
 		return fault.New(fault.NotFound, "There is nothing at this path.")

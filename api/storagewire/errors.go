@@ -172,7 +172,7 @@ func Common() Table {
 		fault.RoleAssignmentExists, fault.ResourceNotFound, fault.ResourceGroupNotFound, fault.SubscriptionNotFound,
 		fault.VaultNotFound, fault.VaultExists, fault.VaultDeleted, fault.KeyNotFound, fault.DeletedKeyNotFound,
 		fault.KeyDeleted, fault.KeyDisabled, fault.KeyNotYetValid, fault.KeyExpired, fault.KeyOperationForbidden,
-		fault.PurgeProtected, fault.AccessPolicyDenied, fault.FirewallDenied, fault.ConnectionDenied, fault.DutiesConflict,
+		fault.PurgeProtected, fault.AccessPolicyDenied, fault.FirewallDenied, fault.ConnectionDenied, fault.HSMNotActivated, fault.DutiesConflict,
 		fault.ApprovalRequired, fault.ApprovalNotFound, fault.KEKUnsuitable, fault.InvalidKeyID, fault.WorkspaceNameTaken, fault.ItemNameTaken,
 		fault.InvalidItemType, fault.UnsupportedItemType, fault.CapacityNotFound, fault.OperationNotFound,
 	} {

@@ -40,6 +40,10 @@ type Config struct {
 	Dev    bool     `yaml:"dev"`    // make everything that a first try needs
 	Log    string   `yaml:"log"`    // debug, info, warn or error
 
+	// ActivateHSMs makes managed HSMs that work at once, with no security domain taken
+	// out: in dev mode alone.
+	ActivateHSMs bool `yaml:"activateHSMs"`
+
 	// Seal is what new roots are sealed with: passphrase, pkcs11 or vault. Dev mode
 	// seals none. A root that is there opens with what its file says.
 	Seal string `yaml:"seal"`
@@ -103,6 +107,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.String("domain", d.Domain, "`NAME` under which the services' hosts lie")
 	f.StringSlice("roles", d.Roles, "what this process is: vault, platform, governance")
 	f.Bool("dev", false, "make keys, principals and a default vault on the first start")
+	f.Bool("activate-hsms", false, "with --dev: managed HSMs work at once, with no security domain taken out")
 	f.String("log", d.Log, "debug, info, warn or error")
 	f.String("seal", d.Seal, "seal new roots with: passphrase, pkcs11, vault")
 	f.String("passphrase-file", "", "read the passphrase that seals the roots from `FILE`")
@@ -169,7 +174,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 		return nil
 	}
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
-		set("dev", &c.Dev), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
+		set("dev", &c.Dev), set("activate-hsms", &c.ActivateHSMs), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
 		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile),
 		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
@@ -186,6 +191,9 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]root.SealType{root.PassphraseType, root.TokenType, root.RemoteKeyType}, root.SealType(c.Seal)) {
 		return usageError{fmt.Errorf("no such seal: %q; there are passphrase, pkcs11 and vault", c.Seal)}
+	}
+	if c.ActivateHSMs && !c.Dev {
+		return usageError{errors.New("--activate-hsms goes with --dev: elsewhere a managed HSM is activated by taking out its security domain")}
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {

@@ -228,7 +228,8 @@ func (s *server) wireVault(rt *router, tokens api.Tokens) {
 	keys := softkey.New(root.Instance(), root.Derive("kluis/v1/private-keys"))
 	config := vault.Config{
 		Store: s.custodian.db.Vault(), Audit: s.custodian.log, Keys: keys, Roles: rbac.VaultRoles, Limits: &s.config.Limits, Duties: s.config.Duties,
-		Instance: root.Instance(), Backups: root.Derive("kluis/v1/key-backups"),
+		Instance: root.Instance(), Backups: root.Derive("kluis/v1/key-backups"), Domains: root.Derive("kluis/v1/security-domains"),
+		ActivateHSMs: s.config.ActivateHSMs,
 	}
 	switch {
 	case s.config.HSMSocket != "":

@@ -132,6 +132,40 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		update(t, s, func(tx vault.Tx) error { return firstError(tx.PutVaultDiagnosticSetting(d), tx.DropVault("v1")) })
 	})
 
+	t.Run("security domains", func(t *testing.T) {
+		s := open(t)
+		v := vaultNamed(1)
+		v.Flavour, v.Activated = vault.ManagedHSM, at
+		none := vault.SecurityDomain{Vault: "v1", Certificate: []byte{1}, Transfer: []byte{2}}
+		d := vault.SecurityDomain{Vault: "v1", ID: "d", Sealed: []byte{3}, Quorum: 2, Officers: []string{"a", "b", "c"}, Taken: at, Restored: at.Add(time.Second)}
+		update(t, s, func(tx vault.Tx) error { return firstError(tx.PutVault(v), tx.PutVaultSecurityDomain(none)) })
+		view(t, s, func(tx vault.Tx) error {
+			got, err := tx.VaultSecurityDomain("v1")
+			same(t, got.Certificate, none.Certificate)
+			same(t, got.Transfer, none.Transfer)
+			same(t, len(got.Sealed)+len(got.ID), 0)
+			live, lerr := tx.VaultByID("v1")
+			same(t, live, v)
+			return firstError(err, lerr)
+		})
+		update(t, s, func(tx vault.Tx) error { return tx.PutVaultSecurityDomain(d) })
+		view(t, s, func(tx vault.Tx) error {
+			got, err := tx.VaultSecurityDomain("v1")
+			same(t, len(got.Certificate)+len(got.Transfer), 0)
+			got.Certificate, got.Transfer = nil, nil
+			same(t, got, d)
+			_, nerr := tx.VaultSecurityDomain("v2")
+			fails(t, nerr, fault.NotFound)
+			return err
+		})
+		update(t, s, func(tx vault.Tx) error { return tx.DropVault("v1") })
+		view(t, s, func(tx vault.Tx) error {
+			_, err := tx.VaultSecurityDomain("v1")
+			fails(t, err, fault.NotFound)
+			return nil
+		})
+	})
+
 	t.Run("keys", func(t *testing.T) {
 		s := open(t)
 		v := vaultNamed(1)

@@ -89,7 +89,11 @@ func (k *Keys) seal(ref vault.Ref, h cryptoki.Handle) ([]byte, error) {
 
 // Handle opens what a store keeps of a key: on which token it is, and where.
 func (k *Keys) Handle(ref vault.Ref, m vault.Material) (cryptoki.Handle, error) {
-	plain, err := envelope.Open(k.root, k.context(ref), m.Sealed)
+	return openHandle(k.root, k.context(ref), m.Sealed)
+}
+
+func openHandle(root *envelope.Key, context envelope.Context, sealed []byte) (cryptoki.Handle, error) {
+	plain, err := envelope.Open(root, context, sealed)
 	if err != nil {
 		return cryptoki.Handle{}, fault.Wrap(fault.Integrity, err, "The key's place on the HSM does not open.")
 	}
@@ -100,11 +104,35 @@ func (k *Keys) Handle(ref vault.Ref, m vault.Material) (cryptoki.Handle, error) 
 	return h, nil
 }
 
+// Export implements [vault.Keys]: a backup tells where the key lies, and does not hold
+// it. Only the token that has it, or its clone, can take it in.
+func (k *Keys) Export(_ context.Context, ref vault.Ref, m vault.Material, under *envelope.Key) ([]byte, error) {
+	h, err := k.Handle(ref, m)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := json.Marshal(h)
+	if err != nil {
+		return nil, err
+	}
+	return envelope.Seal(under, exported(ref), plain), nil
+}
+
+// exported binds a handle that was sealed under another key than the root to its
+// name, and to no instance.
+func exported(ref vault.Ref) envelope.Context {
+	return envelope.NewContext("kluis/v1/vault-hsm-key-export", string(ref.Vault), string(ref.Key), string(ref.Version))
+}
+
 // Move implements [vault.Keys] with a copy on the token, so that each name's key is
 // destroyed with that name and no other. A key whose last copy was destroyed does
 // not come back from a backup of the vault.
-func (k *Keys) Move(ctx context.Context, from, to vault.Ref, m vault.Material) (vault.Material, error) {
-	h, err := k.Handle(from, m)
+func (k *Keys) Move(ctx context.Context, from, to vault.Ref, m vault.Material, under *envelope.Key) (vault.Material, error) {
+	root, context := k.root, k.context(from)
+	if under != nil {
+		root, context = under, exported(from)
+	}
+	h, err := openHandle(root, context, m.Sealed)
 	if err != nil {
 		return vault.Material{}, err
 	}

@@ -318,7 +318,7 @@ func TestHandleIsBound(t *testing.T) {
 			t.Errorf("another %s: %v", name, err)
 		}
 	}
-	again, err := keys.Move(t.Context(), ref, moved, m)
+	again, err := keys.Move(t.Context(), ref, moved, m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,11 +335,11 @@ func TestHandleIsBound(t *testing.T) {
 	if out, err := keys.Decrypt(t.Context(), moved, again, vault.Input{Algorithm: "A256KW", Value: c}); err != nil || !bytes.Equal(out.Value, share) {
 		t.Errorf("moved, and the first destroyed: %v", err)
 	}
-	if _, err := keys.Move(t.Context(), ref, moved, m); fault.ReasonOf(err) != fault.Integrity {
+	if _, err := keys.Move(t.Context(), ref, moved, m, nil); fault.ReasonOf(err) != fault.Integrity {
 		t.Errorf("moved when destroyed: %v", err)
 	}
 	pair := makeKey(t, keys, vault.Shape{Type: vault.ECHSM, Bits: 256, Curve: vault.P256})
-	if pair, err = keys.Move(t.Context(), ref, ref, pair); err != nil {
+	if pair, err = keys.Move(t.Context(), ref, ref, pair, nil); err != nil {
 		t.Fatal(err)
 	}
 	signed(t, keys, pair, "ES256", share)

@@ -191,9 +191,31 @@ func (k *Keys) Seal(ref vault.Ref, typ vault.KeyType, key crypto.PrivateKey) (va
 	return m, nil
 }
 
+// exported binds what was sealed under another key than the root to its name, and to
+// no instance.
+func exported(ref vault.Ref) envelope.Context {
+	return envelope.NewContext("kluis/v1/vault-key-export", string(ref.Vault), string(ref.Key), string(ref.Version))
+}
+
+// Export implements [vault.Keys].
+func (k *Keys) Export(_ context.Context, ref vault.Ref, m vault.Material, under *envelope.Key) ([]byte, error) {
+	private, err := k.unseal(ref, m)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(private)
+	return envelope.Seal(under, exported(ref), private), nil
+}
+
 // Move implements [vault.Keys].
-func (k *Keys) Move(_ context.Context, from, to vault.Ref, m vault.Material) (vault.Material, error) {
-	private, err := k.unseal(from, m)
+func (k *Keys) Move(_ context.Context, from, to vault.Ref, m vault.Material, under *envelope.Key) (vault.Material, error) {
+	var private []byte
+	var err error
+	if under == nil {
+		private, err = k.unseal(from, m)
+	} else if private, err = envelope.Open(under, exported(from), m.Sealed); err != nil {
+		err = fault.Wrap(fault.Integrity, err, "The backup's private key does not open.")
+	}
 	if err != nil {
 		return m, err
 	}

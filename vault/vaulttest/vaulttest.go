@@ -65,8 +65,9 @@ func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape) (vaul
 	return k.Seal(ref, s.Type, key)
 }
 
-// New sets up a fixture.
-func New(t testing.TB) *Fixture {
+// New sets up a fixture, in which managed HSMs are active when they are made; change
+// changes that and the rest of the configuration.
+func New(t testing.TB, change ...func(*vault.Config)) *Fixture {
 	t.Helper()
 	dir := t.TempDir()
 	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "vault.db"), store.VaultSchema)
@@ -81,11 +82,15 @@ func New(t testing.TB) *Fixture {
 	t.Cleanup(func() { log.Close() })
 
 	f := &Fixture{Store: db.Vault(), Log: log, Keys: &Keys{softkey.New("instance", envelope.NewKey())}, Officer: Caller(1)}
-	f.Vaults = vault.New(vault.Config{
+	c := vault.Config{
 		Store: f.Store, Audit: log, Keys: f.Keys, HSM: f.Keys, Roles: rbac.VaultRoles, Now: f.Now,
 		Limits:   &vault.Limits{}, // none
-		Instance: "instance", Backups: envelope.NewKey(),
-	})
+		Instance: "instance", Backups: envelope.NewKey(), Domains: envelope.NewKey(), ActivateHSMs: true,
+	}
+	for _, fn := range change {
+		fn(&c)
+	}
+	f.Vaults = vault.New(c)
 	t.Cleanup(f.Vaults.Close)
 	at := vault.Subscription{ID: Subscription, Tenant: Tenant, Name: "test"}
 	role := func(id rbac.RoleID) rbac.Assignment {
