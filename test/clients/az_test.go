@@ -222,3 +222,70 @@ func TestAzureCLI(t *testing.T) {
 		t.Logf("az asked for %q besides, and was refused", others)
 	}
 }
+
+// A security domain that kluis took out of one managed HSM comes into another through
+// the Azure CLI's own code for the officers' part, whose commands Debian's package
+// cannot start.
+func TestAzureCLISecurityDomain(t *testing.T) {
+	if !slow {
+		t.Skip("SKIPPED, SET CI=true TO RUN: loading the Azure CLI takes seconds")
+	}
+	if _, err := exec.LookPath("az"); err != nil {
+		t.Fatal("the Azure CLI is missing; .ci/run installs it:", err)
+	}
+	binary, target := serve(t)
+	profile := filepath.Join(filepath.Dir(filepath.Dir(target.CAFile)), "bootstrap.json")
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	kluis := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(binary, append(args, "--profile", profile)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("kluis %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	clients, err := sdk.New(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	officer, err := clients.Officer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := target.HSMURI("hsm2") + "securitydomain/upload?api-version=7.2"
+	kluis("vault", "hsm", "create", "hsm1")
+	kluis("vault", "hsm", "create", "hsm2")
+	kluis("vault", "security-domain", "init-keys", "--dir", dir)
+	kluis("vault", "security-domain", "download", "hsm1", "--file", in("domain"), "--quorum", "2",
+		"--officer", in("officer1.cer"), "--officer", in("officer2.cer"), "--officer", in("officer3.cer"))
+	var transfer map[string]string
+	if err := officer.Call(t.Context(), sdk.HSMScope, "GET", path, nil, &transfer); err != nil {
+		t.Fatal(err)
+	}
+	az := exec.Command("/usr/bin/python3", "-c", `
+import json, sys
+from azure.cli.command_modules.keyvault import custom
+class client:
+    def transfer_key(self, vault_base_url): return sys.stdin.read()
+custom.security_domain_init_recovery(client(), "hsm2", sys.argv[1])
+print(custom._security_domain_restore_blob(sys.argv[2], sys.argv[1], sys.argv[3:]))`,
+		in("transfer.pem"), in("domain"), in("officer3.pem"), in("officer1.pem"))
+	answer, err := json.Marshal(transfer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	az.Stdin, az.Stderr = bytes.NewReader(answer), &log
+	blob, err := az.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &log)
+	}
+	var status map[string]string
+	if err := officer.Call(t.Context(), sdk.HSMScope, "POST", path, map[string]string{"value": string(blob)}, &status); err != nil || status["status"] != "Success" {
+		t.Fatalf("%v, %v", status, err)
+	}
+	if all := kluis("vault", "hsm", "list"); !regexp.MustCompile(`hsm2 +\S+ +yes`).MatchString(all) {
+		t.Errorf("after the upload:\n%s", all)
+	}
+}

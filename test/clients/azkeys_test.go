@@ -30,10 +30,10 @@ func TestAzkeys(t *testing.T) {
 		t.Skip("SKIPPED, SET CI=true TO RUN: the test binary of azkeys takes minutes to build")
 	}
 	tests := azkeysTests(t)
-	_, target := serve(t)
+	binary, target := serve(t)
 	identity := managedIdentity(t, target)
 	custodian := target.Principals["custodian"]
-	vault, hsm := vaults(t, target, "conformance", "custodian")
+	vault, hsm := vaults(t, binary, target, "conformance", "custodian")
 	through, refused := proxy(t)
 
 	cmd := exec.Command(tests, "-test.v", "-test.timeout=10m", "-test.skip=^TestReleaseKey$")
@@ -106,9 +106,9 @@ func managedIdentity(t *testing.T, target sdk.Target) identityEndpoint {
 var hsmRoles = []string{"21dbd100-6940-42c2-9190-5d6cb909625b", "515eb02d-2335-4d2d-92f2-b1cbdf9c3778"}
 
 // vaults makes a vault and a managed HSM through Resource Manager, both without
-// purge protection. The managed HSM's first administrator gives himself the roles
-// that reach its keys. It returns their URIs.
-func vaults(t *testing.T, target sdk.Target, name, principal string) (vault, hsm string) {
+// purge protection. The managed HSM's security domain is taken out, and its first
+// administrator gives himself the roles that reach its keys. It returns their URIs.
+func vaults(t *testing.T, binary string, target sdk.Target, name, principal string) (vault, hsm string) {
 	t.Helper()
 	admin := target.Principals[principal]
 	clients, err := sdk.New(target)
@@ -166,6 +166,7 @@ func vaults(t *testing.T, target sdk.Target, name, principal string) (vault, hsm
 			"tenantId": target.TenantID, "initialAdminObjectIds": []string{admin.ObjectID}, "softDeleteRetentionInDays": 7,
 		},
 	})["hsmUri"].(string), "/")
+	activate(t, binary, target, name+"-hsm")
 	u, err := url.Parse(hsm)
 	if err != nil {
 		t.Fatal(err)
@@ -178,4 +179,20 @@ func vaults(t *testing.T, target sdk.Target, name, principal string) (vault, hsm
 			}})
 	}
 	return vault, hsm
+}
+
+// activate takes a managed HSM's security domain out, at the command line.
+func activate(t *testing.T, binary string, target sdk.Target, hsm string) {
+	t.Helper()
+	dir := t.TempDir()
+	profile := filepath.Join(filepath.Dir(filepath.Dir(target.CAFile)), "bootstrap.json")
+	for _, args := range [][]string{
+		{"init-keys", "--dir", dir},
+		{"download", hsm, "--profile", profile, "--file", filepath.Join(dir, "domain"), "--officer", filepath.Join(dir, "officer1.cer"),
+			"--officer", filepath.Join(dir, "officer2.cer"), "--officer", filepath.Join(dir, "officer3.cer")},
+	} {
+		if out, err := exec.Command(binary, append([]string{"vault", "security-domain"}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("kluis vault security-domain %s: %v\n%s", args[0], err, out)
+		}
+	}
 }

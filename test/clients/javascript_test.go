@@ -27,10 +27,10 @@ func TestJavaScript(t *testing.T) {
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, out)
 	}
-	_, target := serve(t)
+	binary, target := serve(t)
 	identity := managedIdentity(t, target)
 	through, refused := proxy(t)
-	vault, hsm := vaults(t, target, "javascript", "custodian")
+	vault, hsm := vaults(t, binary, target, "javascript", "custodian")
 	for name, uri := range map[string]string{"vault": vault, "managed HSM": hsm} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command("node", "index.mjs")

@@ -50,7 +50,7 @@ const (
 func startVault(t testing.TB, config string) *custodian {
 	file := filepath.Join(t.TempDir(), "kluis.yaml")
 	must(t, os.WriteFile(file, []byte(config), 0o600))
-	clients, pid := launch(t, "--config", file)
+	clients, pid := launch(t, "--config", file, "--activate-hsms")
 	c := &custodian{t: t, pid: pid, client: client(t, clients.Target.CAFile), site: clients.Target, tokens: map[string]string{}}
 	cred, err := clients.Credential("custodian")
 	must(t, err)

@@ -34,7 +34,7 @@ func TestHSM(t *testing.T) {
 	token := softhsmtest.New(t)
 	helper := softhsmtest.Start(t, token)
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
-	p := start(t, s.data, s.port, "KLUIS_HSM_SOCKET="+helper.Socket)
+	p := start(t, s.data, s.port, "KLUIS_HSM_SOCKET="+helper.Socket, "KLUIS_ACTIVATE_HSMS=true")
 	s.connect(t)
 	s.furnish(ctx, t)
 	target := s.clients.Target

@@ -37,6 +37,10 @@ type (
 		Trusted         *[]string      `json:"trustedServices,omitempty"`
 		RequireApproval *bool          `json:"requireApproval,omitempty"`
 		SeparateDuties  *bool          `json:"separationOfDuties,omitempty"`
+		Domain          *domainState   `json:"securityDomainProperties,omitempty"`
+	}
+	domainState struct {
+		Activation string `json:"activationStatus,omitempty"`
 	}
 	networkACLs struct {
 		Bypass        string   `json:"bypass"`

@@ -22,9 +22,9 @@ func (s *session) showHSMs(v any, all ...vaultState) error {
 	var rows [][]string
 	for _, h := range all {
 		p := h.Properties
-		rows = append(rows, []string{h.Name, p.HSMURI, strconv.Itoa(p.RetentionDays), yes(value(p.PurgeProtection)), resourceGroup(h.ID)})
+		rows = append(rows, []string{h.Name, p.HSMURI, yes(value(p.Domain).Activation == "Active"), strconv.Itoa(p.RetentionDays), yes(value(p.PurgeProtection)), resourceGroup(h.ID)})
 	}
-	return s.show(v, "NAME,URI,RETENTION DAYS,PURGE PROTECTION,GROUP", rows)
+	return s.show(v, "NAME,URI,ACTIVE,RETENTION DAYS,PURGE PROTECTION,GROUP", rows)
 }
 
 func hsmCreate(s *session) *cobra.Command {
@@ -32,7 +32,7 @@ func hsmCreate(s *session) *cobra.Command {
 	var admins []string
 	var days int
 	var purgeable bool
-	c := s.onVault("create NAME", "Make a managed HSM; its administrators give its roles, and use no key", 0, func(ctx context.Context, o *sdk.Officer, group, name string, _ []string) error {
+	c := s.onVault("create NAME", "Make a managed HSM, to be activated by 'kluis vault security-domain download'; its administrators give its roles, and use no key", 0, func(ctx context.Context, o *sdk.Officer, group, name string, _ []string) error {
 		s.hsm = true
 		t := o.Target()
 		if len(admins) == 0 {

@@ -21,6 +21,7 @@ func vaultCommand() *cobra.Command {
 		nest("network", "Say from where a vault's keys can be reached", networkShow, networkAllow, networkDeny, networkDefault),
 		nest("policy", "Give and take access policies, in a vault of that model", accessList, accessSet, accessDelete),
 		nest("hsm", "Make managed HSMs, and give their own roles", hsmCreate, hsmList, hsmGrant, hsmRevoke),
+		securityDomain,
 		vaultWho, vaultDelete, vaultDeleted, vaultRecover, vaultPurge)
 }
 
