@@ -8,7 +8,7 @@ import (
 )
 
 // VaultSecurityDomain implements [vault.Tx].
-func (t *tx) VaultSecurityDomain(id vault.ID) (vault.SecurityDomain, error) {
+func (t *Tx) VaultSecurityDomain(id vault.ID) (vault.SecurityDomain, error) {
 	d := vault.SecurityDomain{Vault: id}
 	var officers string
 	var taken, restored int64
@@ -22,7 +22,7 @@ func (t *tx) VaultSecurityDomain(id vault.ID) (vault.SecurityDomain, error) {
 }
 
 // PutVaultSecurityDomain implements [vault.Tx].
-func (t *tx) PutVaultSecurityDomain(d vault.SecurityDomain) error {
+func (t *Tx) PutVaultSecurityDomain(d vault.SecurityDomain) error {
 	_, err := t.exec(`INSERT INTO vault_security_domain (vault, domain, sealed, quorum, officers, taken, restored, certificate, transfer)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (vault) DO UPDATE SET
 		domain = excluded.domain, sealed = excluded.sealed, quorum = excluded.quorum, officers = excluded.officers, taken = excluded.taken,
