@@ -31,7 +31,7 @@ classification, and reports what does not hold. It reads, and changes nothing.
   kluis posture scan --source azure --subscription ID --policy policy.yaml --fail-on high
   kluis posture plan FINDING --source export:./answers --policy policy.yaml`,
 	}
-	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureTypes(), postureControls())
+	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureEvidence(), postureTypes(), postureControls())
 	return c
 }
 
@@ -240,12 +240,9 @@ func postureDiff() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			var scans [2]*posture.Scan
 			for i, name := range args {
-				text, err := os.ReadFile(name)
-				if err != nil {
+				var err error
+				if scans[i], err = readScan(name); err != nil {
 					return err
-				}
-				if err := json.Unmarshal(text, &scans[i]); err != nil || scans[i] == nil {
-					return fmt.Errorf("%s is no scan: make it with 'kluis posture scan --output json'", name)
 				}
 			}
 			d := posture.Compare(scans[0], scans[1])
@@ -257,6 +254,18 @@ func postureDiff() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// readScan reads a scan that was saved as JSON.
+func readScan(name string) (scan *posture.Scan, err error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &scan); err != nil || scan == nil || scan.Time.IsZero() {
+		return nil, fmt.Errorf("%s is no scan: make it with 'kluis posture scan --output json'", name)
+	}
+	return scan, nil
 }
 
 func printDiff(w io.Writer, d posture.Diff) error {

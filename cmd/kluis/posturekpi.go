@@ -41,48 +41,51 @@ func (r *recordFlags) declare(c *cobra.Command) {
 	f.StringArrayVar(&r.events, "events", nil, "a key vault's audit log, a `FILE` with an AuditEvent a line; may be given again")
 }
 
-// withHistory opens the history, or the data directory's.
-func (r *recordFlags) withHistory(ctx context.Context, fn func(history.Store) error) error {
+// input reads everything that KPIs are reckoned from. A data directory without a
+// history has its logs all the same.
+func (r *recordFlags) input(ctx context.Context) (in kpi.Input, err error) {
 	path := r.history
-	if path == "" {
-		if r.data == "" {
-			return usageError{errors.New("--history or --data says where scans are kept")}
-		}
-		path = filepath.Join(r.data, governanceDir, databaseFile)
-	}
-	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("%s holds no scans: make some with 'kluis posture scan --history FILE', or let the server scan", path)
+	if path == "" && r.data == "" {
+		return in, usageError{errors.New("--history or --data says where scans are kept")}
 	}
 	if r.data != "" {
 		lock, err := lockDir(r.data)
 		if err != nil {
-			return err
+			return in, err
 		}
 		defer lock.Close()
+		if path == "" {
+			path = filepath.Join(r.data, governanceDir, databaseFile)
+		}
 	}
-	db, err := sqlite.Open(ctx, path, store.GovernanceSchema)
-	if err != nil {
-		return err
+	switch _, err := os.Stat(path); {
+	case err == nil:
+		if in, err = r.load(ctx, path); err != nil {
+			return in, err
+		}
+	case r.history != "" || !errors.Is(err, fs.ErrNotExist):
+		return in, fmt.Errorf("%s holds no scans: make some with 'kluis posture scan --history FILE'", path)
 	}
-	defer db.Close()
-	return fn(db.Posture())
+	if r.data != "" {
+		if err := addLogs(ctx, r.data, &in); err != nil {
+			return in, err
+		}
+	}
+	for _, name := range r.events {
+		if err := addEvents(name, &in); err != nil {
+			return in, err
+		}
+	}
+	return in, nil
 }
 
-// input reads everything that KPIs are reckoned from.
-func (r *recordFlags) input(ctx context.Context) (in kpi.Input, err error) {
-	err = r.withHistory(ctx, func(store history.Store) error {
-		if in, err = kpi.Load(ctx, store, r.estate); err != nil || r.data == "" {
-			return err
-		}
-		return addLogs(ctx, r.data, &in)
-	})
-	for _, name := range r.events {
-		if err != nil {
-			break
-		}
-		err = addEvents(name, &in)
+func (r *recordFlags) load(ctx context.Context, path string) (kpi.Input, error) {
+	db, err := sqlite.Open(ctx, path, store.GovernanceSchema)
+	if err != nil {
+		return kpi.Input{}, err
 	}
-	return in, err
+	defer db.Close()
+	return kpi.Load(ctx, db.Posture(), r.estate)
 }
 
 func addEvents(name string, in *kpi.Input) error {

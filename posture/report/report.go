@@ -100,7 +100,7 @@ func csvRows(w io.Writer, s *posture.Scan) error {
 			fmt.Sprint(f.Reversible), fmt.Sprint(f.Dependants), exception, f.Evidence.Path, f.Evidence.SHA256,
 		}
 		for i := range row {
-			row[i] = inert(row[i])
+			row[i] = Inert(row[i])
 		}
 		c.Write(row)
 	}
@@ -108,9 +108,9 @@ func csvRows(w io.Writer, s *posture.Scan) error {
 	return c.Error()
 }
 
-// inert keeps a spreadsheet from taking a cell for a formula
+// Inert keeps a spreadsheet from taking a cell for a formula
 // (https://owasp.org/www-community/attacks/CSV_Injection).
-func inert(s string) string {
+func Inert(s string) string {
 	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
 		return "'" + s
 	}
