@@ -74,8 +74,11 @@ func (p *packFlags) run(c *cobra.Command) error {
 	if contents.Scan, err = p.found(ctx); err != nil {
 		return err
 	}
-	if p.policy != "" {
-		if contents.Policy, err = os.ReadFile(p.policy); err != nil {
+	for _, name := range p.policies {
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			continue // a folder of Azure's definitions: they are Azure's, and published
+		}
+		if contents.Policy, err = os.ReadFile(name); err != nil {
 			return err
 		}
 	}
@@ -155,6 +158,11 @@ func (p *packFlags) extra(ctx context.Context, w kpi.Window) (all []evidence.Fil
 	}
 	for i, d := range p.drills {
 		if err := add(fmt.Sprintf("drills/%02d-%s", i+1, filepath.Base(d)), d); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range p.controls {
+		if err := add("scope/controls/"+filepath.Base(name), name); err != nil {
 			return nil, err
 		}
 	}
