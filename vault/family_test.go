@@ -22,7 +22,7 @@ import (
 )
 
 // managedHSM makes a managed HSM of which the officer is administrator and user.
-func managedHSM(t *testing.T, f *vaulttest.Fixture, name vault.Name) vault.Vault {
+func managedHSM(t testing.TB, f *vaulttest.Fixture, name vault.Name) vault.Vault {
 	t.Helper()
 	p := vaulttest.Path(name)
 	p.Flavour = vault.ManagedHSM

@@ -229,10 +229,11 @@ type flow struct {
 	busy    int // of a tenant, turns that have not ended
 }
 
-// inFlight is how many turns of one tenant may be under way for each slot: more than
-// one, since a record is written while the next key works, and few, since those that
-// wait for the database hold up whoever comes behind them.
-const inFlight = 6
+// inFlight is how many turns of one tenant may be under way for each slot: many more
+// than one, since records are written while the next keys work, and those that are
+// written together share a commit. It bounds what a flood can have waiting for the
+// database in front of whoever comes behind.
+const inFlight = 32
 
 // A turn is one admitted piece of work. Its slot is free again once the work is
 // done; the turn itself ends later, when the work is on record.

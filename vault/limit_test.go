@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -225,59 +226,138 @@ func BenchmarkTurn(b *testing.B) {
 	})
 }
 
+// neighbours makes two tenants with a vault and a key each, and returns what unwraps
+// with either in vaults of a configuration: the first tenant's and the second's.
+func neighbours(t testing.TB, f *vaulttest.Fixture, keys vault.Keys, limits vault.Limits) (loud, quiet func(context.Context) error) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const sub = "55555555-0000-4000-8000-000000000005"
+	other := vaulttest.Caller(7)
+	other.Tenant = vaulttest.OtherTenant
+	must(f.Vaults.Provision(t.Context(), vault.Subscription{ID: sub, Tenant: other.Tenant},
+		rbac.Assignment{Principal: other.Principal, Role: rbac.Owner, Scope: "/subscriptions/" + sub},
+		rbac.Assignment{Principal: other.Principal, Role: rbac.KeyVaultAdministrator, Scope: "/subscriptions/" + sub}))
+	_, _, err := f.Vaults.PutResourceGroup(t.Context(), other, vault.ResourceGroup{Subscription: sub, Name: "g", Location: "l"})
+	must(err)
+	f.Vault(t, "kv1")
+	_, _, err = f.Vaults.PutVault(t.Context(), other, vault.Path{Subscription: sub, ResourceGroup: "g", Name: "kv2"}, vault.Spec{Location: new("l")})
+	must(err)
+	vaults := vault.New(vault.Config{Store: f.Store, Audit: f.Log, Keys: keys, Roles: rbac.VaultRoles, Limits: &limits})
+	t.Cleanup(vaults.Close)
+	of := func(c identity.Caller, name vault.Name) func(context.Context) error {
+		_, err := f.Vaults.CreateKey(t.Context(), c, name, "k", vault.KeySpec{Type: vault.RSA})
+		must(err)
+		_, wrapped, err := f.Vaults.Use(t.Context(), c, name, "k", "", vault.WrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: share})
+		must(err)
+		return func(ctx context.Context) error {
+			_, _, err := vaults.Use(ctx, c, name, "k", "", vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: slices.Clone(wrapped.Value)})
+			return err
+		}
+	}
+	return of(f.Officer, "kv1"), of(other, "kv2")
+}
+
+// percentile returns the pth percentile.
+func percentile(took []time.Duration, p int) time.Duration {
+	return slices.Sorted(slices.Values(took))[len(took)*p/100]
+}
+
+// A tenant that asks for ten times its limit, or for all that it can get where there
+// is none, leaves another's unwraps as they are: none fails, and the 99th percentile
+// stays within twice what it is alone. Private keys take 3 ms here, of a time that
+// nothing else takes any of; what the disk does to it, [BenchmarkFlood] tells.
+func TestFloodLeavesNeighbourAlone(t *testing.T) {
+	samples := 30
+	if os.Getenv("CI") == "true" {
+		samples = 200
+	}
+	for name, limits := range map[string]vault.Limits{
+		"limit": {Period: time.Second, Software: vault.Rates{RSA2048: 100}},
+		"none":  {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := vaulttest.New(t)
+				work := &hook{Keys: f.Keys, during: func() { time.Sleep(3 * time.Millisecond) }}
+				loud, quiet := neighbours(t, f, work, limits)
+				measure := func() time.Duration {
+					var took []time.Duration
+					for range samples {
+						began := time.Now()
+						if err := quiet(t.Context()); err != nil {
+							t.Error(err)
+						}
+						took = append(took, time.Since(began))
+						time.Sleep(17 * time.Millisecond)
+					}
+					return percentile(took, 99)
+				}
+				alone := measure()
+				var yes, no atomic.Int64
+				var all sync.WaitGroup
+				ctx, cancel := context.WithCancel(t.Context())
+				all.Go(func() {
+					for ctx.Err() == nil {
+						all.Go(func() {
+							switch err := loud(ctx); {
+							case err == nil:
+								yes.Add(1)
+							case fault.ReasonOf(err) == fault.Throttled:
+								no.Add(1)
+							}
+						})
+						time.Sleep(time.Millisecond)
+					}
+				})
+				time.Sleep(300 * time.Millisecond)
+				beside := measure()
+				cancel()
+				all.Wait()
+				t.Logf("p99 %v alone, %v beside a flood of which %d were admitted and %d shed", alone, beside, yes.Load(), no.Load())
+				if beside > 2*alone {
+					t.Errorf("p99 is %v beside a flood, and %v alone", beside, alone)
+				}
+				if yes.Load() < 100 || limits.Period > 0 && no.Load() < 500 {
+					t.Errorf("no flood: %d were admitted and %d shed", yes.Load(), no.Load())
+				}
+			})
+		})
+	}
+}
+
 // BenchmarkFlood is one unwrap at a time of a quiet tenant, alone and beside a
 // neighbour that asks for as much as he can.
 func BenchmarkFlood(b *testing.B) {
 	for _, flooding := range []int{0, 64} {
 		b.Run(fmt.Sprintf("neighbours=%d", flooding), func(b *testing.B) {
 			f := vaulttest.New(b)
-			f.Vault(b, "kv1")
-			f.Key(b, "kv1", "k")
-			in := vault.Input{Algorithm: vault.RSAOAEP256, Value: []byte("0123456789abcdef0123456789abcdef")}
-			_, wrapped, err := f.Vaults.Use(b.Context(), f.Officer, "kv1", "k", "", vault.WrapKey, in)
-			if err != nil {
-				b.Fatal(err)
-			}
-			const sub = "55555555-0000-4000-8000-000000000005"
-			quiet := vaulttest.Caller(7)
-			quiet.Tenant = vaulttest.OtherTenant
-			must := func(err error) {
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-			must(f.Vaults.Provision(b.Context(), vault.Subscription{ID: sub, Tenant: quiet.Tenant},
-				rbac.Assignment{Principal: quiet.Principal, Role: rbac.Owner, Scope: "/subscriptions/" + sub},
-				rbac.Assignment{Principal: quiet.Principal, Role: rbac.KeyVaultAdministrator, Scope: "/subscriptions/" + sub}))
-			_, _, err = f.Vaults.PutResourceGroup(b.Context(), quiet, vault.ResourceGroup{Subscription: sub, Name: "g", Location: "l"})
-			must(err)
-			_, _, err = f.Vaults.PutVault(b.Context(), quiet, vault.Path{Subscription: sub, ResourceGroup: "g", Name: "kv2"}, vault.Spec{Location: new("l")})
-			must(err)
-			_, err = f.Vaults.CreateKey(b.Context(), quiet, "kv2", "k", vault.KeySpec{Type: vault.RSA})
-			must(err)
-			_, mine, err := f.Vaults.Use(b.Context(), quiet, "kv2", "k", "", vault.WrapKey, in)
-			must(err)
+			loud, quiet := neighbours(b, f, f.Keys, vault.Limits{})
 			ctx, cancel := context.WithCancel(b.Context())
-			var wg sync.WaitGroup
+			var all sync.WaitGroup
 			for range flooding {
-				wg.Go(func() {
+				all.Go(func() {
 					for ctx.Err() == nil {
-						f.Vaults.Use(ctx, f.Officer, "kv1", "k", "", vault.UnwrapKey, vault.Input{Algorithm: in.Algorithm, Value: slices.Clone(wrapped.Value)})
+						loud(ctx)
 					}
 				})
 			}
 			var took []time.Duration
 			for b.Loop() {
 				began := time.Now()
-				_, _, err := f.Vaults.Use(ctx, quiet, "kv2", "k", "", vault.UnwrapKey, vault.Input{Algorithm: in.Algorithm, Value: slices.Clone(mine.Value)})
-				must(err)
+				if err := quiet(b.Context()); err != nil {
+					b.Fatal(err)
+				}
 				took = append(took, time.Since(began))
 			}
 			cancel()
-			wg.Wait()
-			slices.Sort(took)
-			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms/p50")
-			b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "ms/p99")
+			all.Wait()
+			b.ReportMetric(float64(percentile(took, 50).Microseconds())/1000, "ms/p50")
+			b.ReportMetric(float64(percentile(took, 99).Microseconds())/1000, "ms/p99")
 		})
 	}
 }
