@@ -1,6 +1,13 @@
 package vault
 
-import "context"
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
+)
 
 // Do checks an input and works on it, as [Vaults.Use] does once it has authorised.
 // RSA1_5 is switched on.
@@ -13,3 +20,12 @@ func Do(ctx context.Context, keys Keys, ref Ref, m Material, op Operation, in In
 	}
 	return (&Vaults{keys: keys}).work(ctx, ref, kv, m, op, in)
 }
+
+// Enter authorises a data action at a vault's key, as each method does.
+func Enter(v *Vaults, tx Tx, c identity.Caller, vault Name, key KeyName, action rbac.Action) error {
+	_, err := v.enter(tx, begin(c, "KeyGet", ""), vault, key, action)
+	return err
+}
+
+// Algorithms returns all that are offered.
+func Algorithms() []Algorithm { return slices.Sorted(maps.Keys(methods)) }

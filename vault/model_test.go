@@ -7,8 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kluis-io/kluis/identity"
@@ -25,6 +28,11 @@ type history struct {
 	log   []string
 	given map[string]rbac.Assignment // the model: nothing but a list
 	taken map[[4]string]string       // tenant, principal, role and scope, in canonical form → id
+
+	service *vault.Vaults
+	vaults  []vault.Vault // the model's; see model_vault_test.go
+	asked   int
+	allowed int
 }
 
 var (
@@ -48,8 +56,21 @@ var (
 		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv10",
 		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1/keys/k",
 		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1/keys/k1",
+		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/managedHSMs/hsm1",
+		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/managedHSMs/hsm1/keys",
+		"/subscriptions/s1/resourceGroups/g/providers/Microsoft.KeyVault/managedHSMs/hsm1/keys/k",
+	}
+	modelRoles = slices.Concat(rbac.VaultRoles.All(), rbac.HSMRoles.All())
+	strong     = []rbac.RoleDefinition{ // those that give most, so that there is something to take away
+		role(rbac.VaultRoles, rbac.KeyVaultAdministrator), role(rbac.VaultRoles, rbac.KeyVaultCryptoOfficer), role(rbac.VaultRoles, rbac.Owner),
+		role(rbac.HSMRoles, rbac.ManagedHSMCryptoUser), role(rbac.HSMRoles, rbac.ManagedHSMAdministrator),
 	}
 )
+
+func role(defs rbac.Definitions, id rbac.RoleID) rbac.RoleDefinition {
+	d, _ := defs.Lookup(id)
+	return d
+}
 
 func pick[T any](r *rand.Rand, all []T) T { return all[r.IntN(len(all))] }
 
@@ -74,7 +95,8 @@ func (h *history) note(format string, args ...any) {
 // right is there if some assignment still in the list is the caller's or one of its
 // groups', in its tenant, at a prefix of the scope's segments, of a role one of
 // whose patterns covers the action by its words and none of whose exceptions does.
-func (h *history) may(c identity.Caller, action rbac.Action, data bool, scope string) bool {
+// Only the roles given count.
+func (h *history) may(roles []rbac.RoleDefinition, c identity.Caller, action rbac.Action, data bool, scope string) bool {
 	segments := func(s string) []string {
 		return strings.FieldsFunc(strings.ToLower(s), func(r rune) bool { return r == '/' })
 	}
@@ -92,7 +114,7 @@ func (h *history) may(c identity.Caller, action rbac.Action, data bool, scope st
 		if !mine || !above || as.Tenant != c.Tenant {
 			continue
 		}
-		for _, d := range rbac.VaultRoles.All() {
+		for _, d := range roles {
 			if !strings.EqualFold(string(d.ID), string(as.Role)) {
 				continue
 			}
@@ -138,8 +160,11 @@ func covered(patterns []string, action rbac.Action) bool {
 	return false
 }
 
+// tenant is t1 as a rule.
+func (h *history) tenant() identity.TenantID { return modelTenants[h.rnd.IntN(8)/7] }
+
 func (h *history) caller() identity.Caller {
-	c := identity.Caller{Tenant: pick(h.rnd, modelTenants), Principal: pick(h.rnd, modelPeople)}
+	c := identity.Caller{Tenant: h.tenant(), Principal: pick(h.rnd, modelPeople)}
 	for _, g := range modelGroups {
 		if h.rnd.IntN(3) == 0 {
 			c.Groups = append(c.Groups, g)
@@ -156,12 +181,16 @@ func (h *history) forget(id string) {
 
 // step does one thing, to the store and to the model.
 func (h *history) step(tx vault.Tx, n int) error {
-	switch h.rnd.IntN(10) {
-	case 0, 1, 2:
+	switch h.rnd.IntN(16) {
+	case 0, 1, 2, 7, 8, 9:
 		scope := pick(h.rnd, modelScopes)
+		roles := modelRoles
+		if h.rnd.IntN(2) == 0 {
+			roles = strong
+		}
 		as := rbac.Assignment{
-			ID: fmt.Sprintf("a%d", n), Tenant: pick(h.rnd, modelTenants), Principal: pick(h.rnd, append(modelGroups, modelPeople...)),
-			Role: pick(h.rnd, rbac.VaultRoles.All()).ID, Scope: h.spell(scope),
+			ID: fmt.Sprintf("a%d", n), Tenant: h.tenant(), Principal: pick(h.rnd, append(modelGroups, modelPeople...)),
+			Role: pick(h.rnd, roles).ID, Scope: h.spell(scope),
 		}
 		h.note("give %s to %s of %s at %s", as.Role, as.Principal, as.Tenant, as.Scope)
 		unique := [4]string{string(as.Tenant), string(as.Principal), string(as.Role), scope}
@@ -193,61 +222,96 @@ func (h *history) step(tx vault.Tx, n int) error {
 			}
 		}
 		return tx.DeleteRoleAssignmentsBelow(h.spell(below))
+	case 5, 6:
+		return h.furnish(tx)
 	default:
-		c, a, scope := h.caller(), pick(h.rnd, modelActions), pick(h.rnd, modelScopes)
-		h.note("may %s %s of %s do %s (data %t) at %s", c.Principal, c.Groups, c.Tenant, a.action, a.data, scope)
-		at, err := rbac.ParseScope(string(h.spell(scope)))
-		if err != nil {
-			return err
-		}
-		_, got, err := rbac.Check(tx, rbac.VaultRoles, c, a.action, a.data, at)
-		if want := h.may(c, a.action, a.data, scope); err == nil && got != want {
-			err = fmt.Errorf("allowed is %t, and the model says %t", got, want)
-		}
-		return err
+		return h.ask(tx)
 	}
 	return nil
+}
+
+// ask asks one question, of the roles alone or of a vault.
+func (h *history) ask(tx vault.Tx) error {
+	h.asked++
+	if h.rnd.IntN(2) == 0 {
+		return h.enter(tx)
+	}
+	c, a, scope := h.caller(), pick(h.rnd, modelActions), pick(h.rnd, modelScopes)
+	h.note("may %s %s of %s do %s (data %t) at %s", c.Principal, c.Groups, c.Tenant, a.action, a.data, scope)
+	at, err := rbac.ParseScope(string(h.spell(scope)))
+	if err != nil {
+		return err
+	}
+	_, got, err := rbac.Check(tx, rbac.VaultRoles, c, a.action, a.data, at)
+	return h.agree(got, h.may(rbac.VaultRoles.All(), c, a.action, a.data, scope), err)
+}
+
+func (h *history) agree(got, want bool, err error) error {
+	if got {
+		h.allowed++
+	}
+	if err == nil && got != want {
+		err = fmt.Errorf("allowed is %t, and the model says %t", got, want)
+	}
+	return err
 }
 
 // errBack ends a history's transaction without keeping anything of it.
 var errBack = errors.New("back to the start")
 
-// Authorization on the real store agrees with a model that is a list and a loop.
+// Authorization on the real store agrees with a model that is a list and a loop: of
+// roles at every scope, of managed HSMs' own, of access policies and of networks.
 func TestAuthorizationAgainstModel(t *testing.T) {
-	histories := 2_000
+	histories := uint64(2_000)
 	if os.Getenv("CI") == "true" {
 		histories = 100_000
 	}
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "vault.db"), store.VaultSchema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	asked, allowed := 0, 0
-	for seed := range uint64(histories) {
-		h := &history{rnd: rand.New(rand.NewPCG(seed, 1)), given: map[string]rbac.Assignment{}, taken: map[[4]string]string{}}
-		err := db.Vault().Update(t.Context(), func(tx vault.Tx) error {
-			for n := range 24 {
-				if err := h.step(tx, n); err != nil {
-					return err
+	var asked, allowed atomic.Int64
+	shards := uint64(runtime.GOMAXPROCS(0)) // a database takes one transaction at a time
+	var all sync.WaitGroup
+	for shard := range shards {
+		db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "vault.db"), store.VaultSchema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		service := vault.New(vault.Config{Store: db.Vault(), Roles: rbac.VaultRoles})
+		t.Cleanup(service.Close)
+		all.Go(func() {
+			for seed := shard; seed < histories && !t.Failed(); seed += shards {
+				h := &history{
+					rnd: rand.New(rand.NewPCG(seed, 1)), service: service,
+					given: map[string]rbac.Assignment{}, taken: map[[4]string]string{},
 				}
-			}
-			for range 8 { // what it came to
-				c, a, scope := h.caller(), pick(h.rnd, modelActions), pick(h.rnd, modelScopes)
-				asked++
-				if _, ok, err := rbac.Check(tx, rbac.VaultRoles, c, a.action, a.data, rbac.Scope(scope)); err != nil || ok != h.may(c, a.action, a.data, scope) {
-					return fmt.Errorf("in the end %+v at %s: %t, %w", a, scope, ok, err)
-				} else if ok {
-					allowed++
+				if err := db.Vault().Update(t.Context(), h.live); !errors.Is(err, errBack) {
+					t.Errorf("history %d: %v\n%s", seed, err, strings.Join(h.log, "\n"))
 				}
+				asked.Add(int64(h.asked))
+				allowed.Add(int64(h.allowed))
 			}
-			return errBack
 		})
-		if !errors.Is(err, errBack) {
-			t.Fatalf("history %d: %v\n%s", seed, err, strings.Join(h.log, "\n"))
+	}
+	all.Wait()
+	t.Logf("%d histories, %d questions, %d answered with yes", histories, asked.Load(), allowed.Load())
+	if a := allowed.Load(); a < asked.Load()/50 || a > asked.Load()*49/50 {
+		t.Errorf("%d of %d questions were answered with yes: the histories test little", a, asked.Load())
+	}
+}
+
+// live is a whole history.
+func (h *history) live(tx vault.Tx) error {
+	if err := h.found(tx); err != nil {
+		return err
+	}
+	for n := range 32 {
+		if err := h.step(tx, n); err != nil {
+			return err
 		}
 	}
-	if allowed < asked/50 || allowed > asked*49/50 {
-		t.Errorf("%d of %d questions were answered with yes: the histories test little", allowed, asked)
+	for range 8 { // what it came to
+		if err := h.ask(tx); err != nil {
+			return err
+		}
 	}
+	return errBack
 }
