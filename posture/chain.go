@@ -22,12 +22,30 @@ type Vault struct {
 	Policies                         []accessPolicy
 	Evidence                         Evidence
 
-	users []*Resource // that use a key in it, set by Link
+	unread []string    // which of vaultSoftDelete and its like were not read, or are known after apply
+	users  []*Resource // that use a key in it, set by Link
 }
 
 type accessPolicy struct {
-	principal string
-	keys      []string // in lower case
+	principal     string
+	keys, secrets []string // in lower case
+}
+
+// Settings of a vault that may not be known.
+const (
+	vaultSoftDelete = "properties.enableSoftDelete"
+	vaultPurge      = "properties.enablePurgeProtection"
+	vaultRBAC       = "properties.enableRbacAuthorization"
+	vaultFirewall   = "properties.networkAcls.defaultAction"
+)
+
+// knows reports whether a setting of v is known.
+func (v *Vault) knows(setting string) bool { return !slices.Contains(v.unread, setting) }
+
+// Known reports whether soft delete, purge protection, the way of granting and the
+// firewall are known, in this order.
+func (v *Vault) Known() (softDelete, purge, roles, firewall bool) {
+	return v.knows(vaultSoftDelete), v.knows(vaultPurge), v.knows(vaultRBAC), v.knows(vaultFirewall)
 }
 
 // A Key is a key with the versions that were read.
@@ -47,10 +65,19 @@ type KeyVersion struct {
 	Version                     string
 	Enabled                     bool
 	NotBefore, Expires, Created time.Time // zero: not set
+	Updated                     time.Time // zero: not told
 	Kind                        string    // "RSA", "RSA-HSM", …
 	Bits                        int       // 0 where it is not told
 	Ops                         []string  // in lower case
+
+	unread []string // "enabled", "exp" and "key_ops", where they were not read or are known after apply
 }
+
+// knows reports whether an attribute of v is known.
+func (v *KeyVersion) knows(attribute string) bool { return !slices.Contains(v.unread, attribute) }
+
+// Known reports whether it is known that v is enabled, and when it expires.
+func (v *KeyVersion) Known() (enabled, expires bool) { return v.knows("enabled"), v.knows("exp") }
 
 // Newest returns the newest version, nil if none was read.
 func (k *Key) Newest() (newest *KeyVersion) {
@@ -77,7 +104,10 @@ type grant struct {
 // A logSetting is a diagnostic setting.
 type logSetting struct {
 	audit bool
-	days  int // of retention; 0: without end, or set where the log goes
+	days  int  // of retention; 0: without end, or set where the log goes
+	later bool // whether it is on is known after apply
+
+	workspace string // where it goes, in lower case, if to one
 }
 
 // addKeyMaterial adds a key or a rotation policy as a vault or az shows it.
@@ -180,10 +210,16 @@ func (a attributeSet) time(names ...string) time.Time {
 }
 
 func (a attributeSet) fill(v *KeyVersion) {
-	v.Enabled, _ = field(a, "enabled").(bool)
+	var told bool
+	if v.Enabled, told = field(a, "enabled").(bool); !told {
+		v.unread = append(v.unread, "enabled")
+	}
+	if a == nil || field(a, "exp") == UnknownValue {
+		v.unread = append(v.unread, "exp")
+	}
 	v.NotBefore = a.time("nbf", "notBefore")
 	v.Expires = a.time("exp", "expires")
-	v.Created = a.time("created")
+	v.Created, v.Updated = a.time("created"), a.time("updated")
 }
 
 func (v *KeyVersion) ops(values []any) {
@@ -254,10 +290,14 @@ func (inv *Inventory) addChain(typ, id string, d document, ev Evidence) bool {
 }
 
 func logOf(d document) logSetting {
-	var l logSetting
+	l := logSetting{workspace: strings.ToLower(d.str("properties.workspaceId"))}
 	for _, v := range d.all(parsePath("properties.logs")) {
 		m, _ := v.(map[string]any)
 		one := document{body: m}
+		if v == UnknownValue || m != nil && field(m, "enabled") == UnknownValue {
+			l.later = true
+			continue
+		}
 		if !strings.EqualFold(one.str("enabled"), "true") {
 			continue
 		}
@@ -285,8 +325,21 @@ func (inv *Inventory) addVault(typ, id string, d document, ev Evidence) {
 	v.Retention, _ = strconv.Atoi(d.str("properties.softDeleteRetentionInDays"))
 	uri := d.str("properties.vaultUri") + d.str("properties.hsmUri")
 	v.Host = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(uri, "https://"), "/"))
+	for _, setting := range []string{vaultSoftDelete, vaultPurge, vaultRBAC, vaultFirewall} {
+		// A list of all resources has no properties; a plan may leave one to apply.
+		if _, known := d.text([]path{parsePath(setting)}); d.flat || !known {
+			v.unread = append(v.unread, setting)
+		}
+	}
+	if v.Firewall {
+		v.unread = slices.DeleteFunc(v.unread, func(s string) bool { return s == vaultFirewall })
+	}
+	if v.Host == "" && !v.HSM && d.flat { // a list that tells names alone
+		v.Host = strings.ToLower(id[strings.LastIndexByte(id, '/')+1:]) + ".vault.azure.net"
+	}
 	if v.HSM {
 		v.RBAC, v.SoftDelete = true, true // a managed HSM has no other way
+		v.unread = slices.DeleteFunc(v.unread, func(s string) bool { return s == vaultRBAC || s == vaultSoftDelete })
 	}
 	for _, p := range d.all(parsePath("properties.accessPolicies")) {
 		m, _ := p.(map[string]any)
@@ -294,6 +347,9 @@ func (inv *Inventory) addVault(typ, id string, d document, ev Evidence) {
 		a := accessPolicy{principal: strings.ToLower(one.str("objectId"))}
 		for _, k := range one.all(parsePath("permissions.keys")) {
 			a.keys = append(a.keys, strings.ToLower(scalar(k)))
+		}
+		for _, k := range one.all(parsePath("permissions.secrets")) {
+			a.secrets = append(a.secrets, strings.ToLower(scalar(k)))
 		}
 		v.Policies = append(v.Policies, a)
 	}
@@ -340,6 +396,9 @@ func (inv *Inventory) linkKeys() {
 		k.vault = inv.vaultOf(k.Ref)
 	}
 	for _, r := range inv.Resources {
+		if r.app != nil {
+			inv.linkSecrets(r)
+		}
 		for i, ref := range r.CMK.Keys {
 			v := inv.vaultOf(ref)
 			if v != nil && v.Host != "" {
@@ -353,6 +412,15 @@ func (inv *Inventory) linkKeys() {
 			if users := inv.uses[low]; len(users) == 0 || users[len(users)-1] != r {
 				inv.uses[low] = append(users, r)
 			}
+		}
+	}
+}
+
+// linkSecrets makes an app a user of the vaults that its secrets lie in.
+func (inv *Inventory) linkSecrets(r *Resource) {
+	for _, s := range r.app.secrets {
+		if v := inv.vaultBy[s.Vault]; v != nil && (len(v.users) == 0 || v.users[len(v.users)-1] != r) {
+			v.users = append(v.users, r)
 		}
 	}
 }

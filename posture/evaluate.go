@@ -195,6 +195,14 @@ func (r *Rule) Compose(s Setting) map[string]any {
 }
 
 func (r *Rule) compose(body map[string]any, s Setting) {
+	if r.Family == AppSettings {
+		settings := []any{}
+		if s.On {
+			settings = append(settings, map[string]any{"name": "AzureWebJobsStorage__accountName", "value": s.Key})
+		}
+		parsePath("properties.siteConfig.appSettings").put(body, settings)
+		return
+	}
 	for _, part := range r.on {
 		for _, c := range part.conditions {
 			switch {

@@ -46,7 +46,7 @@ func (j *judge) rights(r *Resource, v *Vault, ref KeyRef, say func(string, strin
 	var granted, more []string
 	read := false // whether anything was read that could hold a grant
 	principals := r.Identity.principals(r.CMK)
-	if len(principals) == 0 {
+	if len(principals) == 0 || !v.knows(vaultRBAC) {
 		return
 	}
 	if v.RBAC {
@@ -92,6 +92,12 @@ func (j *judge) rights(r *Resource, v *Vault, ref KeyRef, say func(string, strin
 // can grant itself the keys.
 func (j *judge) grantsOf(v *Vault) {
 	if v.Deleted {
+		return
+	}
+	if v.RBAC && len(j.grants) == 0 && !j.inv.WasListed(v.ID, "roleAssignments") || !v.knows(vaultRBAC) {
+		for _, control := range []string{"G14", "G16", "G17"} {
+			j.about(control, v.ID, v.Kind(), len(v.users), Finding{State: "unknown", Detail: "who is granted what on it was not read", Evidence: v.Evidence, Reversible: true, object: v})
+		}
 		return
 	}
 	custodians, escalating := map[string]string{}, map[string]string{}

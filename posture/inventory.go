@@ -33,6 +33,10 @@ type Inventory struct {
 	listed   map[string]map[string]bool
 	settled  map[*Resource]bool
 	rotation map[KeyRef]*Rotation // read before their keys
+	alerts   []alert
+	alerted  bool              // whether any alert or subscription was read
+	topics   map[string]string // Event Grid's topics to what they are of
+	apps     map[string]*app   // what config children say, by their parent's id in lower case
 }
 
 func (inv *Inventory) init() {
@@ -42,7 +46,8 @@ func (inv *Inventory) init() {
 	inv.logs, inv.byID, inv.accounts = map[string][]logSetting{}, map[string]*Resource{}, map[string]*Resource{}
 	inv.linked, inv.vaultBy, inv.keyBy = map[string][]string{}, map[string]*Vault{}, map[KeyRef]*Key{}
 	inv.orphans, inv.listed = map[string]map[string][]CMK{}, map[string]map[string]bool{}
-	inv.rotation, inv.objects = map[KeyRef]*Rotation{}, map[string]*Object{}
+	inv.rotation, inv.objects, inv.apps = map[KeyRef]*Rotation{}, map[string]*Object{}, map[string]*app{}
+	inv.topics = map[string]string{}
 }
 
 // Add adds one object, whatever its shape says it is: a resource in Resource
@@ -71,7 +76,8 @@ func (inv *Inventory) Add(body map[string]any, ev Evidence) bool {
 	d := document{body: body, flat: !hasProperties}
 	low := strings.ToLower(typ)
 	inv.keep(id, typ, d, ev)
-	if inv.addChain(low, id, d, ev) || inv.addChild(low, id, d) {
+	inv.addAlert(low, id, d)
+	if inv.addChain(low, id, d, ev) || inv.addChild(low, id, d) || inv.addSettings(low, id, d) {
 		return true
 	}
 	rules := types().byType[low]
@@ -129,6 +135,15 @@ func (inv *Inventory) addResource(rules []*Rule, id string, d document, ev Evide
 	r.geo = geo{
 		redundant: slices.Contains([]string{"enabled", "true"}, strings.ToLower(d.str("properties.backup.geoRedundantBackup"))),
 		key:       ParseKeyRef(d.str("properties.dataEncryption.geoBackupKeyURI")),
+	}
+	for _, at := range []string{"properties.backup.geoRedundantBackup", "properties.dataEncryption.geoBackupKeyURI"} {
+		if _, known := d.text([]path{parsePath(at)}); !known {
+			r.geo.later = true
+		}
+	}
+	r.federated = d.str("properties.encryption.identity.federatedIdentityClientId") != "" || d.str("properties.federatedClientId") != ""
+	if rules[0].Family == AppSettings {
+		r.app = appOf(d)
 	}
 	low := strings.ToLower(id)
 	if old := inv.byID[low]; old != nil {
@@ -211,6 +226,8 @@ func (inv *Inventory) settle(r *Resource) {
 		return
 	}
 	switch {
+	case r.app != nil:
+		inv.settleApp(r)
 	case r.rule.child == "parent":
 		if r.CMK.State == Off {
 			r.CMK = inv.follow(r.links[0])
@@ -262,6 +279,9 @@ func (inv *Inventory) follow(l link) CMK {
 	}
 	if l.target == "" {
 		return CMK{State: Off}
+	}
+	if l.kind == linkHidden {
+		return CMK{State: Unknown, Why: "its storage account stands in the secret of its " + l.kind + " " + l.target}
 	}
 	target := inv.byID[l.target]
 	switch {
@@ -348,7 +368,7 @@ func groupOf(id string) string {
 }
 
 func identityOf(d document) Identity {
-	i := Identity{Type: d.str("identity.type"), PrincipalID: d.str("identity.principalId")}
+	i := Identity{Type: d.str("identity.type"), PrincipalID: d.str("identity.principalId"), Tenant: d.str("identity.tenantId")}
 	assigned, _ := field(d.body, "identity").(map[string]any)
 	if all, ok := field(assigned, "userAssignedIdentities").(map[string]any); ok {
 		i.UserAssigned = map[string]string{}

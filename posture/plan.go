@@ -141,7 +141,7 @@ func onStep(r *Resource, rule *Rule, key KeyRef) Step {
 		}
 	case rule.AzFix != "":
 		s.Command = fill(rule.AzFix, r, key)
-	case rule.Family == Linked:
+	case rule.Family == Linked || rule.Family == AppSettings:
 		s.Do = "Put the storage account that it writes to under the key."
 	case rule.Family == Indirect && rule.slots[0].at != nil:
 		s.Do = "Put each of its disks under a disk encryption set that uses the key."
@@ -301,7 +301,7 @@ func planKey(p *Plan, f Finding, k *Key) {
 	}
 	rotate := Step{Do: "Make a new version.", Command: "az keyvault key rotate " + at, Expect: "a new kid is shown; keep the old version enabled until nothing uses it"}
 	switch f.Control {
-	case "G5", "G6", "G8":
+	case "G5", "G6", "G8", "EXPIRED":
 		p.Mend = append(rotation, rotate)
 	case "G7":
 		p.Mend = rotation

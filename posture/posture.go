@@ -115,6 +115,7 @@ type CMK struct {
 type Identity struct {
 	Type         string            `json:"type,omitempty"`
 	PrincipalID  string            `json:"principalId,omitempty"`
+	Tenant       string            `json:"tenantId,omitempty"`
 	UserAssigned map[string]string `json:"userAssigned,omitempty"` // resource id in lower case to principal id, "" where it is not told
 }
 
@@ -157,10 +158,12 @@ type Resource struct {
 	Parts    []Part            `json:"parts,omitempty"`
 	Evidence Evidence          `json:"evidence"`
 
-	rule  *Rule
-	parts []*Rule // of Parts, in their order
-	links []link  // what decides CMK, where the resource itself does not
-	geo   geo
+	rule      *Rule
+	parts     []*Rule // of Parts, in their order
+	links     []link  // what decides CMK, where the resource itself does not
+	geo       geo
+	federated bool // its key is in another tenant, on purpose
+	app       *app // of an App Service or Functions app
 }
 
 // Rule returns the type's row in the table of types.
@@ -170,6 +173,7 @@ func (r *Resource) Rule() *Rule { return r.rule }
 type geo struct {
 	redundant bool
 	key       KeyRef
+	later     bool // known after apply
 }
 
 // Kinds of links.
@@ -179,6 +183,7 @@ const (
 	linkAccount = "storage account"
 	linkAlerts  = "workspace with an account for alerts"
 	linkParent  = "server"
+	linkHidden  = "setting" // whose account stands in a secret
 )
 
 // A link says that what lies under target decides about a resource.

@@ -24,6 +24,7 @@ const (
 	Indirect     = "D" // a disk encryption set
 	ChildSetting = "E" // a child resource, or the parent
 	Linked       = "F" // the storage account that it writes to
+	AppSettings  = "G" // the storage accounts that its settings name
 )
 
 // A Rule is one row of the table of types.
@@ -173,6 +174,7 @@ func (r *Rule) compile(identity, applies string) error {
 		if has {
 			r.direct = parsePath(direct)
 		}
+	case AppSettings:
 	case Linked:
 		r.link = parsePath(strings.TrimPrefix(r.Via, "alerts:"))
 	default:

@@ -40,6 +40,7 @@ var answers = map[string]string{
 	vault + "/keys":               `{"value":[{"id":"` + vault + `/keys/k1","properties":{"keyUri":"https://kv1.vault.azure.net/keys/k1"}}],"nextLink":"ENDPOINT` + vault + `/keys2?p=2"}`,
 	vault + "/keys2":              `{"value":[]}`,
 	vault + "/keys/k1":            `{"id":"` + vault + `/keys/k1","properties":{"keyUriWithVersion":"https://kv1.vault.azure.net/keys/k1/v1","kty":"RSA","keySize":3072,"keyOps":["wrapKey","unwrapKey"],"attributes":{"enabled":true,"created":1790000000},"rotationPolicy":{"lifetimeActions":[{"trigger":{"timeAfterCreate":"P90D"},"action":{"type":"rotate"}}]}}}`,
+	vault + "/providers/Microsoft.EventGrid/eventSubscriptions":  `{"value":[{"id":"` + vault + `/providers/Microsoft.EventGrid/eventSubscriptions/e","properties":{"filter":{"includedEventTypes":["Microsoft.KeyVault.KeyNearExpiry"]}}}]}`,
 	vault + "/providers/Microsoft.Insights/diagnosticSettings":   `{"value":[]}`,
 	vault + "/providers/Microsoft.Authorization/roleAssignments": `{"value":[{"id":"` + vault + `/providers/Microsoft.Authorization/roleAssignments/a","properties":{"principalId":"p","roleDefinitionId":"/x/8e3af657-a8ff-443c-a75c-2fe8c4bcb635","scope":"/subscriptions/s"}}]}`,
 }
@@ -75,7 +76,7 @@ func serve(t *testing.T, withGraph bool) *httptest.Server {
 			}
 			fmt.Fprintf(w, `{"totalRecords":3,"count":1,"resultTruncated":"false","data":[%s]}`, vaultBody)
 		case strings.EqualFold(r.URL.Path, "/subscriptions/s/resources"):
-			fmt.Fprintf(w, `{"value":[%s,%s,%s,{"id":"/subscriptions/s/x","type":"Microsoft.Web/sites"}]}`, answers[account], answers[sqlServer], vaultBody)
+			fmt.Fprintf(w, `{"value":[%s,%s,%s,{"id":"/subscriptions/s/x","type":"Microsoft.Web/certificates"}]}`, answers[account], answers[sqlServer], vaultBody)
 		case answers[r.URL.Path] != "":
 			fmt.Fprint(w, strings.ReplaceAll(answers[r.URL.Path], "ENDPOINT", s.URL))
 		default:

@@ -158,7 +158,12 @@ func keyFields() []field {
 		}},
 		{"name", types.StringType, "", func(v *view) any { return v.key.Name }},
 		{"version", types.StringType, "that is in use, where the resource tells, or empty", func(v *view) any { return v.key.Version }},
-		{"enabled", types.BoolType, "of that version, otherwise of the newest, as all below", known("key.enabled", func(k *posture.KeyVersion) any { return k.Enabled })},
+		{"enabled", types.BoolType, "of that version, otherwise of the newest, as all below", known("key.enabled", func(k *posture.KeyVersion) any {
+			if known, _ := k.Known(); !known {
+				return missing("key.enabled")
+			}
+			return k.Enabled
+		})},
 		{"kind", types.StringType, "RSA, RSA-HSM, oct-HSM, …", known("key.kind", func(k *posture.KeyVersion) any {
 			if k.Kind == "" {
 				return missing("key.kind")
@@ -179,7 +184,12 @@ func keyFields() []field {
 		})},
 		{"created", types.TimestampType, "", known("key.created", func(k *posture.KeyVersion) any { return moment("key.created", k.Created, time.Time{}) })},
 		{"notBefore", types.TimestampType, "the year 1 where it is not set", known("key.notBefore", func(k *posture.KeyVersion) any { return k.NotBefore })},
-		{"expires", types.TimestampType, "the end of 9999 where it never does", known("key.expires", func(k *posture.KeyVersion) any { return moment("", k.Expires, never) })},
+		{"expires", types.TimestampType, "the end of 9999 where it never does", known("key.expires", func(k *posture.KeyVersion) any {
+			if _, known := k.Known(); !known {
+				return missing("key.expires")
+			}
+			return moment("", k.Expires, never)
+		})},
 		{"deleted", types.BoolType, "", func(v *view) any {
 			if v.read == nil {
 				return missing("key.deleted")
@@ -220,6 +230,17 @@ func vaultFields() []field {
 	flag := func(name, doc string, get func(*posture.Vault) bool) field {
 		return field{name, types.BoolType, doc, func(v *view) any { return get(v.vault) }}
 	}
+	// maybe is a flag that is known if the i-th of posture.Vault.Known is.
+	maybe := func(i int, name, doc string, get func(*posture.Vault) bool) field {
+		return field{name, types.BoolType, doc, func(v *view) any {
+			var known [4]bool
+			known[0], known[1], known[2], known[3] = v.vault.Known()
+			if !known[i] {
+				return missing("vault." + name)
+			}
+			return get(v.vault)
+		}}
+	}
 	return []field{
 		{"id", types.StringType, "", func(v *view) any { return v.vault.ID }},
 		{"name", types.StringType, "", func(v *view) any { return v.vault.Name }},
@@ -227,16 +248,16 @@ func vaultFields() []field {
 		{"location", types.StringType, "", func(v *view) any { return v.vault.Location }},
 		flag("hsm", "whether it is a managed HSM", func(v *posture.Vault) bool { return v.HSM }),
 		flag("deleted", "", func(v *posture.Vault) bool { return v.Deleted }),
-		flag("softDelete", "", func(v *posture.Vault) bool { return v.SoftDelete }),
+		maybe(0, "softDelete", "", func(v *posture.Vault) bool { return v.SoftDelete }),
 		{"retentionDays", types.IntType, "of deleted keys", func(v *view) any {
 			if v.vault.Retention == 0 {
 				return missing("vault.retentionDays")
 			}
 			return v.vault.Retention
 		}},
-		flag("purgeProtection", "", func(v *posture.Vault) bool { return v.Purge }),
-		flag("rbac", "whether roles decide, and not access policies", func(v *posture.Vault) bool { return v.RBAC }),
-		flag("firewall", "whether it denies by default or has no public address", func(v *posture.Vault) bool { return v.Firewall }),
+		maybe(1, "purgeProtection", "", func(v *posture.Vault) bool { return v.Purge }),
+		maybe(2, "rbac", "whether roles decide, and not access policies", func(v *posture.Vault) bool { return v.RBAC }),
+		maybe(3, "firewall", "whether it denies by default or has no public address", func(v *posture.Vault) bool { return v.Firewall }),
 		{"log", logKind.typ, "its audit log", func(v *view) any {
 			l := v.in.AuditLog(v.vault)
 			if l == nil {

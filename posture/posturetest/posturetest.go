@@ -144,6 +144,10 @@ func Body(rule *posture.Rule, id string, state posture.State) map[string]any {
 	s := posture.Setting{On: state != posture.Off, Key: KeyURL}
 	missing := "/subscriptions/0/resourceGroups/g/providers/Microsoft.Gone/things/x"
 	switch {
+	case rule.Family == posture.AppSettings && state == posture.On:
+		s.Key = "linkedon"
+	case rule.Family == posture.AppSettings:
+		s.Key = "gone"
 	case rule.Family == posture.Indirect && state == posture.On:
 		s.Key = SetOn
 	case rule.Family == posture.Indirect:
