@@ -110,6 +110,23 @@ func (f *Follower) Step(ctx context.Context) (more bool, err error) {
 	return len(entries) == batch, durable.WriteFile(f.Position, strconv.AppendInt(nil, next, 10), 0o600)
 }
 
+// Waiting returns since when an entry waits for the sink, zero if none does.
+func (f *Follower) Waiting(ctx context.Context) (time.Time, error) {
+	next, err := f.position()
+	if err != nil {
+		return time.Time{}, err
+	}
+	q := audit.Query{Limit: 1}
+	if next > 0 {
+		q.After = new(next - 1)
+	}
+	entries, err := f.Log.Entries(ctx, q)
+	if err != nil || len(entries) == 0 {
+		return time.Time{}, err
+	}
+	return entries[0].Time, nil
+}
+
 // position returns the sequence number of the next entry to export.
 func (f *Follower) position() (int64, error) {
 	text, err := os.ReadFile(f.Position)

@@ -86,8 +86,13 @@ type Config struct {
 	Webhooks []webhookConfig `yaml:"webhooks"`
 	Audit    auditConfig     `yaml:"audit"`
 
+	// Metrics is the loopback address that Prometheus reads; none if empty.
+	Metrics string `yaml:"metrics"`
+
 	// SecurityContacts hear at once of changes of their tenants' keys.
 	SecurityContacts []contactConfig `yaml:"securityContacts"`
+
+	Alerts *alertsConfig `yaml:"alerts"` // to whom they go; nobody watches if left out
 }
 
 func defaultConfig() Config {
@@ -118,6 +123,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
 	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
 	f.StringSlice("vaults", nil, "further host suffixes under which customers' keys may lie")
+	f.String("metrics", "", "serve Prometheus metrics on this loopback `ADDR`ess and port")
 	f.StringSlice("trust", nil, "`FILE`s of certificate authorities to trust beside the system's")
 	f.String("config", "", "read the configuration from `FILE` (YAML)")
 }
@@ -176,7 +182,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
 		set("dev", &c.Dev), set("activate-hsms", &c.ActivateHSMs), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
 		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile),
-		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("lease", &c.Lease), set("bound", &c.Bound))
+		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("metrics", &c.Metrics), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
 		return c, err
 	}
@@ -201,6 +207,11 @@ func (c Config) check() error {
 	}
 	if ip := net.ParseIP(host); c.Dev && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return usageError{errors.New("--dev listens on a loopback address only: its principals' secrets lie in a file, and its roots are not sealed")}
+	}
+	if c.Metrics != "" {
+		if err := loopback("--metrics", c.Metrics); err != nil {
+			return err
+		}
 	}
 	for _, i := range c.Issuers {
 		if err := i.check(); err != nil {

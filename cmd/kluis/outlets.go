@@ -59,19 +59,19 @@ type (
 	}
 )
 
-// outlets returns what is to run beside the server until its context ends.
-func (s *server) outlets() ([]func(context.Context), error) {
-	var all []func(context.Context)
+// outlets returns what is to run beside the server until its context ends, and what
+// of it copies audit logs.
+func (s *server) outlets(ctx context.Context) (all []func(context.Context), copies []*export.Follower, err error) {
 	if len(s.config.Webhooks) > 0 {
 		events, err := s.events()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		all = append(all, events.Run)
 	}
 	contacts, err := s.contacts()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	all = append(all, contacts...)
 	for _, p := range []*party{s.login, s.custodian, s.operator} {
@@ -80,13 +80,21 @@ func (s *server) outlets() ([]func(context.Context), error) {
 		}
 		followers, err := s.followers(p)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, f := range followers {
 			all = append(all, f.Run)
 		}
+		copies = append(copies, followers...)
 	}
-	return all, nil
+	board, err := s.alerts(ctx, copies)
+	if err != nil {
+		return nil, nil, err
+	}
+	if board != nil {
+		all = append(all, board.Run)
+	}
+	return all, copies, nil
 }
 
 // events returns the service behind the webhooks.
@@ -165,21 +173,30 @@ func (s *server) followers(p *party) (all []*export.Follower, err error) {
 		follow("files", &export.Files{Dir: filepath.Join(c.Files, p.name), Format: format, Keep: c.Keep})
 	}
 	if y := c.Syslog; y != nil {
-		sink := &export.Syslog{Network: y.Network, Address: y.Address, TLS: &tls.Config{}, Format: format}
-		if sink.Network == "" {
-			sink.Network = "tls"
-		}
-		if sink.Hostname, err = os.Hostname(); err != nil {
+		sink, err := y.sink(format)
+		if err != nil {
 			return nil, err
-		}
-		if y.CA != "" {
-			if sink.TLS.RootCAs, err = readPool(y.CA); err != nil {
-				return nil, fmt.Errorf("syslog: %w", err)
-			}
 		}
 		follow("syslog", sink)
 	}
 	return all, nil
+}
+
+// sink returns the receiver, for messages in a format.
+func (y syslogConfig) sink(format export.Format) (sink *export.Syslog, err error) {
+	sink = &export.Syslog{Network: y.Network, Address: y.Address, TLS: &tls.Config{}, Format: format}
+	if sink.Network == "" {
+		sink.Network = "tls"
+	}
+	if sink.Hostname, err = os.Hostname(); err != nil {
+		return nil, err
+	}
+	if y.CA != "" {
+		if sink.TLS.RootCAs, err = readPool(y.CA); err != nil {
+			return nil, fmt.Errorf("syslog: %w", err)
+		}
+	}
+	return sink, nil
 }
 
 // auditEvents says how Azure's records name what is served here.

@@ -31,7 +31,7 @@ classification, and reports what does not hold. It reads, and changes nothing.
   kluis posture scan --source azure --subscription ID --policy policy.yaml --fail-on high
   kluis posture plan FINDING --source export:./answers --policy policy.yaml`,
 	}
-	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureEvidence(), postureTypes(), postureControls())
+	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureEvidence(), postureAlerts(), postureTypes(), postureControls())
 	return c
 }
 

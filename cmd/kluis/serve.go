@@ -33,6 +33,7 @@ import (
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/rbac"
+	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/hsm"
 	"github.com/kluis-io/kluis/vault/softkey"
@@ -88,6 +89,8 @@ type server struct {
 
 	login, custodian, operator *party
 
+	governance *sqlite.DB // what scans have found and people were told; nil if nobody asked for it
+
 	hsm        *cryptoki.Client // nil if there is none
 	directory  *identity.Directory
 	issuer     *identity.Issuer
@@ -98,6 +101,7 @@ type server struct {
 	scopes     *encryption.Scopes
 	lake       *lake.Lake
 
+	metrics *metrics // nil if nobody reads them
 	managed managedIdentity
 	http    []*http.Server
 	workers sync.WaitGroup
@@ -128,10 +132,14 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 		listener.Close()
 		return s, err
 	}
+	if c.Metrics != "" {
+		s.metrics = newMetrics()
+		s.metrics.watch(rt)
+	}
 	if err := s.listen(listener, rt); err != nil {
 		return s, err
 	}
-	outlets, err := s.outlets()
+	outlets, copies, err := s.outlets(ctx)
 	if err != nil {
 		return s, err
 	}
@@ -150,6 +158,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 		s.workers.Go(func() { run(workers) })
 	}
 	if err := s.listenEKM(); err != nil {
+		return s, err
+	}
+	if err := s.listenMetrics(workers, copies); err != nil {
 		return s, err
 	}
 	if err := serveProfiles(workers); err != nil {
@@ -363,6 +374,9 @@ func (s *server) stop() error {
 		if p != nil {
 			errs = append(errs, p.close())
 		}
+	}
+	if s.governance != nil {
+		errs = append(errs, s.governance.Close())
 	}
 	if s.hsm != nil {
 		s.hsm.Close()

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/audit/export"
+	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/posture/alert"
+	"github.com/kluis-io/kluis/posture/history"
+)
+
+// metrics are what the server tells Prometheus of itself. No label holds a tenant's
+// name or id: their values are of closed lists.
+type metrics struct {
+	registry  *prometheus.Registry
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	acts      map[*party]*prometheus.CounterVec
+	vaultTime *prometheus.HistogramVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kluis_http_requests_total", Help: "Requests answered.",
+		}, []string{"service", "method", "code"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kluis_http_request_duration_seconds", Help: "Time until the answer was complete.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
+		}, []string{"service"}),
+		acts: map[*party]*prometheus.CounterVec{},
+		vaultTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kluis_vault_operation_duration_seconds", Help: "Time that a vault's act took until it was recorded.",
+			Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
+		}, []string{"operation"}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kluis_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.requests, m.durations, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// serve counts the requests of a service, which may be none.
+func (m *metrics) serve(service string, h http.Handler) http.Handler {
+	if m == nil || h == nil {
+		return h
+	}
+	return promhttp.InstrumentHandlerDuration(m.durations.MustCurryWith(prometheus.Labels{"service": service}),
+		promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(prometheus.Labels{"service": service}), h))
+}
+
+// watch counts what a router's services are asked.
+func (m *metrics) watch(rt *router) {
+	if m == nil {
+		return
+	}
+	rt.vault, rt.fabric, rt.arm = m.serve("vault", rt.vault), m.serve("fabric", rt.fabric), m.serve("arm", rt.arm)
+	rt.token, rt.graph = m.serve("login", rt.token), m.serve("graph", rt.graph)
+	rt.blob, rt.dfs, rt.storage = m.serve("blob", rt.blob), m.serve("dfs", rt.dfs), m.serve("storage", rt.storage)
+	if account := rt.account; account != nil {
+		rt.account = func(name string, dialect storageDialect) http.Handler {
+			return m.serve("account", account(name, dialect))
+		}
+	}
+}
+
+// listenMetrics serves the metrics, if the configuration asks for it, until ctx ends.
+func (s *server) listenMetrics(ctx context.Context, copies []*export.Follower) error {
+	if s.metrics == nil {
+		return nil
+	}
+	l, err := net.Listen("tcp", s.config.Metrics)
+	if err != nil {
+		return err
+	}
+	m := s.metrics
+	for _, p := range []*party{s.custodian, s.operator} {
+		if p == nil {
+			continue
+		}
+		m.acts[p] = prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kluis_" + p.name + "_operations_total", Help: "Acts of the " + p.name + " as its audit log has them.",
+		}, []string{"operation", "outcome"})
+		m.registry.MustRegister(m.acts[p])
+		if p == s.custodian {
+			m.registry.MustRegister(m.vaultTime)
+		}
+		s.workers.Go(func() { m.follow(ctx, p, p == s.custodian) })
+	}
+	m.registry.MustRegister(&state{server: s, copies: copies})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	slog.Info("metrics are served", "address", l.Addr().String())
+	s.workers.Go(func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			slog.Error("the metrics' listener has failed", "error", err)
+		}
+	})
+	context.AfterFunc(ctx, func() { srv.Close() })
+	return nil
+}
+
+// loopback checks an address that is for this machine alone.
+func loopback(name, address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return usageError{fmt.Errorf("%s takes an address and a port, such as 127.0.0.1:9464: %w", name, err)}
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return usageError{fmt.Errorf("%s: %q is no loopback address, such as 127.0.0.1", name, host)}
+	}
+	return nil
+}
+
+// follow counts the acts of a party from its log, from now on.
+func (m *metrics) follow(ctx context.Context, p *party, timed bool) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	var at *int64
+	for {
+		if next, err := m.count(ctx, p, at, timed); err != nil && ctx.Err() == nil {
+			slog.ErrorContext(ctx, "counting the acts", "party", p.name, "error", err)
+		} else {
+			at = next
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// count reads the log on behind at; the first time it only looks where the end is.
+func (m *metrics) count(ctx context.Context, p *party, at *int64, timed bool) (*int64, error) {
+	if at == nil {
+		last, err := p.log.Entries(ctx, audit.Query{NewestFirst: true, Limit: 1})
+		if err != nil {
+			return nil, err
+		}
+		if len(last) == 0 {
+			return new(int64(-1)), nil
+		}
+		return &last[0].Sequence, nil
+	}
+	for {
+		q := audit.Query{Limit: 1000}
+		if *at >= 0 {
+			q.After = at
+		}
+		page, err := p.log.Entries(ctx, q)
+		if err != nil {
+			return at, err
+		}
+		for _, e := range page {
+			m.acts[p].WithLabelValues(e.Operation, string(e.Outcome)).Inc()
+			if micros, err := strconv.ParseInt(e.Detail["micros"], 10, 64); err == nil && timed {
+				m.vaultTime.WithLabelValues(e.Operation).Observe(float64(micros) / 1e6)
+			}
+			at = new(e.Sequence)
+		}
+		if len(page) < q.Limit {
+			return at, nil
+		}
+	}
+}
+
+// A state is read when it is asked for.
+type state struct {
+	*server
+	copies []*export.Follower
+	mu     sync.Mutex
+}
+
+var (
+	scopesDesc  = prometheus.NewDesc("kluis_scopes_pending", "Scopes about which something is to be done: not serving, or being re-encrypted.", []string{"serving"}, nil)
+	entriesDesc = prometheus.NewDesc("kluis_audit_entries", "Entries of an audit log.", []string{"party"}, nil)
+	lagDesc     = prometheus.NewDesc("kluis_audit_export_lag_seconds", "For how long an entry has waited for a copy's receiver; 0 if none waits.", []string{"copy"}, nil)
+	alertsDesc  = prometheus.NewDesc("kluis_alerts", "Alerts that stand.", []string{"kind", "severity", "state"}, nil)
+	postureDesc = prometheus.NewDesc("kluis_posture_resources", "Resources by verdict, of the newest scan of each estate.", []string{"verdict"}, nil)
+	scannedDesc = prometheus.NewDesc("kluis_posture_last_scan_timestamp_seconds", "When the newest scan was made.", nil, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (st *state) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{scopesDesc, entriesDesc, lagDesc, alertsDesc, postureDesc, scannedDesc} {
+		out <- d
+	}
+}
+
+// Collect implements [prometheus.Collector]. What cannot be read is left out, and the
+// log says so: a figure that is not there is better than one that is old.
+func (st *state) Collect(out chan<- prometheus.Metric) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	now := time.Now()
+	failed := func(what string, err error) {
+		if err != nil {
+			slog.Error("reading a metric", "metric", what, "error", err)
+		}
+	}
+	for _, p := range []*party{st.login, st.custodian, st.operator} {
+		if p == nil {
+			continue
+		}
+		last, err := p.log.Entries(ctx, audit.Query{NewestFirst: true, Limit: 1})
+		failed("kluis_audit_entries", err)
+		if len(last) > 0 {
+			gauge(entriesDesc, float64(last[0].Sequence+1), p.name)
+		}
+	}
+	for _, f := range st.copies {
+		since, err := f.Waiting(ctx)
+		failed("kluis_audit_export_lag_seconds", err)
+		if err == nil {
+			lag := 0.0
+			if !since.IsZero() {
+				lag = now.Sub(since).Seconds()
+			}
+			gauge(lagDesc, lag, f.Name)
+		}
+	}
+	if st.operator != nil {
+		failed("kluis_scopes_pending", st.operator.db.Encryption().View(ctx, func(tx encryption.Tx) error {
+			all, err := tx.Scopes()
+			n := map[encryption.Serving]int{encryption.Serves: 0, encryption.Revoked: 0, encryption.Unreachable: 0}
+			for _, s := range all {
+				n[s.Serving]++
+			}
+			for serving, count := range n {
+				gauge(scopesDesc, float64(count), cmp.Or(string(serving), "Serving"))
+			}
+			return err
+		}))
+	}
+	if st.governance != nil {
+		failed("kluis_alerts", st.collectAlerts(ctx, now, gauge))
+		failed("kluis_posture_resources", st.collectScans(ctx, gauge))
+	}
+}
+
+func (st *state) collectAlerts(ctx context.Context, now time.Time, gauge func(*prometheus.Desc, float64, ...string)) error {
+	all, err := alert.List(ctx, st.governance.Alert(), false)
+	n := map[[3]string]int{}
+	for _, a := range all {
+		n[[3]string{string(a.Kind), string(a.Severity), a.State(now)}]++
+	}
+	for labels, count := range n {
+		gauge(alertsDesc, float64(count), labels[:]...)
+	}
+	return err
+}
+
+func (st *state) collectScans(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) error {
+	return st.governance.Posture().View(ctx, func(tx history.Tx) error {
+		scans, err := tx.Scans("", time.Time{}, 1000)
+		if err != nil || len(scans) == 0 {
+			return err
+		}
+		gauge(scannedDesc, float64(scans[0].Time.UnixMicro())/1e6)
+		seen := map[string]bool{}
+		n := map[string]int{}
+		for _, s := range scans { // newest first
+			if seen[s.Estate] {
+				continue
+			}
+			seen[s.Estate] = true
+			m := s.Summary
+			for verdict, count := range map[string]int{
+				"compliant": m.Compliant, "non-compliant": m.NonCompliant, "unknown": m.Unknown, "excepted": m.Excepted,
+				"not-supported": m.NotSupported, "out-of-scope": m.OutOfScope, "unclassified": m.Unclassified,
+			} {
+				n[verdict] += count
+			}
+		}
+		for verdict, count := range n {
+			gauge(postureDesc, float64(count), verdict)
+		}
+		return nil
+	})
+}
