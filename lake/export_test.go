@@ -61,3 +61,10 @@ func CheckManifest(b []byte) (ok, same bool) {
 	return true, err == nil && len(n.extents) == len(m.extents) && len(n.blocks) == len(m.blocks) &&
 		len(n.metadata) == len(m.metadata) && n.size == m.size && n.etag == m.etag
 }
+
+// SetScrubStep makes steps of the scrub shorter.
+func SetScrubStep(bytes int64) (restore func()) {
+	old := maxScrubStep
+	maxScrubStep = bytes
+	return func() { maxScrubStep = old }
+}

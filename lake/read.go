@@ -435,6 +435,13 @@ func (g guard) Write(p []byte) (int, error) {
 // lease before each. If it fails, what was written is not the whole: the
 // connection must be broken off, never ended cleanly.
 func (c *Content) WriteTo(w io.Writer) (written int64, err error) {
+	defer func() {
+		if errors.Is(err, fault.Integrity) { // the read was recorded as it began
+			if rec := c.s.lake.recorder.Record(context.WithoutCancel(c.ctx), identity.Failed(c.s.entry, err)); rec != nil {
+				err = auditFailed(rec)
+			}
+		}
+	}()
 	end := c.Offset + c.Length
 	for c.position < end {
 		if err := c.ctx.Err(); err != nil {

@@ -134,6 +134,7 @@ type Tx interface {
 	rbac.Tx
 	encryption.KeyTx
 	CheckTx
+	ScrubTx
 
 	// LakeFolder returns a folder. In an update it also locks it until the end.
 	LakeFolder(NodeID) (FolderRow, bool, error)

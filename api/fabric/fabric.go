@@ -67,6 +67,9 @@ type Config struct {
 	DFSEndpoint  string
 	PageSize     int // of listings; 100 if 0
 
+	// Scrub tells what the lake's scrub has done; nil: there is none.
+	Scrub Scrubber
+
 	// Rate and Burst are how many requests one principal may make, a second and at
 	// once; 50 and 500 if 0. More are answered 429.
 	Rate  float64
@@ -159,6 +162,7 @@ func (h *handler) routes() {
 	on("/v1/admin/emergencyAccess/{id}/reject", methods{"POST": (*call).rejectEmergency})
 	on("/v1/capacities", methods{"GET": (*call).listCapacities})
 	on("/v1/capacities/{id}", methods{"GET": (*call).getCapacity})
+	on("/v1/admin/scrub", methods{"GET": (*call).scrub})
 	on("/v1/admin/workspaces", methods{"GET": (*call).adminWorkspaces})
 	on("/v1/admin/workspaces/{w}", methods{"GET": (*call).adminWorkspace})
 	on("/v1/admin/labels", methods{"POST": (*call).createLabel})

@@ -16,6 +16,7 @@ import (
 	"github.com/kluis-io/kluis/audit/export"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/webhook"
+	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/event"
 	"github.com/kluis-io/kluis/workspace"
@@ -146,7 +147,7 @@ func (s *server) contacts() (all []func(context.Context), err error) {
 		follower := export.Follower{
 			Name: "security contact of " + tenant.String(), Log: s.operator.log, Position: s.operator.path("alerts-" + tenant.String() + ".position"),
 			Sink: &export.Alerts{Sender: sender, Party: s.operator.name, Now: time.Now, Wants: func(e audit.Entry) bool {
-				return workspace.Alerts(e, tenant.String())
+				return workspace.Alerts(e, tenant.String()) || lake.Alerts(e, tenant.String())
 			}},
 		}
 		all = append(all, follower.Run)

@@ -328,6 +328,7 @@ func (s *server) work(ctx context.Context) {
 		s.every(ctx, time.Minute, "sweeping storage accounts", s.accounts.Sweep)
 		s.every(ctx, time.Minute, "sweeping the lake", s.lake.Sweep)
 		s.every(ctx, time.Hour, "verifying customers' keys", s.ring.Verify)
+		s.workers.Go(func() { s.lake.Scrub(ctx) })
 	}
 	if s.vaults != nil {
 		s.every(ctx, time.Minute, "sweeping vaults", func(ctx context.Context) error { return s.vaults.Sweep(ctx, time.Now()) })

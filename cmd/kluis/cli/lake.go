@@ -20,7 +20,7 @@ import (
 )
 
 func lakeCommand() *cobra.Command {
-	return group("lake", "List, copy and remove files, as an engineer", "engineer", lakeList, lakeCopy, lakeRemove, lakeStat)
+	return group("lake", "List, copy and remove files, as an engineer", "engineer", lakeList, lakeCopy, lakeRemove, lakeStat, lakeScrub)
 }
 
 // scheme begins a path in the lake on the command line: kluis://WORKSPACE/ITEM.TYPE/…
