@@ -112,11 +112,12 @@ type Scope struct {
 	ServingSince time.Time
 	Serial       int64 // counts revocations
 
-	Bound    time.Duration // the most that a lease may be, by the workspace's admin; 0 if he has not said
-	KeyBound time.Duration // the same by the key's owner, in a tag of the key
-	KeyLost  time.Time     // since when the workspace's admin says that the key is lost; zero if it is not
-	Findings Findings      // what is wrong with the key, though it serves
-	Verified time.Time     // when that was last looked at
+	Bound       time.Duration // the most that a lease may be, by the workspace's admin; 0 if he has not said
+	KeyBound    time.Duration // the same by the key's owner, in a tag of the key
+	TenantBound time.Duration // the same by the tenant's administrator, in [SettingBound]; it is read, and not stored, with the scope
+	KeyLost     time.Time     // since when the workspace's admin says that the key is lost; zero if it is not
+	Findings    Findings      // what is wrong with the key, though it serves
+	Verified    time.Time     // when that was last looked at
 
 	Path rbac.Scope // where rights on it are given, if that is not /workspaces/ID
 }

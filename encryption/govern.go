@@ -68,12 +68,17 @@ func (k *Keyring) revalidate(ctx context.Context, id ScopeID) error {
 }
 
 // SetBound sets a scope's own kill-switch bound: the most that its key leases may
-// be, from the next one on. 0 takes it away. It cannot be above the installation's.
+// be, from the next one on. 0 takes it away. It cannot be above the installation's or
+// its tenant's.
 func (s *Scopes) SetBound(ctx context.Context, caller identity.Caller, id ScopeID, bound time.Duration) error {
 	return s.govern(ctx, caller, "SetWorkspaceKillSwitchBound", id, map[string]string{"seconds": strconv.FormatInt(int64(bound/time.Second), 10)},
 		func(sc *Scope) error {
-			if bound != 0 && (bound < MinBound || bound > s.ring.bound) {
-				return fault.New(fault.InvalidArgument, "The kill-switch bound of a workspace is between "+MinBound.String()+" and the installation's, "+s.ring.bound.String()+".")
+			most, whose := s.ring.bound, "the installation's"
+			if t := sc.TenantBound; t > 0 && t < most {
+				most, whose = t, "the tenant's"
+			}
+			if bound != 0 && (bound < MinBound || bound > most) {
+				return fault.New(fault.InvalidArgument, "The kill-switch bound of a workspace is between "+MinBound.String()+" and "+whose+", "+most.String()+".")
 			}
 			sc.Bound = bound
 			return nil

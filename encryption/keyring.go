@@ -145,10 +145,10 @@ func (k *Keyring) Forget(scope ScopeID, item ItemID) {
 func (k *Keyring) Bound() time.Duration { return k.bound }
 
 // boundOf returns a scope's kill-switch bound: the lowest of the installation's, its
-// admin's and its key's.
+// tenant's, its admin's and its key's.
 func (k *Keyring) boundOf(s Scope) time.Duration {
 	b := k.bound
-	for _, own := range []time.Duration{s.Bound, s.KeyBound} {
+	for _, own := range []time.Duration{s.TenantBound, s.Bound, s.KeyBound} {
 		if own > 0 {
 			b = min(b, own)
 		}

@@ -23,6 +23,10 @@ var (
 // reset a key, and what is encrypted stays so.
 const SettingCustomerManagedKeys = "ApplyCustomerManagedKeys"
 
+// SettingBound names the tenant's setting that holds the most that any of its scopes'
+// key leases may be, in seconds. The installation's bound holds if it is lower.
+const SettingBound = "CustomerManagedKeyKillSwitchBound"
+
 // Scopes is the state machine of scopes' encryption. It is safe for concurrent
 // use. [Scopes.Run] must run for items to be brought under their scope's keys.
 type Scopes struct {

@@ -8,7 +8,7 @@ import (
 
 // ScopesAfter implements [encryption.CheckTx].
 func (t *Tx) ScopesAfter(after encryption.ScopeID, limit int) ([]encryption.Scope, error) {
-	return many(t, scanScope, `SELECT `+scopeColumns+` FROM scope WHERE id > $1 ORDER BY id LIMIT $2`, string(after), limit)
+	return many(t, scanScope, scopesSelect+` WHERE id > $1 ORDER BY id LIMIT $2`, string(after), limit)
 }
 
 // ItemsAfter implements [encryption.CheckTx] and [workspace.CheckTx].

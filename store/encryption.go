@@ -17,18 +17,23 @@ func (d Domains) Encryption() encryption.Store {
 const scopeColumns = `id, tenant, sealing, epoch, serving, reason, detail, serving_since, serial,
 	bound, key_bound, key_lost, findings, verified, path`
 
+// scopesSelect reads scopes with their tenants' bounds.
+const scopesSelect = `SELECT ` + scopeColumns + `, coalesce((SELECT value FROM tenant_setting t WHERE t.tenant = s.tenant
+	AND t.name = '` + encryption.SettingBound + `'), 0) FROM scope s`
+
 func scanScope(scan func(...any) error) (s encryption.Scope, err error) {
-	var since, bound, keyBound, lost, verified int64
+	var since, bound, keyBound, lost, verified, tenantBound int64
 	err = scan(&s.ID, &s.Tenant, &s.Sealing, &s.Epoch, &s.Serving, &s.Reason, &s.Detail, &since, &s.Serial,
-		&bound, &keyBound, &lost, &s.Findings, &verified, &s.Path)
+		&bound, &keyBound, &lost, &s.Findings, &verified, &s.Path, &tenantBound)
 	s.ServingSince, s.KeyLost, s.Verified = fromMicros(since), fromMicros(lost), fromMicros(verified)
 	s.Bound, s.KeyBound = time.Duration(bound)*time.Microsecond, time.Duration(keyBound)*time.Microsecond
+	s.TenantBound = time.Duration(tenantBound) * time.Second
 	return s, err
 }
 
 func (t *Tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
 	s, err := scanScope(func(into ...any) error {
-		return t.row(`SELECT `+scopeColumns+` FROM scope WHERE id = $1`, []any{string(id)}, into...)
+		return t.row(scopesSelect+` WHERE id = $1`, []any{string(id)}, into...)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, fault.New(fault.WorkspaceNotFound, "There is no such workspace.").About(string(id))
@@ -37,7 +42,7 @@ func (t *Tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
 }
 
 func (t *Tx) Scopes() (out []encryption.Scope, err error) {
-	err = t.rows(`SELECT `+scopeColumns+` FROM scope s WHERE serving <> ''
+	err = t.rows(scopesSelect+` WHERE serving <> ''
 		OR EXISTS (SELECT 1 FROM scope_generation g WHERE g.scope = s.id AND g.number = s.sealing
 			AND g.state IN ('Enabling', 'Disabling'))
 		OR EXISTS (SELECT 1 FROM item_state i WHERE i.scope = s.id AND i.generation < s.sealing)

@@ -21,11 +21,11 @@ func (d Domains) Workspace() workspace.Store {
 
 // TenantSettings implements [workspace.Tx].
 func (t *Tx) TenantSettings(tenant identity.TenantID) (out []workspace.SettingRow, err error) {
-	err = t.rows(`SELECT tenant, name, enabled, changed, changed_by FROM tenant_setting WHERE tenant = $1 ORDER BY name`,
+	err = t.rows(`SELECT tenant, name, enabled, value, changed, changed_by FROM tenant_setting WHERE tenant = $1 ORDER BY name`,
 		[]any{string(tenant)}, func(scan func(...any) error) error {
 			var s workspace.SettingRow
 			var changed int64
-			err := scan(&s.Tenant, &s.Name, &s.Enabled, &changed, &s.ChangedBy)
+			err := scan(&s.Tenant, &s.Name, &s.Enabled, &s.Value, &changed, &s.ChangedBy)
 			s.Changed = fromMicros(changed)
 			out = append(out, s)
 			return err
@@ -35,10 +35,10 @@ func (t *Tx) TenantSettings(tenant identity.TenantID) (out []workspace.SettingRo
 
 // PutTenantSetting implements [workspace.Tx].
 func (t *Tx) PutTenantSetting(s workspace.SettingRow) error {
-	_, err := t.exec(`INSERT INTO tenant_setting (tenant, name, enabled, changed, changed_by) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (tenant, name) DO UPDATE SET enabled = excluded.enabled, changed = excluded.changed,
+	_, err := t.exec(`INSERT INTO tenant_setting (tenant, name, enabled, value, changed, changed_by) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (tenant, name) DO UPDATE SET enabled = excluded.enabled, value = excluded.value, changed = excluded.changed,
 		changed_by = excluded.changed_by`,
-		string(s.Tenant), s.Name, s.Enabled, micros(s.Changed), string(s.ChangedBy))
+		string(s.Tenant), s.Name, s.Enabled, s.Value, micros(s.Changed), string(s.ChangedBy))
 	return err
 }
 

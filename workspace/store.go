@@ -161,6 +161,7 @@ type SettingRow struct {
 	Tenant    identity.TenantID
 	Name      string
 	Enabled   bool
+	Value     int64 // of a setting that is more than a switch; 0 while it is off
 	Changed   time.Time
 	ChangedBy identity.PrincipalID
 }

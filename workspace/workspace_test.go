@@ -111,7 +111,7 @@ func TestAuthorisation(t *testing.T) {
 			{"settings", func(c identity.Caller) error { _, err := w.ws.Settings(ctx, c); return err },
 				[]identity.Caller{admin, auditor}},
 			{"update setting", func(c identity.Caller) error {
-				_, err := w.ws.UpdateSetting(ctx, c, workspace.ApplyCustomerManagedKeys, false)
+				_, err := w.ws.UpdateSetting(ctx, c, workspace.ApplyCustomerManagedKeys, false, 0)
 				return err
 			}, []identity.Caller{admin}},
 			{"admin list", func(c identity.Caller) error { _, _, err := w.ws.AdminList(ctx, c, "", 9); return err },
@@ -236,17 +236,17 @@ func TestSettings(t *testing.T) {
 		if !on(tenant) {
 			w.Error("the switch is off by default")
 		}
-		_, err := w.ws.UpdateSetting(ctx, admin, workspace.ApplyCustomerManagedKeys, false)
+		_, err := w.ws.UpdateSetting(ctx, admin, workspace.ApplyCustomerManagedKeys, false, 0)
 		w.must(err)
 		if on(tenant) || !on(stranger.Tenant) {
 			w.Error("the switch is not the tenant's own")
 		}
 		all, err := w.ws.Settings(ctx, admin)
 		w.must(err)
-		if len(all) != 2 || all[0].Enabled || all[1].Enabled {
+		if len(all) != 3 || all[0].Enabled || all[1].Enabled {
 			w.Errorf("settings: %v", all)
 		}
-		_, err = w.ws.UpdateSetting(ctx, admin, "Nonsense", true)
+		_, err = w.ws.UpdateSetting(ctx, admin, "Nonsense", true, 0)
 		w.want(err, fault.NotFound)
 
 		ws := w.create("Sales")

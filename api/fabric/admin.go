@@ -3,6 +3,7 @@ package fabric
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kluis-io/kluis/encryption"
@@ -126,10 +127,23 @@ type setting struct {
 	Enabled          bool   `json:"enabled"`
 	CanSpecifyGroups bool   `json:"canSpecifySecurityGroups"`
 	Group            string `json:"tenantSettingGroup"`
+
+	Properties []settingProperty `json:"properties,omitempty"`
+}
+
+// A settingProperty is what a setting is set to, beside on or off.
+type settingProperty struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Type  string `json:"type"`
 }
 
 func toSetting(s workspace.Setting) setting {
-	return setting{Name: s.Name, Title: s.Title, Enabled: s.Enabled, Group: s.Group}
+	w := setting{Name: s.Name, Title: s.Title, Enabled: s.Enabled, Group: s.Group}
+	if s.Property != "" && s.Enabled {
+		w.Properties = []settingProperty{{s.Property, strconv.FormatInt(s.Value, 10), "Integer"}}
+	}
+	return w
 }
 
 func (c *call) listSettings() error {
@@ -146,7 +160,8 @@ func (c *call) listSettings() error {
 
 func (c *call) updateSetting() error {
 	var body struct {
-		Enabled *bool `json:"enabled"`
+		Enabled    *bool             `json:"enabled"`
+		Properties []settingProperty `json:"properties"`
 	}
 	if err := c.read(bodyLimit, &body); err != nil {
 		return err
@@ -154,7 +169,15 @@ func (c *call) updateSetting() error {
 	if body.Enabled == nil {
 		return fault.New(fault.InvalidArgument, "The body has no enabled.")
 	}
-	s, err := c.ws.UpdateSetting(c.r.Context(), c.caller, c.r.PathValue("name"), *body.Enabled)
+	var value int64
+	for _, p := range body.Properties { // no setting has two
+		n, err := strconv.ParseInt(p.Value, 10, 32)
+		if err != nil || n <= 0 || len(body.Properties) > 1 {
+			return fault.New(fault.InvalidArgument, "A tenant setting has one property at most, and its value is a number.")
+		}
+		value = n
+	}
+	s, err := c.ws.UpdateSetting(c.r.Context(), c.caller, c.r.PathValue("name"), *body.Enabled, value)
 	if err != nil {
 		return err
 	}

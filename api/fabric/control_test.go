@@ -302,7 +302,22 @@ func TestBoundsAndFindings(t *testing.T) {
 			w.vault.State(w.vault.Newest("k"), func(k *kek.KeyInfo) { k.Tags = map[string]string{encryption.BoundTag: v} })
 		}
 		bound(60)
+		const setting = "/v1/admin/tenantsettings/CustomerManagedKeyKillSwitchBound/update"
+		seconds := func(n string) string {
+			return `{"enabled":true,"properties":[{"name":"Seconds","value":"` + n + `","type":"Integer"}]}`
+		}
+		for _, body := range []string{`{"enabled":true}`, seconds("4"), seconds("3601"), seconds("soon"), seconds("-1")} {
+			w.want(400, "InvalidInput", "admin", "POST", setting, body)
+		}
+		w.want(403, "InsufficientPrivileges", "creator", "POST", setting, seconds("30"))
+		w.want(200, "", "admin", "POST", setting, seconds("30"))
+		bound(30)
+		w.want(400, "InvalidInput", "creator", "PUT", at+"/encryption/killSwitchBound", `{"seconds":31}`)
 		w.want(200, "", "creator", "PUT", at+"/encryption/killSwitchBound", `{"seconds":20}`)
+		bound(20)
+		w.want(200, "", "admin", "POST", setting, seconds("15"))
+		bound(15)
+		w.want(200, "", "admin", "POST", setting, `{"enabled":false}`)
 		bound(20)
 		tag("10")
 		use()

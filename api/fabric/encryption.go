@@ -38,6 +38,7 @@ type encryptionAnswer struct {
 	KillSwitchBound int64     `json:"killSwitchBoundSeconds"`
 	OwnBound        int64     `json:"ownKillSwitchBoundSeconds,omitempty"` // the workspace's admin's
 	KeyBound        int64     `json:"keyKillSwitchBoundSeconds,omitempty"` // the key's owner's
+	TenantBound     int64     `json:"tenantKillSwitchBoundSeconds,omitempty"`
 
 	KeyLost  *time.Time           `json:"keyLostSince,omitempty"`
 	Findings []encryption.Finding `json:"findings,omitempty"`
@@ -166,7 +167,7 @@ func toEncryption(s encryption.Status, names map[encryption.ItemID]string) encry
 		Detail:     encryptionDetail{s.KeyIdentifier, overall(s)},
 		Serving:    toServing(s.Scope),
 		KeyVersion: string(s.KID), ReSealOnly: s.ReSealOnly, KillSwitchBound: seconds(s.Bound),
-		OwnBound: seconds(s.Scope.Bound), KeyBound: seconds(s.Scope.KeyBound),
+		OwnBound: seconds(s.Scope.Bound), KeyBound: seconds(s.Scope.KeyBound), TenantBound: seconds(s.Scope.TenantBound),
 		KeyLost: given(s.Scope.KeyLost), Findings: s.Scope.Findings.List(), Verified: given(s.Scope.Verified),
 	}
 	if s.PreviousKeyIdentifier != "" && s.PreviousKeyIdentifier != s.KeyIdentifier {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -45,12 +46,22 @@ func Workspace(t *testing.T, open func(t *testing.T) workspace.Store) {
 			return err
 		})
 		set.Enabled = true
-		update(t, s, func(tx workspace.Tx) error { return tx.PutTenantSetting(set) })
+		bound := workspace.SettingRow{Tenant: "t", Name: workspace.KillSwitchBound, Enabled: true, Value: 20, Changed: now, ChangedBy: "p"}
+		update(t, s, func(tx workspace.Tx) error { return errors.Join(tx.PutTenantSetting(set), tx.PutTenantSetting(bound)) })
 		view(t, s, func(tx workspace.Tx) error {
 			all, err := tx.TenantSettings("t")
-			same(t, "settings", all, []workspace.SettingRow{set})
+			same(t, "settings", all, []workspace.SettingRow{set, bound})
 			return err
 		})
+		for tenant, want := range map[identity.TenantID]time.Duration{"t": 20 * time.Second, "u": 0} {
+			id := encryption.ScopeID("of " + tenant)
+			update(t, s, func(tx workspace.Tx) error { return tx.InsertScope(encryption.Scope{ID: id, Tenant: tenant, Sealing: 1}) })
+			view(t, s, func(tx workspace.Tx) error {
+				sc, err := tx.Scope(id)
+				same(t, "its tenant's bound", sc.TenantBound, want)
+				return err
+			})
+		}
 	})
 
 	t.Run("workspaces", func(t *testing.T) {
