@@ -253,6 +253,48 @@ func TestNoOvertakesYes(t *testing.T) {
 	})
 }
 
+// The same for a share on its way to a new version: a no that comes while the vault's
+// last yes is under way is not undone by what that yes publishes.
+func TestNoOvertakesRewrap(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.vault.WithoutFeed()
+		w.settled("a")
+		w.must(w.write(ws, lake, "o"))
+		old := w.status().KID
+		wrapped, verifying := false, make(chan struct{})
+		w.vault.Tamper(kek.OpWrap, func(b []byte) []byte { wrapped = true; return b })
+		w.vault.Tamper(kek.OpUnwrap, func(b []byte) []byte {
+			if wrapped { // the comparison of the new wrap: the answer takes three seconds to arrive
+				wrapped = false
+				close(verifying)
+				time.Sleep(3 * time.Second)
+			}
+			return b
+		})
+		w.vault.Rotate("a")
+		for waiting := true; waiting; { // for the renewal that follows the new version
+			w.must(w.read(ws, "o"))
+			select {
+			case <-verifying:
+				waiting = false
+			case <-time.After(time.Second):
+			}
+		}
+		w.vault.Grant(false)
+		w.must(w.store.update(func(tx *memoryTx) error { // another replica hears no
+			s := tx.scopes[ws]
+			s.Serving, s.Reason, s.Serial = encryption.Revoked, fault.KEKRefused, s.Serial+1
+			tx.scopes[ws] = s
+			return nil
+		}))
+		w.sleep(3500 * time.Millisecond)
+		if st := w.status(); st.Scope.Serving != encryption.Revoked || st.KID != old {
+			t.Errorf("the status says %q, under %s", st.Scope.Serving, st.KID)
+		}
+		w.reason("reading", w.read(ws, "o"), fault.KEKRefused)
+	})
+}
+
 // Two replicas on one database: the one that was not told hears of it within a
 // second or two.
 func TestRevokedByAnotherReplica(t *testing.T) {
