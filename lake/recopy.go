@@ -12,7 +12,7 @@ import (
 // copyAll seals extents anew under the current key. What goes into an object has
 // a row before its first byte; a crash leaves it to the sweeper.
 func (r *reencryption) copyAll(ctx context.Context, refs []extentRef, rows []ExtentRow, sw *swap) error {
-	sw.by = map[ExtentID]ExtentRow{}
+	sw.by = map[ExtentID]copied{}
 	for i, ref := range refs {
 		if _, twice := sw.by[ref.id]; twice {
 			continue
@@ -24,7 +24,7 @@ func (r *reencryption) copyAll(ctx context.Context, refs []extentRef, rows []Ext
 		if err != nil {
 			return err
 		}
-		sw.by[ref.id] = row
+		sw.by[ref.id] = copied{row, rows[i].Key}
 		if err := r.job.Report(r.progress); err != nil {
 			return err
 		}
@@ -44,9 +44,9 @@ func (r *reencryption) copyExtent(ctx context.Context, ref extentRef, old Extent
 		if err != nil {
 			return row, err
 		}
+		row.ID = old.ID // the context names the key
 		row.Inline, err = r.content.Seal(plain, purposeExtent, string(row.ID))
 		clear(plain)
-		row.Size = int64(len(row.Inline))
 		return row, err
 	}
 	r.lake.arrives.add(row.ID)
@@ -96,6 +96,12 @@ func (r *reencryption) replaceExtents(tx Tx, m *manifest, sw swap, owner string,
 			continue
 		}
 		used[ref.id] = true
+		if row.Inline != nil {
+			if ok, err := tx.RekeyLakeExtent(row.ID, row.from, row.Key, row.Inline); err != nil || !ok {
+				return nil, errors.Join(err, errMeanwhile())
+			}
+			continue
+		}
 		old, ok, err := tx.LakeExtent(ref.id)
 		if err != nil {
 			return nil, err
@@ -104,27 +110,23 @@ func (r *reencryption) replaceExtents(tx Tx, m *manifest, sw swap, owner string,
 			if err := doomExtent(tx, old.ID, r.now()); err != nil {
 				return nil, err
 			}
-			if old.Inline == nil {
-				gone = append(gone, old)
-			}
+			gone = append(gone, old)
 		}
-		if row.Inline == nil {
-			if _, ok, err := tx.LakeExtent(row.ID); err != nil || !ok {
-				return nil, errors.Join(err, errMeanwhile())
-			}
+		if _, ok, err := tx.LakeExtent(row.ID); err != nil || !ok {
+			return nil, errors.Join(err, errMeanwhile())
 		}
 		row.Owner, row.State = owner, state
-		if err := tx.PutLakeExtent(row); err != nil {
+		if err := tx.PutLakeExtent(row.ExtentRow); err != nil {
 			return nil, err
 		}
 	}
 	for id, row := range sw.by {
 		if !used[id] && row.Inline == nil {
 			row.State, row.Due = Doomed, r.now()
-			if err := tx.PutLakeExtent(row); err != nil {
+			if err := tx.PutLakeExtent(row.ExtentRow); err != nil {
 				return nil, err
 			}
-			gone = append(gone, row)
+			gone = append(gone, row.ExtentRow)
 		}
 	}
 	return gone, nil

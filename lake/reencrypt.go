@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	copied    = failpoint.New("lake/reencrypt/copied")    // new extents are there, and listed nowhere
+	resealed  = failpoint.New("lake/reencrypt/copied")    // new extents are there, and listed nowhere
 	swapped   = failpoint.New("lake/reencrypt/swapped")   // manifests list them; the old ones' objects are still there
 	destroyed = failpoint.New("lake/reencrypt/destroyed") // the old ones' objects are gone, their rows not
 	named     = failpoint.New("lake/reencrypt/named")     // a batch of names is under the new key
@@ -203,10 +203,17 @@ func (b *backlog) content(tx Tx, key encryption.KeyID) (err error) {
 	return nil
 }
 
-// A swap is one manifest's part of a step: new extents for old ones.
+// A swap is one manifest's part of a step: new extents for old ones. One that is in
+// its row stays where it is, under another key.
 type swap struct {
 	node NodeID
-	by   map[ExtentID]ExtentRow // the new one of each old one
+	by   map[ExtentID]copied // the new one of each old one
+}
+
+// A copied extent is sealed anew.
+type copied struct {
+	ExtentRow
+	from encryption.KeyID // what the old one was under
 }
 
 // swapNodes brings files, and folders' metadata, under the current key: as many
@@ -223,7 +230,7 @@ func (r *reencryption) swapNodes(ctx context.Context, ids []NodeID) error {
 			return err
 		}
 	}
-	if err := copied.Hit(); err != nil {
+	if err := resealed.Hit(); err != nil {
 		return err
 	}
 	var old []ExtentRow

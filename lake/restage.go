@@ -28,7 +28,7 @@ func (r *reencryption) swapStaged(ctx context.Context, row StagedRow) error {
 	if err := r.copyAll(ctx, refs, rows, &sw); err != nil {
 		return err
 	}
-	if err := copied.Hit(); err != nil {
+	if err := resealed.Hit(); err != nil {
 		return err
 	}
 	var old []ExtentRow

@@ -185,6 +185,10 @@ type Tx interface {
 	// have not changed since.
 	LakeExtentsLost(since time.Time, limit int) ([]ExtentRow, error)
 	PutLakeExtent(ExtentRow) error
+	// RekeyLakeExtent puts an extent that is in its row under another key, with its
+	// bytes as that sealed them. It reports false, and does nothing, if the row is not
+	// there or not under the first key any more.
+	RekeyLakeExtent(id ExtentID, from, to encryption.KeyID, inline []byte) (bool, error)
 	DeleteLakeExtent(ExtentID) error
 	// DoomLakeExtents removes the owner's extents: those in rows at once, the
 	// others when due.

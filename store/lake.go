@@ -293,6 +293,14 @@ func (t *Tx) PutLakeExtent(e lake.ExtentRow) error {
 	return lakeErr(err)
 }
 
+// RekeyLakeExtent implements [lake.Tx]. What of the row is in other indexes than that
+// of keys stays where it is.
+func (t *Tx) RekeyLakeExtent(id lake.ExtentID, from, to encryption.KeyID, inline []byte) (bool, error) {
+	n, err := t.exec(`UPDATE lake_extent SET key = $1, inline = $2 WHERE id = $3 AND key = $4 AND inline IS NOT NULL`,
+		string(to), inline, string(id), string(from))
+	return n > 0, lakeErr(err)
+}
+
 // DeleteLakeExtent implements [lake.Tx].
 func (t *Tx) DeleteLakeExtent(id lake.ExtentID) error {
 	_, err := t.exec(`DELETE FROM lake_extent WHERE id = $1`, string(id))

@@ -245,6 +245,20 @@ func lakeExtents(t *testing.T, s lakeStore) {
 		wantLakeRows[lake.ExtentRow](t, "due", 0)(tx.LakeExtentsDue(lakeTime.Add(1000*time.Hour), 10))
 		return nil
 	})
+	update(t, s, func(tx lake.Tx) error {
+		for id, want := range map[lake.ExtentID]bool{inline.ID: true, object.ID: false, "none": false} {
+			if did, err := tx.RekeyLakeExtent(id, lakeNewKey, lakeOldKey, []byte{9}); err != nil || did != want {
+				t.Errorf("putting %s under another key: %v, %v", id, did, err)
+			}
+		}
+		if did, err := tx.RekeyLakeExtent(inline.ID, lakeNewKey, lakeOldKey, []byte{8}); err != nil || did {
+			t.Errorf("and again: %v, %v", did, err)
+		}
+		inline.Key, inline.Inline = lakeOldKey, []byte{9}
+		got, ok, err := tx.LakeExtent(inline.ID)
+		wantLakeRow(t, got, ok, err, inline)
+		return nil
+	})
 	due := lakeTime.Add(time.Hour)
 	update(t, s, func(tx lake.Tx) error { return tx.DoomLakeExtents("file", due) })
 	update(t, s, func(tx lake.Tx) error { return tx.DoomLakeExtents("file", due.Add(time.Hour)) }) // the first counts

@@ -55,7 +55,9 @@ func Workspace(t *testing.T, open func(t *testing.T) workspace.Store) {
 		})
 		for tenant, want := range map[identity.TenantID]time.Duration{"t": 20 * time.Second, "u": 0} {
 			id := encryption.ScopeID("of " + tenant)
-			update(t, s, func(tx workspace.Tx) error { return tx.InsertScope(encryption.Scope{ID: id, Tenant: tenant, Sealing: 1}) })
+			update(t, s, func(tx workspace.Tx) error {
+				return tx.InsertScope(encryption.Scope{ID: id, Tenant: tenant, Sealing: 1})
+			})
 			view(t, s, func(tx workspace.Tx) error {
 				sc, err := tx.Scope(id)
 				same(t, "its tenant's bound", sc.TenantBound, want)
