@@ -107,16 +107,16 @@ func patiently(act func() error) error {
 	}
 }
 
-// settled waits until the workspace is in the status. It asks seldom: to say how a
-// thousand items are costs something, too.
+// settled waits until the workspace is in the status. It asks ever more seldom, at
+// last every two seconds: to say how ten thousand items are costs something, too.
 func (s *site) settled(ctx context.Context, b *testing.B, status string) sdk.EncryptionStatus {
-	for {
+	for pause := 50 * time.Millisecond; ; pause = min(pause*3/2, 2*time.Second) {
 		st, err := s.engineer.Fabric.Encryption(ctx, s.workspace)
 		must(b, err)
 		if st.Detail.Status == status {
 			return st
 		}
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
