@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
@@ -206,29 +205,6 @@ func (s *server) private(host string) bool {
 		}
 		return strings.HasSuffix(host, suffix)
 	})
-}
-
-// A credential is a principal's way to tokens.
-type credential struct {
-	Tenant   identity.TenantID    `json:"tenantId"`
-	ClientID string               `json:"clientId"`
-	ObjectID identity.PrincipalID `json:"objectId"`
-	Secret   string               `json:"clientSecret"`
-
-	Authority string `json:"authority,omitempty"` // that issues its tokens; this installation's if absent
-}
-
-// platformCredential returns the platform's credential in a tenant's directory.
-func (s *server) platformCredential(tenant string) (azcore.TokenCredential, error) {
-	c, err := s.readCredential(tenant)
-	if err != nil {
-		return nil, err
-	}
-	authority := c.Authority
-	if authority == "" {
-		authority = s.authority("login")
-	}
-	return c.tokens(authority, localca.Transport(s.authorities, s.config.Domain))
 }
 
 // audiences are what the embedded issuer makes tokens for.

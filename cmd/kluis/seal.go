@@ -7,15 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/cryptoki"
@@ -142,8 +139,8 @@ func (c Config) remoteKey() (w remoteWrapper, err error) {
 		return w, err
 	}
 	var cred credential
-	if err := json.Unmarshal(text, &cred); err != nil || cred.Tenant == "" || cred.ClientID == "" || cred.Secret == "" || cred.Authority == "" {
-		return w, usageError{fmt.Errorf("%s does not hold tenantId, clientId, clientSecret and authority", c.SealCredential)}
+	if err := json.Unmarshal(text, &cred); err != nil || cred.Tenant == "" || cred.Authority == "" || cred.Kind == "" && (cred.ClientID == "" || cred.Secret == "") {
+		return w, usageError{fmt.Errorf("%s does not hold tenantId, authority, and clientId with clientSecret or another kind of credential", c.SealCredential)}
 	}
 	pool, err := c.pool()
 	if err != nil {
@@ -188,17 +185,6 @@ func (w remoteWrapper) Unwrap(ctx context.Context, in root.Wrapped) (*[32]byte, 
 	}
 	defer clear(b)
 	return (*[32]byte)(bytes.Clone(b)), nil // of kek.ShareSize
-}
-
-// tokens returns the credential towards an authority.
-func (c credential) tokens(authority string, transport http.RoundTripper) (azcore.TokenCredential, error) {
-	return azidentity.NewClientSecretCredential(string(c.Tenant), c.ClientID, c.Secret, &azidentity.ClientSecretCredentialOptions{
-		ClientOptions: azcore.ClientOptions{
-			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: authority + "/"},
-			Transport: &http.Client{Transport: transport},
-		},
-		DisableInstanceDiscovery: true,
-	})
 }
 
 // pool returns the certificate authorities that the configuration trusts: the

@@ -129,14 +129,22 @@ func adoptTenant(ctx context.Context, c Config, id identity.TenantID, admin iden
 }
 
 func tenantConnectCommand() *cobra.Command {
-	var data, tenant, client, object, authority string
+	var data, tenant, client, object, authority, kind, file string
 	cmd := &cobra.Command{
 		Use:   "connect",
 		Short: "Tell the platform its credential in a tenant's directory",
-		Long: `Tell the platform which principal it is in a tenant's directory, and with which
-secret it gets its tokens there: those of the service principal Fabric Platform
-CMK that an administrator of the tenant has made. The secret is read from the
-standard input. A running platform takes it up by itself.`,
+		Long: `Tell the platform which principal it is in a tenant's directory, and with what it
+gets its tokens there: those of the service principal Fabric Platform CMK that an
+administrator of the tenant has made. A running platform takes it up by itself.
+
+--credential says what it shows:
+  client-secret       a secret, read from the standard input
+  client-certificate  a certificate with its private key, PEM, in --file
+  workload-identity   a token that a federated issuer keeps fresh in --file
+  managed-identity    nothing: the machine's own identity, or the one that
+                      --client-id names, in its own directory
+  default             what the first of Azure's default credential chain has:
+                      environment, workload identity, managed identity, az …`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			id, err := identity.ParseTenantID(tenant)
@@ -146,9 +154,29 @@ standard input. A running platform takes it up by itself.`,
 			if u, err := url.Parse(authority); authority != "" && (err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "") {
 				return usageError{errors.New("--authority takes an https origin, such as https://login.microsoftonline.com")}
 			}
-			secret, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-			if secret = strings.TrimSpace(secret); secret == "" {
-				return usageError{fmt.Errorf("the standard input holds no secret: %w", errors.Join(err, errors.New("give it on one line")))}
+			c := credential{
+				Tenant: id, ClientID: client, ObjectID: identity.PrincipalID(object), Kind: credentialKind(kind), File: file,
+				Authority: strings.TrimSuffix(authority, "/"),
+			}
+			needsFile, known := credentialKinds[c.Kind]
+			if !known || needsFile != (file != "") {
+				return usageError{errors.New("--credential takes client-secret, client-certificate, workload-identity, managed-identity or default, and the second and third need --file")}
+			}
+			if file != "" {
+				if c.File, err = filepath.Abs(file); err != nil {
+					return err
+				}
+				if _, err := os.Stat(c.File); err != nil {
+					return err
+				}
+			}
+			if c.Kind == managedIdentityOf && !cmd.Flags().Changed("client-id") {
+				c.ClientID = ""
+			}
+			if c.Kind == clientSecret {
+				if c.Secret, err = readSecret(cmd); err != nil {
+					return err
+				}
 			}
 			dir := filepath.Join(data, platformDir)
 			if _, err := os.Stat(filepath.Join(dir, rootFile)); err != nil {
@@ -158,10 +186,7 @@ standard input. A running platform takes it up by itself.`,
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				return err
 			}
-			return writeJSON(filepath.Join(dir, string(id)+".json"), credential{
-				Tenant: id, ClientID: client, ObjectID: identity.PrincipalID(object), Secret: secret,
-				Authority: strings.TrimSuffix(authority, "/"),
-			})
+			return writeJSON(filepath.Join(dir, string(id)+".json"), c)
 		},
 	}
 	f := cmd.Flags()
@@ -169,7 +194,18 @@ standard input. A running platform takes it up by itself.`,
 	f.StringVar(&tenant, "tenant", "", "the tenant's `ID`")
 	f.StringVar(&client, "client-id", identity.FabricPlatformCMK, "the principal's application `ID`")
 	f.StringVar(&object, "object-id", "", "the principal's object `ID`, which the tenant's keys are granted to")
+	f.StringVar(&kind, "credential", string(clientSecret), "the `KIND` of credential")
+	f.StringVar(&file, "file", "", "the `FILE` of the certificate, or of the workload's token")
 	f.StringVar(&authority, "authority", "", "the `ORIGIN` that issues the tenant's tokens; this installation's if not given")
 	cmd.MarkFlagRequired("tenant")
 	return cmd
+}
+
+// readSecret reads a secret from the standard input.
+func readSecret(cmd *cobra.Command) (string, error) {
+	secret, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if secret = strings.TrimSpace(secret); secret == "" {
+		return "", usageError{fmt.Errorf("the standard input holds no secret: %w", errors.Join(err, errors.New("give it on one line")))}
+	}
+	return secret, nil
 }

@@ -257,11 +257,16 @@ func (s *site) keyScope() string { return s.vaultID + "/keys/" + keyName }
 
 func (s *site) grant(ctx context.Context, t testing.TB) {
 	t.Helper()
+	s.grantTo(ctx, t, grantID, s.clients.Target.Platform.ObjectID)
+}
+
+func (s *site) grantTo(ctx context.Context, t testing.TB, id, principal string) {
+	t.Helper()
 	target := s.clients.Target
-	_, err := s.officer.Roles.Create(ctx, s.keyScope(), grantID, armauthorization.RoleAssignmentCreateParameters{
+	_, err := s.officer.Roles.Create(ctx, s.keyScope(), id, armauthorization.RoleAssignmentCreateParameters{
 		Properties: &armauthorization.RoleAssignmentProperties{
 			RoleDefinitionID: to.Ptr("/subscriptions/" + target.SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + encryptionUser),
-			PrincipalID:      &target.Platform.ObjectID,
+			PrincipalID:      &principal,
 			PrincipalType:    to.Ptr(armauthorization.PrincipalTypeServicePrincipal),
 		},
 	}, nil)

@@ -78,6 +78,24 @@ func TestSeparateParties(t *testing.T) {
 	s.grant(ctx, t)
 	eventually(ctx, t, 30*time.Second, func() error { return s.readBack(ctx) })
 
+	// The same without a secret: the machine that the platform runs on has an identity
+	// in the customer's directory, and the key is granted to that alone.
+	p.stop(t)
+	machine := customer.Principals["auditor"]
+	s.grantTo(ctx, t, "22222222-2222-4333-8444-555555555555", machine.ObjectID)
+	_, err = s.officer.Roles.Delete(ctx, s.keyScope(), grantID, nil)
+	must(t, err)
+	command(t, "", "tenant", "connect", "--data", host.data, "--tenant", customer.TenantID, "--authority", customer.Authority,
+		"--object-id", machine.ObjectID, "--credential", "managed-identity", "--client-id", machine.ClientID)
+	endpoint, header := managedIdentity(t, bank.data)
+	p = start(t, host.data, host.port, "KLUIS_CONFIG="+config, "IDENTITY_ENDPOINT="+endpoint, "IDENTITY_HEADER=wrong")
+	if err := s.readBack(ctx); err == nil {
+		t.Error("the workspace was read without a token for its key")
+	}
+	p.stop(t)
+	p = start(t, host.data, host.port, "KLUIS_CONFIG="+config, "IDENTITY_ENDPOINT="+endpoint, "IDENTITY_HEADER="+header)
+	eventually(ctx, t, 30*time.Second, func() error { return s.readBack(ctx) })
+
 	// The platform's own vault is in another directory than the workspace.
 	stranger, err := sdk.New(operator)
 	must(t, err)
@@ -95,6 +113,19 @@ func TestSeparateParties(t *testing.T) {
 	}
 	must(t, s.readBack(ctx))
 	p.stop(t)
+}
+
+// managedIdentity returns where a server gives its machine's programs tokens, and what
+// they show for it.
+func managedIdentity(t *testing.T, data string) (endpoint, header string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(data, "bootstrap.json"))
+	must(t, err)
+	var b struct {
+		ManagedIdentity struct{ Endpoint, Header string } `json:"managedIdentity"`
+	}
+	must(t, json.Unmarshal(text, &b))
+	return b.ManagedIdentity.Endpoint, b.ManagedIdentity.Header
 }
 
 func ptr[T any](v T) *T { return &v }
