@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -125,9 +126,10 @@ type EncryptionStatus struct {
 	} `json:"serving"`
 	KeyVersion  string `json:"keyVersion"`
 	KeyVersions []struct {
-		KID           string `json:"kid"`
-		LiveWraps     int    `json:"liveWraps"`
-		SafeToDisable bool   `json:"safeToDisable"`
+		KID           string    `json:"kid"`
+		LiveWraps     int       `json:"liveWraps"`
+		SafeToDisable bool      `json:"safeToDisable"`
+		First         time.Time `json:"firstUsed"`
 	} `json:"keyVersions"`
 	Progress *struct {
 		Bytes      int64 `json:"bytes"`

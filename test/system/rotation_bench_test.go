@@ -1,10 +1,12 @@
 package system_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +54,19 @@ func BenchmarkRotation(b *testing.B) {
 }
 
 func lastSegment(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
+
+// cpu returns how much CPU the process has used so far, in seconds.
+func (p *process) cpu(t testing.TB) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	must(t, err)
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, err := strconv.ParseFloat(fields[11], 64)
+	must(t, err)
+	system, err := strconv.ParseFloat(fields[12], 64)
+	must(t, err)
+	return (user + system) / 100 // USER_HZ, the same on every Linux
+}
 
 // written returns how many bytes the process has had written to files so far.
 func (p *process) written(t testing.TB) int64 {
