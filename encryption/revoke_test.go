@@ -295,6 +295,56 @@ func TestNoOvertakesRewrap(t *testing.T) {
 	})
 }
 
+// What was sealed while the lease ran is not published once it is over, though nobody
+// has said no.
+func TestPublishedAfterTheLease(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.settled("a")
+		u, err := w.ring.Use(context.Background(), ws)
+		w.must(err)
+		key, err := u.Current(context.Background(), lake, encryption.ContentKey)
+		w.must(err)
+		_, err = key.Seal([]byte("x"), purpose, "o")
+		w.must(err)
+		publish := func() error { return w.store.update(func(tx *memoryTx) error { return u.Confirm(tx, key.ID()) }) }
+		w.must(publish())
+		w.vault.Disconnect(true)
+		w.sleep(2 * time.Minute)
+		w.reason("publishing", publish(), fault.KEKUnreachable)
+	})
+}
+
+// A change of key needs the old key's yes, and a no that overtakes it stops the change:
+// the scope stays revoked, under the key that it was under.
+func TestNoOvertakesChange(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.vault.WithoutFeed()
+		w.vault.Create("b")
+		w.settled("a")
+		asked := 0
+		w.vault.Tamper(kek.OpUnwrap, func(b []byte) []byte {
+			if asked++; asked == 2 { // the first is of the new key
+				time.Sleep(3 * time.Second)
+			}
+			return b
+		})
+		done := make(chan error)
+		go func() { done <- w.assign("b") }()
+		time.Sleep(time.Second)
+		w.vault.SetEnabled("a", false)
+		w.must(w.store.update(func(tx *memoryTx) error { // another replica hears no
+			s := tx.scopes[ws]
+			s.Serving, s.Reason, s.Serial = encryption.Revoked, fault.KEKRefused, s.Serial+1
+			tx.scopes[ws] = s
+			return nil
+		}))
+		w.reason("assigning", <-done, fault.EncryptionChanged)
+		if st := w.status(); st.Scope.Serving != encryption.Revoked || st.KeyIdentifier != w.key("a") {
+			t.Errorf("the status says %q, under %s", st.Scope.Serving, st.KeyIdentifier)
+		}
+	})
+}
+
 // Two replicas on one database: the one that was not told hears of it within a
 // second or two.
 func TestRevokedByAnotherReplica(t *testing.T) {
