@@ -27,6 +27,13 @@ import (
 	"github.com/kluis-io/kluis/internal/sdk"
 )
 
+// changed returns a column's value with another nth byte: zero, or one if it is that
+// already.
+func changed(column string, n int) string {
+	return fmt.Sprintf(`CAST(substr(%[1]s, 1, %[2]d) || CASE hex(substr(%[1]s, %[3]d, 1)) WHEN '00' THEN x'01' ELSE x'00' END || substr(%[1]s, %[4]d) AS BLOB)`,
+		column, n-1, n, n+1)
+}
+
 // populate makes a data directory with something of everything in it, and leaves
 // it unserved: a workspace under a customer's key, re-encrypted, with folders one
 // of which was renamed, small and large files, staged blocks and an append, and
@@ -259,7 +266,7 @@ func TestFsck(t *testing.T) {
 			}
 		}},
 		{name: "a byte of an inline extent", party: platformDir, part: "opened extent", do: []string{
-			`UPDATE lake_extent SET inline = CAST(substr(inline, 1, 60) || x'00' || substr(inline, 62) AS BLOB) WHERE inline IS NOT NULL AND state = 1`,
+			`UPDATE lake_extent SET inline = ` + changed("inline", 61) + ` WHERE inline IS NOT NULL AND state = 1`,
 		}},
 		{name: "a manifest of another file's", party: platformDir, part: "opened manifest", do: moved("lake_node", "manifest", "item = (SELECT item FROM lake_node ORDER BY id LIMIT 1)")},
 		{name: "a name of another file's", party: platformDir, part: "opened name", do: moved("lake_entry", "record", "folder = (SELECT folder FROM lake_entry GROUP BY folder HAVING count(*) > 1 LIMIT 1)")},
@@ -305,10 +312,10 @@ func TestFsck(t *testing.T) {
 		}},
 		{name: "a lost private key", party: vaultDir, structure: true, part: "private key", text: "does not exist", do: []string{`DELETE FROM vault_key_private`}},
 		{name: "a byte of a private key", party: vaultDir, structure: true, part: "private key", text: "does not open", do: []string{
-			`UPDATE vault_key_private SET sealed = CAST(substr(sealed, 1, 99) || x'00' || substr(sealed, 101) AS BLOB)`,
+			`UPDATE vault_key_private SET sealed = ` + changed("sealed", 100),
 		}},
 		{name: "a public key", party: vaultDir, structure: true, part: "private key", text: "not that of the public", do: []string{
-			`UPDATE vault_key_version SET public = CAST(substr(public, 1, 99) || x'0000' || substr(public, 102) AS BLOB)`,
+			`UPDATE vault_key_version SET public = ` + changed("public", 100),
 		}},
 		{name: "a current version that is none", party: vaultDir, structure: true, part: "key", text: "does not exist", do: []string{
 			`UPDATE vault_key SET current = '00000000000000000000000000000000'`,
