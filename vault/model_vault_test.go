@@ -1,10 +1,10 @@
 package vault_test
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -35,19 +35,17 @@ var (
 	modelApps      = []string{"", "app-1", "app-2"}
 )
 
-// found makes the vaults: one of each flavour, and one in another tenant.
-func (h *history) found(tx vault.Tx) error {
-	for i, v := range []vault.Vault{
-		{Name: "kv1", Tenant: "t1", RBAC: true}, {Name: "kv10", Tenant: "t2", RBAC: true},
-		{Name: "hsm1", Tenant: "t1", RBAC: true, Flavour: vault.ManagedHSM},
-	} {
-		v.ID, v.Subscription, v.ResourceGroup = vault.ID(fmt.Sprint("v", i)), "s1", "g"
-		h.vaults = append(h.vaults, v)
-		if err := tx.PutVault(v); err != nil {
-			return err
-		}
-	}
-	return nil
+// modelVaults are one of each flavour, and one in another tenant. Each history begins
+// with them as they are here.
+var modelVaults = []vault.Vault{
+	modelVault(vault.Vault{Name: "kv1", Tenant: "t1", RBAC: true}),
+	modelVault(vault.Vault{Name: "kv10", Tenant: "t2", RBAC: true}),
+	modelVault(vault.Vault{Name: "hsm1", Tenant: "t1", RBAC: true, Flavour: vault.ManagedHSM, Activated: time.Unix(1, 0)}),
+}
+
+func modelVault(v vault.Vault) vault.Vault {
+	v.ID, v.Subscription, v.ResourceGroup = vault.ID(v.Name), "s1", "g"
+	return v
 }
 
 // some picks each of a list with one chance in n.
