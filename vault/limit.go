@@ -93,6 +93,7 @@ func share(rate int) float64 {
 // done would wait ever longer.
 const (
 	usePatience  = 250 * time.Millisecond
+	useStanding  = usePatience / 8
 	makePatience = 30 * time.Second // a key takes seconds to make
 	hsmSlots     = 16               // operations in an HSM at once; it has a queue of its own
 )
@@ -110,10 +111,11 @@ type load struct {
 }
 
 func newLoad(l Limits, now func() time.Time) *load {
-	cores := runtime.GOMAXPROCS(0)
+	cores := newTurns(runtime.GOMAXPROCS(0), usePatience)
+	cores.standing = useStanding
 	return &load{
 		limits: l, now: now, buckets: map[string]*bucket{},
-		cores: newTurns(cores, usePatience), making: newTurns(1, makePatience), hsm: newTurns(hsmSlots, makePatience),
+		cores: cores, making: newTurns(1, makePatience), hsm: newTurns(hsmSlots, makePatience),
 	}
 }
 
@@ -204,8 +206,13 @@ func (l *load) make(ctx context.Context, v Vault, t KeyType, work func() error) 
 // that wait, the one goes next that has had least, by start-time fair queueing
 // (Goyal, Vin and Cheng, SIGCOMM 1996). Who comes back after a while has saved
 // nothing up.
+//
+// Of those that wait for one vault the first goes first, until the queue is a
+// standing one. Then the last does: who came earlier would be served so late that
+// all waited for as long as the patience allows, and served or not, no more would be.
 type turns struct {
 	patience time.Duration
+	standing time.Duration // that the first has waited by then; 0 for never
 
 	mu      sync.Mutex
 	slots   int
@@ -274,9 +281,10 @@ func (x *turn) end() {
 }
 
 type waiter struct {
-	turn chan struct{}
-	cost float64
-	gone bool
+	turn  chan struct{}
+	cost  float64
+	since time.Time
+	gone  bool
 }
 
 func newTurns(slots int, patience time.Duration) *turns {
@@ -305,7 +313,7 @@ func (t *turns) enter(ctx context.Context, tenant identity.TenantID, vault ID, c
 	if of.count == 0 {
 		of.next = max(of.next, at.clock)
 	}
-	w := &waiter{turn: make(chan struct{}), cost: cost}
+	w := &waiter{turn: make(chan struct{}), cost: cost, since: time.Now()}
 	of.waiting = append(of.waiting, w)
 	of.count++
 	at.count++
@@ -372,11 +380,7 @@ func (t *turns) serve() {
 			return
 		}
 		of := first(at.below, 1)
-		for of.waiting[0].gone {
-			of.waiting = of.waiting[1:]
-		}
-		w := of.waiting[0]
-		of.waiting = of.waiting[1:]
+		w := of.pop(t.standing)
 		of.count--
 		at.count--
 		t.clock, at.clock = at.next, of.next
@@ -386,6 +390,25 @@ func (t *turns) serve() {
 		t.busy++
 		at.busy++
 		close(w.turn)
+	}
+}
+
+// pop takes the waiter whose turn it is. There is one that has not gone.
+func (f *flow) pop(standing time.Duration) *waiter {
+	for f.waiting[0].gone {
+		f.waiting = f.waiting[1:]
+	}
+	w := f.waiting[0]
+	if standing == 0 || time.Since(w.since) < standing {
+		f.waiting = f.waiting[1:]
+		return w
+	}
+	for {
+		end := len(f.waiting) - 1
+		w, f.waiting = f.waiting[end], f.waiting[:end]
+		if !w.gone {
+			return w
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -324,6 +325,69 @@ func TestFloodLeavesNeighbourAlone(t *testing.T) {
 				}
 				if yes.Load() < 100 || limits.Period > 0 && no.Load() < 500 {
 					t.Errorf("no flood: %d were admitted and %d shed", yes.Load(), no.Load())
+				}
+			})
+		})
+	}
+}
+
+// A vault that is asked for twice what it admits admits that much and no more, tells
+// all others to come back, and lets those it admits wait no longer: their 99th
+// percentile stays within twice that at half the load. The limit counts in one case;
+// in the other the cores do, of which each key takes 3 ms of the same virtual time.
+func TestTwiceTheLoad(t *testing.T) {
+	cores := float64(runtime.GOMAXPROCS(0))
+	for name, c := range map[string]struct {
+		limits   vault.Limits
+		admitted float64 // a second
+	}{
+		"limit": {vault.Limits{Period: 200 * time.Millisecond, Software: vault.Rates{RSA2048: 20}}, 100},
+		"cores": {vault.Limits{}, cores * 1000 / 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := vaulttest.New(t)
+				work := &hook{Keys: f.Keys, during: func() { time.Sleep(3 * time.Millisecond) }}
+				unwrap, _ := neighbours(t, f, work, c.limits)
+				const lead, span, tail = 0.5, 1, 0.3 // in seconds; in the middle is counted
+				offer := func(perSecond float64) (p99 time.Duration, yes, no int) {
+					var mu sync.Mutex
+					var took []time.Duration
+					var all sync.WaitGroup
+					for i := range int((lead + span + tail) * perSecond) {
+						all.Go(func() {
+							began := time.Now()
+							err := unwrap(t.Context())
+							mu.Lock()
+							defer mu.Unlock()
+							if at := float64(i) / perSecond; at < lead || at >= lead+span {
+								return
+							}
+							switch fault.ReasonOf(err) {
+							case "":
+								took = append(took, time.Since(began))
+							case fault.Throttled:
+								no++
+							default:
+								t.Error(err)
+							}
+						})
+						time.Sleep(time.Duration(float64(time.Second) / perSecond))
+					}
+					all.Wait()
+					return percentile(took, 99), len(took), no
+				}
+				half, _, shed := offer(c.admitted / 2)
+				if shed > 0 {
+					t.Errorf("at half the load %d were shed", shed)
+				}
+				twice, yes, no := offer(2 * c.admitted)
+				t.Logf("p99 %v at half the load; %v at twice, %d admitted, %d shed", half, twice, yes, no)
+				if rate := float64(yes) / span / c.admitted; rate < 0.9 || rate > 1.2 || no < yes/2 {
+					t.Errorf("%d were admitted and %d shed, of %v a second", yes, no, c.admitted)
+				}
+				if twice > 2*half {
+					t.Errorf("p99 is %v at twice the load, and %v at half", twice, half)
 				}
 			})
 		})
