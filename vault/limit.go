@@ -93,7 +93,7 @@ func share(rate int) float64 {
 // done would wait ever longer.
 const (
 	usePatience  = 250 * time.Millisecond
-	useStanding  = usePatience / 8
+	useStanding  = usePatience * 3 / 4
 	makePatience = 30 * time.Second // a key takes seconds to make
 	hsmSlots     = 16               // operations in an HSM at once; it has a queue of its own
 )
@@ -207,12 +207,12 @@ func (l *load) make(ctx context.Context, v Vault, t KeyType, work func() error) 
 // (Goyal, Vin and Cheng, SIGCOMM 1996). Who comes back after a while has saved
 // nothing up.
 //
-// Of those that wait for one vault the first goes first, until the queue is a
-// standing one. Then the last does: who came earlier would be served so late that
-// all waited for as long as the patience allows, and served or not, no more would be.
+// Of those that wait for one vault the first goes first, as long as all are served.
+// Once the first has almost waited too long, the last goes first: otherwise all would
+// wait for as long as the patience allows, and no more of them would be served.
 type turns struct {
 	patience time.Duration
-	standing time.Duration // that the first has waited by then; 0 for never
+	standing time.Duration // how long the first has waited by then; 0 for never
 
 	mu      sync.Mutex
 	slots   int

@@ -349,7 +349,7 @@ func TestTwiceTheLoad(t *testing.T) {
 				f := vaulttest.New(t)
 				work := &hook{Keys: f.Keys, during: func() { time.Sleep(3 * time.Millisecond) }}
 				unwrap, _ := neighbours(t, f, work, c.limits)
-				const lead, span, tail = 0.5, 1, 0.3 // in seconds; in the middle is counted
+				const lead, span, tail = 0.8, 1, 0.3 // in seconds; in the middle is counted
 				offer := func(perSecond float64) (p99 time.Duration, yes, no int) {
 					var mu sync.Mutex
 					var took []time.Duration
