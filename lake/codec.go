@@ -35,6 +35,13 @@ const (
 	tagCopySource   = 19 // its source's URL, without what authorised it,
 	tagCopyTime     = 20 // when it was done
 	tagCopySize     = 21 // and how much it was
+	tagOwner        = 23
+	tagGroup        = 24
+	tagMode         = 25 // permissions, if they were said
+	tagACL          = 26 // the access control list, if it is more than the mode
+	tagTier         = 27 // access tier, if it was said,
+	tagTierTime     = 28 // and when
+	tagContext      = 29 // encryption context
 	tagPolicy       = 22 // repeated: a container's stored access policy, as fields of its own
 )
 
@@ -91,6 +98,12 @@ type attributes struct {
 	headers  ContentHeaders
 	crc64    *uint64
 	appends  bool // an append blob
+
+	owner, group string // "": the superuser
+	mode         Mode   // zero: the default
+	tier         Tier
+	tiered       time.Time // when the tier was said
+	context      string    // encryption context: a text of the client's, beside the metadata
 }
 
 func (a attributes) append(f *fields) {
@@ -111,13 +124,23 @@ func (a attributes) append(f *fields) {
 	if a.appends {
 		f.number(tagAppend, 1)
 	}
+	f.text(tagOwner, a.owner)
+	f.text(tagGroup, a.group)
+	if a.mode != 0 {
+		f.number(tagMode, uint64(a.mode))
+	}
+	if a.tier != "" {
+		f.text(tagTier, string(a.tier))
+		f.number(tagTierTime, uint64(a.tiered.UnixMicro()))
+	}
+	f.text(tagContext, a.context)
 }
 
 // field takes one field if it is an attribute's.
 func (a *attributes) field(tag byte, v []byte) bool {
 	var n uint64
 	switch tag {
-	case tagKind, tagSize, tagETag, tagCreated, tagModified, tagAppend:
+	case tagKind, tagSize, tagETag, tagCreated, tagModified, tagAppend, tagMode, tagTierTime:
 		if !number(v, &n) {
 			return false
 		}
@@ -135,6 +158,18 @@ func (a *attributes) field(tag byte, v []byte) bool {
 		a.modified = time.UnixMicro(int64(n)).UTC()
 	case tagAppend:
 		a.appends = n == 1
+	case tagOwner:
+		a.owner = string(v)
+	case tagGroup:
+		a.group = string(v)
+	case tagMode:
+		a.mode = Mode(n)
+	case tagTier:
+		a.tier = Tier(v)
+	case tagTierTime:
+		a.tiered = time.UnixMicro(int64(n)).UTC()
+	case tagContext:
+		a.context = string(v)
 	case tagType:
 		a.headers.Type = string(v)
 	case tagEncoding:
@@ -204,6 +239,7 @@ type manifest struct {
 	extents  []extentRef
 	blocks   []blockRef
 	copied   *Copied
+	acl      ACL            // nil: what the mode says
 	policies []AccessPolicy // of a storage account's container
 	lease    Lease          // of the row, and not part of what is sealed
 }
@@ -230,6 +266,7 @@ func (m manifest) encode() []byte {
 		f.number(tagCopyTime, uint64(c.Completed.UnixMicro()))
 		f.number(tagCopySize, uint64(c.Size))
 	}
+	f.text(tagACL, m.acl.String())
 	for _, p := range m.policies {
 		f.bytes(tagPolicy, p.encode())
 	}
@@ -270,6 +307,10 @@ func decodeManifest(b []byte) (m manifest, err error) {
 				m.copied = &Copied{}
 			}
 			return m.copied.field(tag, v)
+		case tagACL:
+			var err error
+			m.acl, err = ParseACL(string(v), false)
+			return err == nil
 		case tagPolicy:
 			p, ok := decodePolicy(v)
 			m.policies = append(m.policies, p)

@@ -23,6 +23,7 @@ func describe(name string, a attributes) Properties {
 	return Properties{
 		Name: name, Kind: a.kind, Size: a.size, ETag: formatETag(a.etag), Created: a.created, Modified: a.modified,
 		Headers: a.headers, CRC64: a.crc64, Append: a.appends,
+		Access: a.access(), Tier: a.tier, Tiered: a.tiered, Context: a.context,
 	}
 }
 
@@ -65,7 +66,7 @@ func (c Conditions) forRead(p Properties) error {
 // forWrite checks the conditions of a write; p is nil if nothing is there yet.
 func (c Conditions) forWrite(p *attributes) error {
 	if p == nil {
-		if c.IfMatch != "" || !c.IfUnmodifiedSince.IsZero() {
+		if c.IfMatch != "" || !c.IfUnmodifiedSince.IsZero() || !c.TierIfModifiedSince.IsZero() || !c.TierIfUnmodifiedSince.IsZero() {
 			return errPrecondition()
 		}
 		return nil
@@ -77,7 +78,9 @@ func (c Conditions) forWrite(p *attributes) error {
 	case c.IfMatch != "" && !namesETag(c.IfMatch, etag),
 		c.IfNoneMatch != "" && namesETag(c.IfNoneMatch, etag),
 		!c.IfModifiedSince.IsZero() && !seconds(p.modified).After(c.IfModifiedSince),
-		!c.IfUnmodifiedSince.IsZero() && seconds(p.modified).After(c.IfUnmodifiedSince):
+		!c.IfUnmodifiedSince.IsZero() && seconds(p.modified).After(c.IfUnmodifiedSince),
+		!c.TierIfModifiedSince.IsZero() && !seconds(p.tiered).After(c.TierIfModifiedSince),
+		!c.TierIfUnmodifiedSince.IsZero() && seconds(p.tiered).After(c.TierIfUnmodifiedSince):
 		return errPrecondition()
 	}
 	return nil

@@ -179,10 +179,9 @@ func (s *session) putContainer(tx Tx, f *FolderRow, e EntryRow, name string, m m
 	return s.putNode(tx, e.ID, m)
 }
 
-// changeContainer changes what is known of a container, and its ETag with it, by an
-// action of management.
-func (l *Lake) changeContainer(ctx context.Context, caller identity.Caller, op string, action rbac.Action, p Path, c Conditions, set func(*manifest) error) (props ContainerProperties, err error) {
-	err = l.onNames(ctx, caller, op, action, true, p.Account, func(s *session) error {
+// changeContainer changes what is known of a container, and its ETag with it.
+func (l *Lake) changeContainer(ctx context.Context, caller identity.Caller, op string, action rbac.Action, manage bool, p Path, c Conditions, set func(*manifest) error) (props ContainerProperties, err error) {
+	err = l.onNames(ctx, caller, op, action, manage, p.Account, func(s *session) error {
 		return s.update(ctx, func(tx Tx) error {
 			e, m, err := s.findContainer(tx, p.Container)
 			if err != nil {
@@ -214,7 +213,7 @@ func (l *Lake) changeContainer(ctx context.Context, caller identity.Caller, op s
 
 // SetContainerMetadata replaces the user metadata of a storage account's container.
 func (l *Lake) SetContainerMetadata(ctx context.Context, caller identity.Caller, p Path, metadata map[string]string, c Conditions) (ContainerProperties, error) {
-	return l.changeContainer(ctx, caller, opUpdate, rbac.ContainersWrite, p, c, func(m *manifest) error {
+	return l.changeContainer(ctx, caller, opUpdate, rbac.ContainersWrite, true, p, c, func(m *manifest) error {
 		m.metadata = metadata
 		return nil
 	})

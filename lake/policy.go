@@ -68,7 +68,7 @@ func (l *Lake) AccessPolicies(ctx context.Context, caller identity.Caller, p Pat
 // SetAccessPolicies replaces the policies of a storage account's container. It needs
 // the right to change access control.
 func (l *Lake) SetAccessPolicies(ctx context.Context, caller identity.Caller, p Path, policies []AccessPolicy, c Conditions) (ContainerProperties, error) {
-	return l.changeContainer(ctx, caller, opUpdate, rbac.ContainerACLWrite, p, c, func(m *manifest) error {
+	return l.changeContainer(ctx, caller, opUpdate, rbac.ContainerACLWrite, true, p, c, func(m *manifest) error {
 		m.policies = policies
 		return checkPolicies(policies)
 	})

@@ -41,6 +41,10 @@ type Properties struct {
 	Blocks   int     // committed blocks
 	Copy     *Copied // what the content is a copy of, if it is one
 	Lease    Lease
+	Access   Access    // of what lies in a storage account
+	Tier     Tier      // "" if it was not said
+	Tiered   time.Time // when it was
+	Context  string    // encryption context
 
 	Container encryption.ScopeID
 	Item      encryption.ItemID // "" for the container itself
@@ -63,6 +67,9 @@ type Conditions struct {
 	IfModifiedSince   time.Time
 	IfUnmodifiedSince time.Time
 	Lease             string // id of the lease under which the request comes, "" for none
+
+	// Of a write: when the access tier was set.
+	TierIfModifiedSince, TierIfUnmodifiedSince time.Time
 }
 
 // A Range is a run of bytes. The zero Range is the whole content.
@@ -89,9 +96,13 @@ type PutOptions struct {
 	Headers    ContentHeaders
 	Metadata   map[string]string
 	Conditions Conditions
-	Hashes     Hashes  // of the body; [Lake.CommitBlocks] and [Lake.Create] have none
-	Append     bool    // [Lake.Create] makes an append blob
-	Copied     *Copied // what the content is a copy of; [Lake.Copy] sets it
+	Hashes     Hashes        // of the body; [Lake.CommitBlocks] and [Lake.Create] have none
+	Access     *AccessChange // of what is made
+	Tier       Tier
+	Context    string        // encryption context, at most 1,024 bytes
+	Lease      *LeaseRequest // [Lake.Create] acquires it for what it makes
+	Append     bool          // [Lake.Create] makes an append blob
+	Copied     *Copied       // what the content is a copy of; [Lake.Copy] sets it
 }
 
 // A BlockSource says where a block list's entry is looked for.

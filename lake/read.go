@@ -143,6 +143,8 @@ func (s *session) managedFolder(name string) Properties {
 	}
 	if s.root.kind == containerKind {
 		p.ETag, p.Created, p.Modified, p.Lease = formatETag(s.root.etag), s.root.created, s.root.modified, s.root.lease
+		p.Access = s.root.access()
+		p.Access.ACL = s.root.list()
 	}
 	return p
 }
@@ -177,6 +179,9 @@ func (l *Lake) Open(ctx context.Context, caller identity.Caller, p Path, c Condi
 			}
 			if err := c.forRead(props); err != nil {
 				return err
+			}
+			if props.Tier == Archive {
+				return refuse(fault.Conflict, Archived, "This operation is not permitted on an archived blob.")
 			}
 			if o.Offset, o.Length, err = r.within(props.Size); err != nil {
 				return err

@@ -31,6 +31,7 @@ const (
 	AppendPosition   Refusal = "append position"     // the append would not begin where the client says
 	AppendTooLarge   Refusal = "append beyond size"  // the file would be larger than the client allows
 	TooManyBlocks    Refusal = "too many blocks"     // the file has as many as it can have
+	Archived         Refusal = "archived"            // its tier is not read
 	SourceCondition  Refusal = "condition of source" // a conditional header on a copy's source does not hold
 )
 

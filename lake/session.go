@@ -27,6 +27,8 @@ const (
 	opUpdate    = "lake/update"
 	opLease     = "lake/lease"
 	opRights    = "lake/rights/read"
+	opAccess    = "lake/access/write"
+	opTier      = "lake/tier/write"
 	opDelegate  = "lake/delegation-key/generate"
 
 	opMakeContainer = "lake/container/create"

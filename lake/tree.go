@@ -198,7 +198,7 @@ func (s *session) makeParents(tx Tx, p *place) error {
 		p.folders = append(p.folders, root)
 	}
 	for _, name := range p.missing {
-		if _, err := s.makeFolder(tx, p, name, nil); err != nil {
+		if _, err := s.makeFolder(tx, p, name, PutOptions{}); err != nil {
 			return err
 		}
 	}
@@ -207,11 +207,14 @@ func (s *session) makeParents(tx Tx, p *place) error {
 }
 
 // makeFolder makes a folder in the place's parent and makes it the new parent.
-func (s *session) makeFolder(tx Tx, p *place, name string, metadata map[string]string) (manifest, error) {
+func (s *session) makeFolder(tx Tx, p *place, name string, o PutOptions) (manifest, error) {
 	now := s.now()
 	m := manifest{
-		attributes: attributes{kind: Folder, etag: newETag(), created: now, modified: now},
-		metadata:   metadata,
+		attributes: attributes{kind: Folder, etag: newETag(), created: now, modified: now, headers: o.Headers},
+		metadata:   o.Metadata,
+	}
+	if err := m.begin(o, now); err != nil {
+		return m, err
 	}
 	f := s.newFolder(NodeID(newID()), Ordinary)
 	if err := tx.PutLakeFolder(f); err != nil {
@@ -278,6 +281,7 @@ func (s *session) node(tx Tx, id NodeID) (NodeRow, manifest, error) {
 // properties describes a node at its path.
 func (s *session) properties(name string, key encryption.KeyID, m manifest) Properties {
 	p := describe(name, m.attributes)
+	p.Access.ACL = m.list()
 	p.Metadata, p.Blocks, p.Copy, p.Lease = m.metadata, len(m.blocks), m.copied, m.lease
 	p.Container, p.Item, p.KeyID = s.container.ID, s.item.ID, key
 	return p

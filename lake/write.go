@@ -113,9 +113,37 @@ func (s *session) begun(tx Tx, pl *place, old *manifest, o PutOptions) (NodeID, 
 	}
 	if old != nil {
 		m.created, m.lease = old.created, old.lease.kept()
-		return pl.entry.ID, m, nil
+		m.owner, m.group, m.mode, m.acl = old.owner, old.group, old.mode, old.acl
+		return pl.entry.ID, m, m.begin(o, now)
+	}
+	if err := m.begin(o, now); err != nil {
+		return "", m, err
 	}
 	return NodeID(newID()), m, s.makeParents(tx, pl)
+}
+
+// maxContext is the longest encryption context, in bytes (Azure's).
+const maxContext = 1024
+
+// begin gives a file or folder what its client said of it when it was made.
+func (m *manifest) begin(o PutOptions, now time.Time) (err error) {
+	if len(o.Context) > maxContext {
+		return fault.New(fault.InvalidArgument, "An encryption context has at most 1,024 bytes.")
+	}
+	m.context = o.Context
+	if o.Tier != "" {
+		m.tier, m.tiered = o.Tier, now
+	}
+	if o.Lease != nil {
+		if err := o.Lease.check(); err != nil {
+			return err
+		}
+		if m.lease, err = m.lease.apply(*o.Lease, now); err != nil {
+			return err
+		}
+		m.lease = m.lease.at(now)
+	}
+	return m.made(o.Access)
 }
 
 // finish stores the entry and the node of a written file, and records the write.
@@ -193,7 +221,7 @@ func (s *session) createFolder(tx Tx, p Path, o PutOptions) (Properties, error) 
 	if err := s.makeParents(tx, &pl); err != nil {
 		return Properties{}, err
 	}
-	m, err := s.makeFolder(tx, &pl, pl.name, o.Metadata)
+	m, err := s.makeFolder(tx, &pl, pl.name, o)
 	if err != nil {
 		return Properties{}, err
 	}
@@ -202,16 +230,23 @@ func (s *session) createFolder(tx Tx, p Path, o PutOptions) (Properties, error) 
 
 // SetMetadata replaces the user metadata of a file or folder.
 func (l *Lake) SetMetadata(ctx context.Context, caller identity.Caller, p Path, metadata map[string]string, c Conditions) (Properties, error) {
-	return l.change(ctx, caller, p, c, func(m *manifest) { m.metadata = metadata })
+	return l.change(ctx, caller, opUpdate, rbac.DataWrite, p, c, true, func(m *manifest) error {
+		m.metadata = metadata
+		return nil
+	})
 }
 
 // SetHeaders replaces the content headers of a file or folder.
 func (l *Lake) SetHeaders(ctx context.Context, caller identity.Caller, p Path, h ContentHeaders, c Conditions) (Properties, error) {
-	return l.change(ctx, caller, p, c, func(m *manifest) { m.headers = h })
+	return l.change(ctx, caller, opUpdate, rbac.DataWrite, p, c, true, func(m *manifest) error {
+		m.headers = h
+		return nil
+	})
 }
 
-func (l *Lake) change(ctx context.Context, caller identity.Caller, p Path, c Conditions, set func(*manifest)) (props Properties, err error) {
-	err = l.do(ctx, caller, opUpdate, rbac.DataWrite, p, func(s *session) error {
+// change changes what is said of a file or folder; if touch, its ETag and time too.
+func (l *Lake) change(ctx context.Context, caller identity.Caller, op string, action rbac.Action, p Path, c Conditions, touch bool, set func(*manifest) error) (props Properties, err error) {
+	err = l.do(ctx, caller, op, action, p, func(s *session) error {
 		if p.isManaged() {
 			return errManaged()
 		}
@@ -223,13 +258,41 @@ func (l *Lake) change(ctx context.Context, caller identity.Caller, p Path, c Con
 			if err := c.allow(&m); err != nil {
 				return err
 			}
-			set(&m)
-			m.etag, m.modified, m.lease = newETag(), s.now(), m.lease.kept()
+			if err := set(&m); err != nil {
+				return err
+			}
+			if m.lease = m.lease.kept(); touch {
+				m.etag, m.modified = newETag(), s.now()
+			}
 			props, err = s.finish(tx, p, pl, pl.entry.ID, m)
 			return err
 		})
 	})
 	return props, err
+}
+
+// A Tier is an access tier. There is one kind of storage, so a tier is a label; but
+// what is in [Archive] is not read before it is brought back, which is done at once.
+type Tier string
+
+// The tiers.
+const (
+	Hot     Tier = "Hot"
+	Cool    Tier = "Cool"
+	Cold    Tier = "Cold"
+	Archive Tier = "Archive"
+)
+
+// SetTier sets the tier of a file in a storage account. Its ETag and time stay.
+func (l *Lake) SetTier(ctx context.Context, caller identity.Caller, p Path, t Tier, c Conditions) (was Tier, err error) {
+	_, err = l.change(ctx, caller, opTier, rbac.DataWrite, p, c, false, func(m *manifest) error {
+		if m.kind != File {
+			return fault.New(fault.PathConflict, "A folder has no access tier.")
+		}
+		was, m.tier, m.tiered = m.tier, t, l.now().UTC()
+		return nil
+	})
+	return was, err
 }
 
 // existing finds what is at a path below the managed folders.

@@ -27,6 +27,7 @@ const (
 	ContainersDelete     Action = "Microsoft.Storage/storageAccounts/blobServices/containers/delete"
 	ContainerACLRead     Action = "Microsoft.Storage/storageAccounts/blobServices/containers/getAcl/action"
 	ContainerACLWrite    Action = "Microsoft.Storage/storageAccounts/blobServices/containers/setAcl/action"
+	BlobPermissions      Action = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/modifyPermissions/action"
 	DelegationKeysCreate Action = "Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action"
 )
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/kluis-io/kluis/api/blob"
+	"github.com/kluis-io/kluis/api/storagewire/wiretest"
 	"github.com/kluis-io/kluis/fault"
 )
 
@@ -30,7 +31,7 @@ func TestBatch(t *testing.T) {
 		"PUT /ws/i/Files/a%20b?comp=tier HTTP/1.1\r\n"+good+"x-ms-access-tier: Hot\r\n",
 	)
 	resp := ask(&canned{}, "POST", "/ws?restype=container&comp=batch", body, "Content-Type: multipart/mixed; boundary=b")
-	got := text(t, resp)
+	got := wiretest.Text(t, resp)
 	var status []string
 	for line := range strings.SplitSeq(got, "\r\n") {
 		if s, ok := strings.CutPrefix(line, "HTTP/1.1 "); ok {
@@ -53,7 +54,7 @@ func TestBatch(t *testing.T) {
 		}
 	}
 	l := &canned{err: fault.New(fault.LeaseHeld, "")}
-	if got := text(t, ask(l, "POST", "/?comp=batch", batchBody("DELETE /ws/i/Files/a HTTP/1.1\r\n"+good), "Content-Type: multipart/mixed; boundary=b")); !strings.Contains(got, "HTTP/1.1 412") {
+	if got := wiretest.Text(t, ask(l, "POST", "/?comp=batch", batchBody("DELETE /ws/i/Files/a HTTP/1.1\r\n"+good), "Content-Type: multipart/mixed; boundary=b")); !strings.Contains(got, "HTTP/1.1 412") {
 		t.Errorf("a refused part:\n%s", got)
 	}
 }

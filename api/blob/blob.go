@@ -50,6 +50,7 @@ type Lake interface {
 	Lease(ctx context.Context, caller identity.Caller, p lake.Path, r lake.LeaseRequest) (lake.Properties, error)
 	DelegationKey(ctx context.Context, caller identity.Caller, account string, start, expiry time.Time, version string) (lake.DelegationKey, error)
 	DelegationValue(lake.DelegationKey) ([]byte, error)
+	SetTier(ctx context.Context, caller identity.Caller, p lake.Path, t lake.Tier, c lake.Conditions) (lake.Tier, error)
 	SetHeaders(ctx context.Context, caller identity.Caller, p lake.Path, h lake.ContentHeaders, c lake.Conditions) (lake.Properties, error)
 }
 
@@ -112,11 +113,8 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 
 // refuse refuses what would mean something else if it were ignored.
 func refuse(r *http.Request, q storagewire.Query) error {
-	for _, name := range storagewire.KeyHeaders {
-		if r.Header.Get(name) != "" {
-			return storagewire.Coded(fault.InvalidArgument, "UnsupportedHeader",
-				"Keys that a request brings are not supported: the workspace's own key protects the data.")
-		}
+	if err := storagewire.RefuseKeys(r.Header); err != nil {
+		return err
 	}
 	for _, name := range []string{"snapshot", "versionid", "deletetype"} {
 		if q.Has(name) {
@@ -307,17 +305,11 @@ type errorBody struct {
 	Message string
 }
 
-// fail answers a failed request in the protocol's shape. A HEAD has no body, and
-// says the same in its headers.
+// fail answers a failed request in the protocol's shape.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	api.LogFailure(r.Context(), "blob", err)
-	row := faults.Row(r, err)
-	message := row.Fail(w.Header(), s.config.Challenge())
-	if r.Method == http.MethodHead || row.Status == http.StatusNotModified {
-		w.WriteHeader(row.Status)
-		return
-	}
-	writeXML(w, row.Status, errorBody{Code: row.Code, Message: message})
+	s.config.Fail(w, r, faults, err, func(status int, code, message string) {
+		writeXML(w, status, errorBody{Code: code, Message: message})
+	})
 }
 
 func writeXML(w http.ResponseWriter, status int, v any) {

@@ -5,7 +5,6 @@ import (
 	"encoding/xml"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -14,20 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kluis-io/kluis/api/blob"
-	"github.com/kluis-io/kluis/api/storagewire"
+	"github.com/kluis-io/kluis/api/storagewire/wiretest"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/lake"
 )
-
-type tokens struct{}
-
-func (tokens) Verify(_ context.Context, token string, _ ...string) (identity.Caller, error) {
-	if token != "good" {
-		return identity.Caller{}, fault.New(fault.Unauthenticated, "The token has expired.")
-	}
-	return identity.Caller{Principal: "p"}, nil
-}
 
 // A canned lake gives the same answers to everybody. What a test does not can,
 // must not be asked.
@@ -106,72 +96,25 @@ func (c *canned) Delete(context.Context, identity.Caller, lake.Path, bool, lake.
 
 // ask sends one request with a good token; headers come as "Name: value".
 func ask(l blob.Lake, method, target, body string, headers ...string) *http.Response {
-	r := httptest.NewRequest(method, "https://onelake.blob.test"+target, strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer good")
-	for _, h := range headers {
-		name, v, _ := strings.Cut(h, ": ")
-		r.Header.Set(name, v)
-	}
-	if r.Header.Get("Transfer-Encoding") == "chunked" {
-		r.ContentLength = -1
-	}
-	w := httptest.NewRecorder()
-	blob.New(l, tokens{}, storagewire.Config{Account: "onelake", AuthorizationURI: "https://login.test/t/oauth2/authorize"}).ServeHTTP(w, r)
-	return w.Result()
-}
-
-func text(t *testing.T, resp *http.Response) string {
-	t.Helper()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return wiretest.Ask(blob.New(l, wiretest.Tokens{}, wiretest.Config), method, target, body, headers...)
 }
 
 // Every reason has its row, and looks as a storage client expects: in XML, and in
 // the headers alone for HEAD.
 func TestFaults(t *testing.T) {
-	for _, reason := range fault.Reasons() {
-		row, ok := blob.Faults[reason]
-		if !ok || row.Code == "" || row.Message == "" || http.StatusText(row.Status) == "" || row.Status < 300 {
-			t.Errorf("%s: no row, or not a whole one: %+v", reason, row)
-		}
-		if reason.RefusedByVault() && (row.Status != 403 || !strings.HasPrefix(row.Code, "KeyVault")) {
-			t.Errorf("%s is the vault's no, and looks like %+v", reason, row)
-		}
-		if (row.Status == 503) != (row.RetryAfter > 0) {
-			t.Errorf("%s: Retry-After goes with 503: %+v", reason, row)
-		}
-		l := &canned{err: fault.Wrap(reason, io.ErrUnexpectedEOF, "")}
-
-		resp := ask(l, "HEAD", "/ws/i.Lakehouse/Files/a", "")
-		if b := text(t, resp); b != "" || resp.StatusCode != row.Status || resp.Header.Get("x-ms-error-code") != row.Code {
-			t.Errorf("HEAD, %s: %d %v %q", reason, resp.StatusCode, resp.Header, b)
-		}
-		resp = ask(l, "GET", "/ws/i.Lakehouse/Files/a", "")
-		b := text(t, resp)
-		if resp.StatusCode != row.Status || resp.Header.Get("x-ms-error-code") != row.Code {
-			t.Errorf("GET, %s: %d %v", reason, resp.StatusCode, resp.Header)
-		}
-		if strings.Contains(b, io.ErrUnexpectedEOF.Error()) {
-			t.Errorf("%s tells the cause: %s", reason, b)
-		}
-		if row.Status == 304 {
-			continue
-		}
+	wiretest.Faults(t, blob.Faults, "/ws/i.Lakehouse/Files/a", func(err error) http.Handler {
+		return blob.New(&canned{err: err}, wiretest.Tokens{}, wiretest.Config)
+	}, func(body string) (string, string) {
 		var e struct {
 			XMLName xml.Name `xml:"Error"`
 			Code    string
 			Message string
 		}
-		if err := xml.Unmarshal([]byte(b), &e); err != nil || e.Code != row.Code || !strings.HasPrefix(e.Message, row.Message+"\nRequestId:") {
-			t.Errorf("%s: %v in %s", reason, err, b)
+		if err := xml.Unmarshal([]byte(body), &e); err != nil {
+			t.Error(err)
 		}
-	}
-	if len(blob.Faults) != len(fault.Reasons()) {
-		t.Error("the table has rows for reasons that are none")
-	}
+		return e.Code, e.Message
+	})
 	for reason, code := range map[fault.Reason]string{
 		fault.KEKRefused:      "KeyVaultEncryptionKeyNotFound",
 		fault.KEKVaultGone:    "KeyVaultVaultNotFound",

@@ -41,7 +41,7 @@ func (s *server) get(c *call) error {
 	defer content.Close()
 	return storagewire.ServeContent(c.w, c.r, storagewire.Content{
 		Properties: content.Properties, Offset: content.Offset, Length: content.Length, Ranged: ranged, Body: content,
-	}, func(h http.Header) { setProperties(h, content.Properties) })
+	}, func(h http.Header) { s.describe(h, content.Properties) })
 }
 
 // head answers Get Blob Properties and Get Blob Metadata.
@@ -59,7 +59,7 @@ func (s *server) head(c *call) error {
 		storagewire.SetVersion(h, p)
 		setMetadata(h, p)
 	} else {
-		setProperties(h, p)
+		s.describe(h, p)
 		storagewire.SetHashes(h, lake.Hashes{MD5: p.Headers.MD5}, nil)
 		h.Set("Content-Length", strconv.FormatInt(p.Size, 10))
 	}
@@ -67,8 +67,8 @@ func (s *server) head(c *call) error {
 	return nil
 }
 
-func setProperties(h http.Header, p lake.Properties) {
-	storagewire.SetProperties(h, p)
+func (s *server) describe(h http.Header, p lake.Properties) {
+	s.config.SetProperties(h, p)
 	h.Set("x-ms-blob-type", blobType(p))
 	if p.Append {
 		h.Set("x-ms-blob-committed-block-count", strconv.Itoa(p.Blocks))
@@ -147,7 +147,9 @@ func (s *server) put(c *call) error {
 		return fault.New(fault.HashMismatch, "")
 	}
 
-	storagewire.SetRejected(c.w, c.r, "x-ms-access-tier")
+	if err := s.tier(c, &o); err != nil {
+		return err
+	}
 	var p lake.Properties
 	if body.Size == 0 && takeFolderMark(o.Metadata) {
 		o.Hashes = lake.Hashes{}
@@ -238,7 +240,9 @@ func (s *server) putBlockList(c *call) error {
 	if err != nil {
 		return err
 	}
-	storagewire.SetRejected(c.w, c.r, "x-ms-access-tier")
+	if err := s.tier(c, &o); err != nil {
+		return err
+	}
 	var p lake.Properties
 	if len(blocks) == 0 && takeFolderMark(o.Metadata) {
 		p, err = s.lake.Create(c.r.Context(), c.caller, c.path, lake.Folder, o)
@@ -294,4 +298,15 @@ func (s *server) delete(c *call) error {
 	c.w.Header().Set("x-ms-delete-type-permanent", "true")
 	c.w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// tier reads the access tier that goes with new content. In a workspace it is ignored,
+// and named as such.
+func (s *server) tier(c *call, o *lake.PutOptions) (err error) {
+	if s.config.Storage() == "" {
+		storagewire.SetRejected(c.w, c.r, "x-ms-access-tier")
+		return nil
+	}
+	o.Tier, err = storagewire.ParseTier(c.r.Header)
+	return err
 }

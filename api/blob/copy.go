@@ -41,7 +41,9 @@ func (s *server) copy(c *call) error {
 	if !fromURL {
 		o.Source = shown
 	}
-	storagewire.SetRejected(c.w, c.r, "x-ms-access-tier")
+	if err := s.tier(c, &o.PutOptions); err != nil {
+		return err
+	}
 	p, err := s.lake.Copy(c.r.Context(), c.caller, c.path, src, o)
 	if err != nil {
 		return existing(o.Conditions, err)

@@ -8,6 +8,8 @@ import (
 var (
 	Faults         = faults
 	ParseBlockList = parseBlockList
+	ParsePolicies  = parsePolicies
+	ParseKeyTime   = parseDelegationTime
 )
 
 // ParseBatch returns the requests of a batch.

@@ -80,6 +80,9 @@ type details struct {
 	CacheControl       string `xml:"Cache-Control"`
 	ContentDisposition string `xml:"Content-Disposition"`
 	BlobType           string
+	AccessTier         string `xml:",omitempty"`
+	AccessTierInferred bool   `xml:",omitempty"`
+	AccessTierChange   string `xml:"AccessTierChangeTime,omitempty"`
 	LeaseStatus        string
 	LeaseState         string
 	LeaseDuration      string `xml:",omitempty"`
@@ -124,7 +127,7 @@ func (m metadata) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
 }
 
 // An inclusion is what a listing shows of each blob beside its properties.
-type inclusion struct{ metadata, copies bool }
+type inclusion struct{ metadata, copies, tiers bool }
 
 func newBlobEntry(p lake.Properties, with inclusion) blobEntry {
 	status, state, duration := storagewire.LeaseStatus(p.Lease)
@@ -144,6 +147,13 @@ func newBlobEntry(p lake.Properties, with inclusion) blobEntry {
 		LeaseState:         state,
 		LeaseDuration:      duration,
 		ServerEncrypted:    true,
+	}
+	switch {
+	case !with.tiers || p.Kind != lake.File:
+	case p.Tier == "":
+		d.AccessTier, d.AccessTierInferred = string(lake.Hot), true
+	default:
+		d.AccessTier, d.AccessTierChange = string(p.Tier), p.Tiered.UTC().Format(http.TimeFormat)
 	}
 	if c := p.Copy; c != nil && with.copies {
 		d.CopyID, d.CopySource, d.CopyStatus, d.CopyProgress = c.ID, c.Source, "success", copyProgress(c)
@@ -188,7 +198,7 @@ func (s *server) listBlobs(c *call) error {
 		return fault.New(fault.NotSupported, "The only delimiter of a hierarchical namespace is the slash.")
 	}
 	include := strings.Split(strings.ToLower(q["include"]), ",")
-	with := inclusion{slices.Contains(include, "metadata"), slices.Contains(include, "copy")}
+	with := inclusion{slices.Contains(include, "metadata"), slices.Contains(include, "copy"), s.config.Storage() != ""}
 	listing, err := s.lake.List(c.r.Context(), c.caller, c.path, lake.ListOptions{
 		Prefix:          q["prefix"],
 		Delimited:       delimiter != "",

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kluis-io/kluis/api/blob"
+	"github.com/kluis-io/kluis/api/storagewire/wiretest"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/lake"
 )
@@ -64,23 +65,23 @@ func TestGolden(t *testing.T) {
 			Properties: lake.Properties{ETag: `"0x1"`, Size: 3}, Committed: []lake.Block{{ID: "QQ==", Size: 3}}, Uncommitted: []lake.Block{{ID: "Qg==", Size: 4}},
 		},
 	}
-	golden(t, "list.xml", text(t, ask(l, "GET", "/ws?restype=container&comp=list&delimiter=/&prefix=i/Files/&marker=m&maxresults=9&include=snapshots,metadata&startFrom=i/Files/a", "")))
+	golden(t, "list.xml", wiretest.Text(t, ask(l, "GET", "/ws?restype=container&comp=list&delimiter=/&prefix=i/Files/&marker=m&maxresults=9&include=snapshots,metadata&startFrom=i/Files/a", "")))
 	want := lake.ListOptions{Prefix: "i/Files/", Delimited: true, Max: 9, Continuation: "m", StartFrom: "i/Files/a", IncludeMetadata: true}
 	if diff := cmp.Diff(want, l.options); diff != "" {
 		t.Error(diff)
 	}
 	l.listing = lake.Listing{}
-	golden(t, "list-empty.xml", text(t, ask(l, "GET", "/ws?restype=container&comp=list&maxresults=99999999999", "")))
+	golden(t, "list-empty.xml", wiretest.Text(t, ask(l, "GET", "/ws?restype=container&comp=list&maxresults=99999999999", "")))
 	if diff := cmp.Diff(lake.ListOptions{Recursive: true, Max: 5000}, l.options); diff != "" {
 		t.Error(diff)
 	}
-	golden(t, "containers.xml", text(t, ask(l, "GET", "/?comp=list&maxresults=1", "")))
-	golden(t, "containers-rest.xml", text(t, ask(l, "GET", "/?comp=list&marker=b", "")))
-	golden(t, "blocklist.xml", text(t, ask(l, "GET", "/ws/i/Files/a?comp=blocklist&blocklisttype=all", "")))
-	golden(t, "blocklist-committed.xml", text(t, ask(l, "GET", "/ws/i/Files/a?comp=blocklist", "")))
+	golden(t, "containers.xml", wiretest.Text(t, ask(l, "GET", "/?comp=list&maxresults=1", "")))
+	golden(t, "containers-rest.xml", wiretest.Text(t, ask(l, "GET", "/?comp=list&marker=b", "")))
+	golden(t, "blocklist.xml", wiretest.Text(t, ask(l, "GET", "/ws/i/Files/a?comp=blocklist&blocklisttype=all", "")))
+	golden(t, "blocklist-committed.xml", wiretest.Text(t, ask(l, "GET", "/ws/i/Files/a?comp=blocklist", "")))
 
 	l.err = fault.New(fault.KEKRefused, "")
-	body := text(t, ask(l, "GET", "/ws/i/Files/a", ""))
+	body := wiretest.Text(t, ask(l, "GET", "/ws/i/Files/a", ""))
 	i := strings.Index(body, "Time:") + len("Time:")
 	golden(t, "error.xml", body[:i]+"T"+body[strings.Index(body, "</Message>"):])
 }
@@ -155,7 +156,7 @@ func FuzzList(f *testing.F) {
 		name = strings.ToValidUTF8(name, "")
 		l := &canned{listing: lake.Listing{Entries: []lake.Properties{{Name: name, Kind: lake.File}}, Continuation: "c"}}
 		resp := ask(l, "GET", "/ws?"+query, "")
-		body := text(t, resp)
+		body := wiretest.Text(t, resp)
 		if resp.StatusCode != 200 {
 			if resp.StatusCode != 400 && resp.StatusCode != 501 {
 				t.Fatalf("%d %s", resp.StatusCode, body)

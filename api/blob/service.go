@@ -8,6 +8,7 @@ import (
 
 	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/lake"
 )
 
 // lease answers Lease Blob.
@@ -24,8 +25,8 @@ func (s *server) lease(c *call) error {
 	return nil
 }
 
-// setTier answers Set Blob Tier. There is one tier; as in OneLake the wish is
-// named as ignored, not refused.
+// setTier answers Set Blob Tier. In a workspace there is one; as in OneLake the wish
+// is named as ignored, not refused.
 func (s *server) setTier(c *call) error {
 	if c.r.Header.Get("x-ms-access-tier") == "" {
 		return storagewire.Coded(fault.InvalidArgument, "MissingRequiredHeader", "An HTTP header that's mandatory for this request is not specified: x-ms-access-tier.")
@@ -33,6 +34,23 @@ func (s *server) setTier(c *call) error {
 	conditions, err := storagewire.ParseConditions(c.r.Header, "")
 	if err != nil {
 		return err
+	}
+	if s.config.Storage() != "" {
+		t, err := storagewire.ParseTier(c.r.Header)
+		if err != nil {
+			return err
+		}
+		was, err := s.lake.SetTier(c.r.Context(), c.caller, c.path, t, conditions)
+		if err != nil {
+			return err
+		}
+		status := http.StatusOK
+		if was == lake.Archive && t != was { // as of what Azure brings back within hours
+			status = http.StatusAccepted
+		}
+		c.w.Header().Set("Content-Length", "0")
+		c.w.WriteHeader(status)
+		return nil
 	}
 	if _, err := s.lake.Stat(c.r.Context(), c.caller, c.path, conditions); err != nil {
 		return err

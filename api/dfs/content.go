@@ -46,6 +46,15 @@ func (s *server) create(c *call) error {
 	if o.Metadata, err = parseProperties(c.r.Header.Get("x-ms-properties")); err != nil {
 		return err
 	}
+	if s.config.Storage() != "" {
+		if o.Access, err = storagewire.ParseAccess(c.r.Header); err != nil {
+			return err
+		}
+		if o.Lease, err = storagewire.ParseMadeLease(c.r.Header); err != nil {
+			return err
+		}
+		o.Context = c.r.Header.Get("x-ms-encryption-context")
+	}
 	p, err := s.lake.Create(c.r.Context(), c.caller, c.path, kind, o)
 	if err != nil {
 		return existing(o.Conditions, err)
@@ -240,11 +249,11 @@ func (s *server) head(c *call, action string) error {
 	}
 	h := c.w.Header()
 	if action == "getaccesscontrol" {
-		if err := s.setAccess(c); err != nil {
+		if err := s.setAccess(c, p); err != nil {
 			return err
 		}
 	}
-	storagewire.SetProperties(h, p)
+	s.config.SetProperties(h, p)
 	if action == "" {
 		h.Set("x-ms-properties", formatProperties(p))
 		storagewire.SetHashes(h, lake.Hashes{MD5: p.Headers.MD5}, nil)
@@ -272,7 +281,7 @@ func (s *server) read(c *call) error {
 	return storagewire.ServeContent(c.w, c.r, storagewire.Content{
 		Properties: content.Properties, Offset: content.Offset, Length: content.Length, Ranged: ranged, Body: content,
 	}, func(h http.Header) {
-		storagewire.SetProperties(h, content.Properties)
+		s.config.SetProperties(h, content.Properties)
 		h.Set("x-ms-properties", formatProperties(content.Properties))
 	})
 }

@@ -38,6 +38,8 @@ type Lake interface {
 	List(ctx context.Context, caller identity.Caller, p lake.Path, o lake.ListOptions) (lake.Listing, error)
 	Delete(ctx context.Context, caller identity.Caller, p lake.Path, recursive bool, c lake.Conditions) error
 	Rename(ctx context.Context, caller identity.Caller, from, to lake.Path, o lake.RenameOptions) (lake.Properties, error)
+	SetAccess(ctx context.Context, caller identity.Caller, p lake.Path, a lake.AccessChange, c lake.Conditions) (lake.Properties, error)
+	SetAccessBelow(ctx context.Context, caller identity.Caller, p lake.Path, how lake.AccessMode, list lake.ACL, limit int, continuation string) (lake.AccessProgress, error)
 	SetMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.Properties, error)
 	Lease(ctx context.Context, caller identity.Caller, p lake.Path, r lake.LeaseRequest) (lake.Properties, error)
 	SetHeaders(ctx context.Context, caller identity.Caller, p lake.Path, h lake.ContentHeaders, c lake.Conditions) (lake.Properties, error)
@@ -75,7 +77,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // ignored are the headers that OneLake ignores and names in its answer.
 var ignored = append([]string{
-	"x-ms-owner", "x-ms-group", "x-ms-permissions", "x-ms-umask", "x-ms-acl", "x-ms-acls", "x-ms-access-tier",
+	"x-ms-owner", "x-ms-group", "x-ms-permissions", "x-ms-umask", "x-ms-acl", "x-ms-acls", "x-ms-access-tier", "x-ms-encryption-context",
 }, storagewire.KeyHeaders...)
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
@@ -90,7 +92,11 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := storagewire.Refuse(r.Header); err != nil {
 		return err
 	}
-	storagewire.SetRejected(w, r, ignored...)
+	if s.config.Storage() == "" {
+		storagewire.SetRejected(w, r, ignored...)
+	} else if err := storagewire.RefuseKeys(r.Header); err != nil {
+		return err
+	}
 	c := &call{w: storagewire.Override(w, r, q), r: r, method: r.Method, query: q, caller: caller}
 	if c.method == http.MethodPut || c.method == http.MethodPost { // for clients that cannot send PATCH
 		if strings.EqualFold(r.Header.Get("X-HTTP-Method-Override"), http.MethodPatch) {
@@ -107,7 +113,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if q["resource"] == "filesystem" {
 		return s.filesystem(c)
 	}
-	if len(c.path.Segments) == 0 && c.method != http.MethodHead {
+	if len(c.path.Segments) == 0 && c.method != http.MethodHead && !(s.config.Storage() != "" && setsAccess(c)) {
 		return notSupported()
 	}
 	return s.route(c)
@@ -118,8 +124,13 @@ func notSupported() error { return fault.New(fault.NotSupported, "") }
 // route answers what is asked of a path.
 func (s *server) route(c *call) error {
 	action := strings.ToLower(c.query["action"])
-	switch action {
-	case "setaccesscontrol", "setaccesscontrolrecursive":
+	if setsAccess(c) && s.config.Storage() != "" {
+		if action == "setaccesscontrol" {
+			return s.setAccessControl(c)
+		}
+		return s.setAccessControlRecursive(c)
+	}
+	if setsAccess(c) {
 		return storagewire.Coded(fault.InvalidArgument, "UnsupportedQueryParameter",
 			"Access control lists are not set here: access follows from the roles in the workspace.")
 	}
@@ -141,7 +152,7 @@ func (s *server) route(c *call) error {
 			return s.setProperties(c)
 		}
 	case http.MethodHead:
-		if len(c.path.Segments) == 0 {
+		if len(c.path.Segments) == 0 && (s.config.Storage() == "" || action == "") {
 			return s.root(c)
 		}
 		return s.head(c, action)
@@ -186,18 +197,11 @@ type errorBody struct {
 	} `json:"error"`
 }
 
-// fail answers a failed request in the protocol's shape. A HEAD has no body, and
-// says the same in its headers.
+// fail answers a failed request in the protocol's shape.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	api.LogFailure(r.Context(), "dfs", err)
-	row := faults.Row(r, err)
-	message := row.Fail(w.Header(), s.config.Challenge())
-	if r.Method == http.MethodHead || row.Status == http.StatusNotModified {
-		w.WriteHeader(row.Status)
-		return
-	}
-	var body errorBody
-	body.Error.Code = row.Code
-	body.Error.Message = message
-	api.WriteJSON(w, row.Status, body)
+	s.config.Fail(w, r, faults, err, func(status int, code, message string) {
+		var body errorBody
+		body.Error.Code, body.Error.Message = code, message
+		api.WriteJSON(w, status, body)
+	})
 }

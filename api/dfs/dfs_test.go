@@ -5,28 +5,17 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kluis-io/kluis/api/dfs"
-	"github.com/kluis-io/kluis/api/storagewire"
+	"github.com/kluis-io/kluis/api/storagewire/wiretest"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/lake"
 )
-
-type tokens struct{}
-
-func (tokens) Verify(_ context.Context, token string, _ ...string) (identity.Caller, error) {
-	if token != "good" {
-		return identity.Caller{}, fault.New(fault.Unauthenticated, "The token has expired.")
-	}
-	return identity.Caller{Principal: "p"}, nil
-}
 
 // A canned lake gives the same answers to everybody, and keeps what it was asked.
 // What a test does not can, must not be asked.
@@ -129,27 +118,7 @@ func (c *canned) SetHeaders(_ context.Context, _ identity.Caller, _ lake.Path, h
 
 // ask sends one request with a good token; headers come as "Name: value".
 func ask(l dfs.Lake, method, target, body string, headers ...string) *http.Response {
-	r := httptest.NewRequest(method, "https://onelake.dfs.test"+target, strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer good")
-	for _, h := range headers {
-		name, v, _ := strings.Cut(h, ": ")
-		r.Header.Set(name, v)
-	}
-	if r.Header.Get("Transfer-Encoding") == "chunked" {
-		r.ContentLength = -1
-	}
-	w := httptest.NewRecorder()
-	dfs.New(l, tokens{}, storagewire.Config{Account: "onelake", AuthorizationURI: "https://login.test/t/oauth2/authorize"}).ServeHTTP(w, r)
-	return w.Result()
-}
-
-func text(t *testing.T, resp *http.Response) string {
-	t.Helper()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return wiretest.Ask(dfs.New(l, wiretest.Tokens{}, wiretest.Config), method, target, body, headers...)
 }
 
 const path = "/ws/i.Lakehouse/Files/a"
@@ -157,43 +126,17 @@ const path = "/ws/i.Lakehouse/Files/a"
 // Every reason has its row, and looks as a client of this dialect expects: in JSON,
 // and in the headers alone for HEAD.
 func TestFaults(t *testing.T) {
-	for _, reason := range fault.Reasons() {
-		row, ok := dfs.Faults[reason]
-		if !ok || row.Code == "" || row.Message == "" || http.StatusText(row.Status) == "" || row.Status < 300 {
-			t.Errorf("%s: no row, or not a whole one: %+v", reason, row)
-		}
-		if reason.RefusedByVault() && (row.Status != 403 || !strings.HasPrefix(row.Code, "KeyVault")) {
-			t.Errorf("%s is the vault's no, and looks like %+v", reason, row)
-		}
-		if (row.Status == 503) != (row.RetryAfter > 0) {
-			t.Errorf("%s: Retry-After goes with 503: %+v", reason, row)
-		}
-		l := &canned{err: fault.Wrap(reason, io.ErrUnexpectedEOF, "")}
-		resp := ask(l, "HEAD", path, "")
-		if b := text(t, resp); b != "" || resp.StatusCode != row.Status || resp.Header.Get("x-ms-error-code") != row.Code {
-			t.Errorf("HEAD, %s: %d %v %q", reason, resp.StatusCode, resp.Header, b)
-		}
-		resp = ask(l, "GET", path, "")
-		b := text(t, resp)
-		if resp.StatusCode != row.Status || resp.Header.Get("x-ms-error-code") != row.Code {
-			t.Errorf("GET, %s: %d %v", reason, resp.StatusCode, resp.Header)
-		}
-		if row.Status == 304 {
-			continue
-		}
+	wiretest.Faults(t, dfs.Faults, path, func(err error) http.Handler {
+		return dfs.New(&canned{err: err}, wiretest.Tokens{}, wiretest.Config)
+	}, func(body string) (string, string) {
 		var e struct {
 			Error struct{ Code, Message string }
 		}
-		if err := json.Unmarshal([]byte(b), &e); err != nil || e.Error.Code != row.Code || !strings.HasPrefix(e.Error.Message, row.Message+"\nRequestId:") {
-			t.Errorf("%s: %v in %s", reason, err, b)
+		if err := json.Unmarshal([]byte(body), &e); err != nil {
+			t.Error(err)
 		}
-		if strings.Contains(b, io.ErrUnexpectedEOF.Error()) {
-			t.Errorf("%s tells the cause: %s", reason, b)
-		}
-	}
-	if len(dfs.Faults) != len(fault.Reasons()) {
-		t.Error("the table has rows for reasons that are none")
-	}
+		return e.Error.Code, e.Error.Message
+	})
 	for reason, code := range map[fault.Reason]string{
 		fault.KEKRefused:        "KeyVaultEncryptionKeyNotFound",
 		fault.KEKUnreachable:    "ServerBusy",
@@ -364,7 +307,7 @@ func TestList(t *testing.T) {
 		`"lastModified":"Sun, 22 Nov 2026 10:00:00 GMT","etag":"0x1","owner":"$superuser","group":"$superuser","permissions":"---------"},` +
 		`{"name":"i.Lakehouse/Files/é\"","contentLength":"7",` +
 		`"lastModified":"Sun, 22 Nov 2026 10:00:00 GMT","etag":"0x2","owner":"$superuser","group":"$superuser","permissions":"---------"}]}`
-	if diff := cmp.Diff(want, text(t, resp)); resp.StatusCode != 200 || diff != "" || resp.Header.Get("x-ms-continuation") != "next" {
+	if diff := cmp.Diff(want, wiretest.Text(t, resp)); resp.StatusCode != 200 || diff != "" || resp.Header.Get("x-ms-continuation") != "next" {
 		t.Errorf("%d %v\n%s", resp.StatusCode, resp.Header, diff)
 	}
 	if diff := cmp.Diff(lake.ListOptions{Recursive: true, Max: 7, Continuation: "c"}, l.list); diff != "" {
@@ -383,12 +326,12 @@ func TestList(t *testing.T) {
 	}
 	resp = ask(l, "GET", "/?resource=account&maxResults=1", "")
 	const one = `{"filesystems":[{"name":"a b","lastModified":"Sun, 22 Nov 2026 10:00:00 GMT","etag":"0xA"}]}`
-	if got := text(t, resp); got != one || resp.Header.Get("x-ms-continuation") != "c%20d" {
+	if got := wiretest.Text(t, resp); got != one || resp.Header.Get("x-ms-continuation") != "c%20d" {
 		t.Errorf("%s %v", got, resp.Header)
 	}
 	resp = ask(l, "GET", "/?resource=account&continuation=c%2520d", "")
 	const rest = `{"filesystems":[{"name":"c d","lastModified":"Sun, 22 Nov 2026 10:00:00 GMT","etag":"0xB"}]}`
-	if got := text(t, resp); got != rest || resp.Header.Get("x-ms-continuation") != "" {
+	if got := wiretest.Text(t, resp); got != rest || resp.Header.Get("x-ms-continuation") != "" {
 		t.Errorf("%s %v", got, resp.Header)
 	}
 }

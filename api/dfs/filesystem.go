@@ -103,32 +103,12 @@ func (s *server) root(c *call) error {
 	h.Set("x-ms-namespace-enabled", "true")
 	h.Set("x-ms-properties", "")
 	h.Set("x-ms-resource-type", "directory")
-	if err := s.setAccess(c); err != nil {
-		return err
+	if s.config.Storage() == "" {
+		if err := s.setAccess(c, lake.Properties{}); err != nil {
+			return err
+		}
 	}
 	c.w.WriteHeader(http.StatusOK)
-	return nil
-}
-
-// setAccess sets what OneLake says of everybody's files: the access control list
-// shows the caller's own rights, which the workspace's roles give.
-func (s *server) setAccess(c *call) error {
-	r, err := s.lake.Rights(c.r.Context(), c.caller, c.path)
-	if err != nil {
-		return err
-	}
-	may := []byte("---")
-	if r.Read {
-		may[0], may[2] = 'r', 'x'
-	}
-	if r.Write {
-		may[1] = 'w'
-	}
-	h := c.w.Header()
-	h.Set("x-ms-owner", storagewire.Superuser)
-	h.Set("x-ms-group", storagewire.Superuser)
-	h.Set("x-ms-permissions", storagewire.Permissions)
-	h.Set("x-ms-acl", "user::"+string(may)+",group::---,other::---")
 	return nil
 }
 
@@ -151,9 +131,10 @@ type pathEntry struct {
 	Owner         string `json:"owner"`
 	Group         string `json:"group"`
 	Permissions   string `json:"permissions"`
+	Context       string `json:"EncryptionContext,omitempty"`
 }
 
-func newPathEntry(p lake.Properties) pathEntry {
+func (s *server) newPathEntry(p lake.Properties) pathEntry {
 	e := pathEntry{
 		Name:          p.Name,
 		ContentLength: strconv.FormatInt(p.Size, 10),
@@ -163,6 +144,9 @@ func newPathEntry(p lake.Properties) pathEntry {
 		Owner:         storagewire.Superuser,
 		Group:         storagewire.Superuser,
 		Permissions:   storagewire.Permissions,
+	}
+	if s.config.Storage() != "" {
+		e.Owner, e.Group, e.Permissions, e.Context = p.Access.Owner, p.Access.Group, p.Access.Mode.String(), p.Context
 	}
 	if p.Kind == lake.Folder {
 		e.IsDirectory = "true"
@@ -210,7 +194,7 @@ func (s *server) list(c *call) error {
 	}
 	body := pathsBody{Paths: make([]pathEntry, len(listing.Entries))}
 	for i, p := range listing.Entries {
-		body.Paths[i] = newPathEntry(p)
+		body.Paths[i] = s.newPathEntry(p)
 	}
 	h := c.w.Header()
 	if listing.Continuation != "" {

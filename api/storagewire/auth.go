@@ -86,6 +86,7 @@ func (c Config) sharedKey(r *http.Request, credential string, lite bool) (identi
 		return identity.Caller{}, authenticationFailed("The request's date is missing or more than 15 minutes off.")
 	}
 	var caller identity.Caller
+	err = fault.New(fault.Unauthenticated, "") // what there is no message for is signed by nobody
 	for _, message := range stringsToSign(r, c.Storage(), lite) {
 		if caller, err = c.Keys.Verify(r.Context(), c.Storage(), message, mac); fault.ReasonOf(err) != fault.Unauthenticated {
 			break

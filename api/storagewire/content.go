@@ -30,9 +30,13 @@ func SetVersion(h http.Header, p lake.Properties) {
 }
 
 // SetProperties sets the headers that describe a file or folder in both dialects,
-// but for its length and its metadata. Owner, group and permissions are OneLake's.
-func SetProperties(h http.Header, p lake.Properties) {
+// but for its length and its metadata.
+func (c Config) SetProperties(h http.Header, p lake.Properties) {
 	SetVersion(h, p)
+	c.SetAccess(h, p.Access)
+	if c.Storage() != "" {
+		SetTier(h, p)
+	}
 	contentType := p.Headers.Type
 	if contentType == "" {
 		contentType = "application/octet-stream"
@@ -43,20 +47,18 @@ func SetProperties(h http.Header, p lake.Properties) {
 	}
 	status, state, duration := LeaseStatus(p.Lease)
 	for name, v := range map[string]string{
-		"Content-Type":          contentType,
-		"Content-Encoding":      p.Headers.Encoding,
-		"Content-Language":      p.Headers.Language,
-		"Content-Disposition":   p.Headers.Disposition,
-		"Cache-Control":         p.Headers.CacheControl,
-		"Accept-Ranges":         "bytes",
-		"x-ms-resource-type":    resource,
-		"x-ms-server-encrypted": "true",
-		"x-ms-lease-status":     status,
-		"x-ms-lease-state":      state,
-		"x-ms-lease-duration":   duration,
-		"x-ms-owner":            Superuser,
-		"x-ms-group":            Superuser,
-		"x-ms-permissions":      Permissions,
+		"Content-Type":            contentType,
+		"Content-Encoding":        p.Headers.Encoding,
+		"Content-Language":        p.Headers.Language,
+		"Content-Disposition":     p.Headers.Disposition,
+		"Cache-Control":           p.Headers.CacheControl,
+		"Accept-Ranges":           "bytes",
+		"x-ms-resource-type":      resource,
+		"x-ms-server-encrypted":   "true",
+		"x-ms-lease-status":       status,
+		"x-ms-lease-state":        state,
+		"x-ms-lease-duration":     duration,
+		"x-ms-encryption-context": p.Context,
 	} {
 		if v != "" {
 			h.Set(name, v)
@@ -69,7 +71,7 @@ func SetProperties(h http.Header, p lake.Properties) {
 
 // What OneLake says of everybody's files: rights come from the workspace's roles.
 const (
-	Superuser   = "$superuser"
+	Superuser   = lake.Superuser
 	Permissions = "---------"
 )
 

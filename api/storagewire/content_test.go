@@ -29,7 +29,7 @@ func (b body) WriteTo(w io.Writer) (int64, error) {
 
 func serve(t *testing.T, c storagewire.Content, pairs ...string) (*http.Response, error) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := storagewire.ServeContent(w, r, c, func(h http.Header) { storagewire.SetProperties(h, c.Properties) })
+		err := storagewire.ServeContent(w, r, c, func(h http.Header) { storagewire.Config{}.SetProperties(h, c.Properties) })
 		if err != nil {
 			http.Error(w, string(fault.ReasonOf(err)), http.StatusTeapot)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/lake"
 )
@@ -63,6 +64,7 @@ var refusals = map[lake.Refusal]struct {
 	lake.AppendPosition:           {412, "AppendPositionConditionNotMet"},
 	lake.AppendTooLarge:           {412, "MaxBlobSizeConditionNotMet"},
 	lake.TooManyBlocks:            {409, "BlockCountExceedsLimit"},
+	lake.Archived:                 {409, "BlobArchived"},
 	lake.SourceCondition:          {412, "SourceConditionNotMet"},
 }
 
@@ -105,17 +107,28 @@ func ofContainer(r *http.Request) bool {
 	return err == nil && (q["restype"] == "container" || q["resource"] == "filesystem")
 }
 
-// Fail sets the headers of a failed request, and returns the text for its body,
-// with the lines that Azure's services add to it.
-func (row Row) Fail(h http.Header, challenge string) string {
+// Fail answers a failed request: write gives the body its dialect's shape. A HEAD has
+// none, and says the same in its headers.
+func (c Config) Fail(w http.ResponseWriter, r *http.Request, t Table, err error, write func(status int, code, message string)) {
+	dialect := "blob"
+	if c.DFS {
+		dialect = "dfs"
+	}
+	api.LogFailure(r.Context(), dialect, err)
+	row, h := t.Row(r, err), w.Header()
 	h.Set("x-ms-error-code", row.Code)
 	if row.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", challenge)
+		h.Set("WWW-Authenticate", c.Challenge())
 	}
 	if row.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(row.RetryAfter))
 	}
-	return row.Message + "\nRequestId:" + h.Get("x-ms-request-id") + "\nTime:" + time.Now().UTC().Format("2006-01-02T15:04:05.0000000Z")
+	if r.Method == http.MethodHead || row.Status == http.StatusNotModified {
+		w.WriteHeader(row.Status)
+		return
+	}
+	// With the lines that Azure's services add to it.
+	write(row.Status, row.Code, row.Message+"\nRequestId:"+h.Get("x-ms-request-id")+"\nTime:"+time.Now().UTC().Format("2006-01-02T15:04:05.0000000Z"))
 }
 
 // Common returns the rows that the storage services share; an adapter adds its

@@ -87,9 +87,12 @@ func ParseConditions(h http.Header, prefix string) (lake.Conditions, error) {
 	for _, d := range []struct {
 		name string
 		into *time.Time
-	}{{prefix + "If-Modified-Since", &c.IfModifiedSince}, {prefix + "If-Unmodified-Since", &c.IfUnmodifiedSince}} {
+	}{
+		{prefix + "If-Modified-Since", &c.IfModifiedSince}, {prefix + "If-Unmodified-Since", &c.IfUnmodifiedSince},
+		{"x-ms-access-tier-if-modified-since", &c.TierIfModifiedSince}, {"x-ms-access-tier-if-unmodified-since", &c.TierIfUnmodifiedSince},
+	} {
 		v := h.Get(d.name)
-		if v == "" {
+		if v == "" || prefix != "" && strings.HasPrefix(d.name, "x-ms-access-tier") { // those are not on a source
 			continue
 		}
 		t, err := http.ParseTime(v)
@@ -241,7 +244,16 @@ func Refuse(h http.Header) error {
 // KeyHeaders are those by which a client brings a key of its own, or asks for one.
 var KeyHeaders = []string{
 	"x-ms-encryption-key", "x-ms-encryption-key-sha256", "x-ms-encryption-algorithm", "x-ms-encryption-scope",
-	"x-ms-encryption-context",
+}
+
+// RefuseKeys refuses a key that the request brings, or asks for.
+func RefuseKeys(h http.Header) error {
+	for _, name := range KeyHeaders {
+		if h.Get(name) != "" {
+			return Coded(fault.InvalidArgument, "UnsupportedHeader", "Keys that a request brings are not supported: the workspace's or account's own key protects the data.")
+		}
+	}
+	return nil
 }
 
 // SetRejected names in the answer those headers that the request carries and that

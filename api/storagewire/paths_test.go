@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,6 +46,10 @@ func (d dfsRecorder) Container(context.Context, identity.Caller, lake.Path) (lak
 	return lake.ContainerProperties{}, nil
 }
 
+func (d dfsRecorder) Rights(context.Context, identity.Caller, lake.Path) (lake.Rights, error) {
+	return lake.Rights{}, nil
+}
+
 // Both dialects find the same file under the same escaped path, or neither does.
 func FuzzSamePath(f *testing.F) {
 	for _, s := range []string{
@@ -67,14 +72,55 @@ func FuzzSamePath(f *testing.F) {
 			h.ServeHTTP(w, r)
 			return w.Code
 		}
+		for _, account := range []string{"onelake", "acct1"} {
+			var one, two lake.Path
+			c := storagewire.Config{Account: account}
+			a := ask(blob.New(recorder{path: &one}, tokens{}, c))
+			b := ask(dfs.New(dfsRecorder{recorder: recorder{path: &two}}, tokens{}, c))
+			if len(one.Segments) == 0 && len(two.Segments) == 0 {
+				continue // refused, or not below a container
+			}
+			if a != b || !cmp.Equal(one, two) || one.Account != c.Storage() {
+				t.Fatalf("%s, %q: Blob finds %d %+v, DFS %d %+v", account, target, a, one, b, two)
+			}
+		}
+	})
+}
+
+func (r recorder) List(_ context.Context, _ identity.Caller, p lake.Path, o lake.ListOptions) (lake.Listing, error) {
+	p.Segments = append(p.Segments, strings.FieldsFunc(o.Prefix, func(r rune) bool { return r == '/' })...)
+	*r.path = p
+	return lake.Listing{}, nil
+}
+
+func (d dfsRecorder) List(ctx context.Context, c identity.Caller, p lake.Path, o lake.ListOptions) (lake.Listing, error) {
+	return d.recorder.List(ctx, c, p, o)
+}
+
+// FuzzSameFolder does the same for the folder of a listing: a prefix that ends with a
+// slash in Blob, a parameter in DFS.
+func FuzzSameFolder(f *testing.F) {
+	for _, s := range []string{"a", "a/b", "a b+c", "ä", "a%20b", "..", "a//b", "/a", "a/", "", "a?b#c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, folder string) {
+		folder = strings.Trim(folder, "/")
+		ask := func(h http.Handler, query string) int {
+			r := httptest.NewRequest("GET", "/box?"+query, nil)
+			r.Header.Set("Authorization", "Bearer good")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
 		var one, two lake.Path
-		a := ask(blob.New(recorder{path: &one}, tokens{}, storagewire.Config{}))
-		b := ask(dfs.New(dfsRecorder{recorder: recorder{path: &two}}, tokens{}, storagewire.Config{}))
-		if len(one.Segments) == 0 && len(two.Segments) == 0 {
-			return // refused, or not below a container
+		c := storagewire.Config{Account: "acct1"}
+		a := ask(blob.New(recorder{path: &one}, tokens{}, c), "restype=container&comp=list&prefix="+url.QueryEscape(folder+"/"))
+		b := ask(dfs.New(dfsRecorder{recorder: recorder{path: &two}}, tokens{}, c), "resource=filesystem&recursive=true&directory="+url.QueryEscape(folder))
+		if b != http.StatusOK { // a prefix need be no path
+			return
 		}
 		if a != b || !cmp.Equal(one, two) {
-			t.Fatalf("%q: Blob finds %d %+v, DFS %d %+v", target, a, one, b, two)
+			t.Fatalf("%q: Blob lists %d %+v, DFS %d %+v", folder, a, one, b, two)
 		}
 	})
 }
