@@ -205,26 +205,18 @@ func (w *watch) signals(ctx context.Context, now time.Time) ([]alert.Signal, err
 
 // readOn reads a log from where it was left, at first from a day ago.
 func readOn(ctx context.Context, log *audit.Log, next int64, now time.Time, fn func(audit.Entry)) (int64, error) {
-	q := audit.Query{Limit: 1000}
+	var q audit.Query
 	if next > 0 {
 		q.After = new(next - 1)
 	} else {
 		q.From = now.Add(-watchSince)
 	}
-	for {
-		page, err := log.Entries(ctx, q)
-		if err != nil {
-			return next, err
-		}
-		for _, e := range page {
-			fn(e.Entry)
-			next = e.Sequence + 1
-		}
-		if len(page) < q.Limit {
-			return next, nil
-		}
-		q.After = &page[len(page)-1].Sequence
-	}
+	err := eachEntry(ctx, log, q, func(e audit.Numbered) error {
+		fn(e.Entry)
+		next = e.Sequence + 1
+		return nil
+	})
+	return next, err
 }
 
 func (w *watch) vaultEntry(e audit.Entry) {

@@ -137,11 +137,11 @@ func (m *metrics) follow(ctx context.Context, p *party, timed bool) {
 	defer t.Stop()
 	var at *int64
 	for {
-		if next, err := m.count(ctx, p, at, timed); err != nil && ctx.Err() == nil {
+		next, err := m.count(ctx, p, at, timed)
+		if err != nil && ctx.Err() == nil {
 			slog.ErrorContext(ctx, "counting the acts", "party", p.name, "error", err)
-		} else {
-			at = next
 		}
+		at = next // what was counted is, whatever came then
 		select {
 		case <-ctx.Done():
 			return
@@ -162,26 +162,19 @@ func (m *metrics) count(ctx context.Context, p *party, at *int64, timed bool) (*
 		}
 		return &last[0].Sequence, nil
 	}
-	for {
-		q := audit.Query{Limit: 1000}
-		if *at >= 0 {
-			q.After = at
-		}
-		page, err := p.log.Entries(ctx, q)
-		if err != nil {
-			return at, err
-		}
-		for _, e := range page {
-			m.acts[p].WithLabelValues(e.Operation, string(e.Outcome)).Inc()
-			if micros, err := strconv.ParseInt(e.Detail["micros"], 10, 64); err == nil && timed {
-				m.vaultTime.WithLabelValues(e.Operation).Observe(float64(micros) / 1e6)
-			}
-			at = new(e.Sequence)
-		}
-		if len(page) < q.Limit {
-			return at, nil
-		}
+	var q audit.Query
+	if *at >= 0 {
+		q.After = at
 	}
+	err := eachEntry(ctx, p.log, q, func(e audit.Numbered) error {
+		m.acts[p].WithLabelValues(e.Operation, string(e.Outcome)).Inc()
+		if micros, err := strconv.ParseInt(e.Detail["micros"], 10, 64); err == nil && timed {
+			m.vaultTime.WithLabelValues(e.Operation).Observe(float64(micros) / 1e6)
+		}
+		at = new(e.Sequence)
+		return nil
+	})
+	return at, err
 }
 
 // A state is read when it is asked for.

@@ -221,34 +221,25 @@ func logFiles(ctx context.Context, data, party string, w kpi.Window) ([]evidence
 	defer log.Close()
 	var extract, proofs bytes.Buffer
 	proven := 0
-	q := audit.Query{From: w.From, Until: w.Until, Limit: 1000}
-	for {
-		page, err := log.Entries(ctx, q)
+	err = eachEntry(ctx, log, audit.Query{From: w.From, Until: w.Until}, func(e audit.Numbered) error {
+		if routine(e.Entry) {
+			return nil
+		}
+		if err := json.NewEncoder(&extract).Encode(e); err != nil {
+			return err
+		}
+		if proven == mostProofs || !proves(e.Operation) {
+			return nil
+		}
+		proven++
+		cert, err := log.Certify(ctx, e.Sequence)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for _, e := range page {
-			if routine(e.Entry) {
-				continue
-			}
-			if err := json.NewEncoder(&extract).Encode(e); err != nil {
-				return nil, err
-			}
-			if proven < mostProofs && (e.Operation == revocationDrill || strings.HasPrefix(e.Operation, "Shred") || strings.HasPrefix(e.Operation, "RoleAssignment")) {
-				cert, err := log.Certify(ctx, e.Sequence)
-				if err != nil {
-					return nil, err
-				}
-				if err := json.NewEncoder(&proofs).Encode(cert); err != nil {
-					return nil, err
-				}
-				proven++
-			}
-		}
-		if len(page) < q.Limit {
-			break
-		}
-		q.After = &page[len(page)-1].Sequence
+		return json.NewEncoder(&proofs).Encode(cert)
+	})
+	if err != nil {
+		return nil, err
 	}
 	report, err := json.MarshalIndent(logReport{Party: party, Holds: verified.OK(), Report: verified}, "", "  ")
 	if err != nil {
@@ -266,6 +257,12 @@ func logFiles(ctx context.Context, data, party string, w kpi.Window) ([]evidence
 		files = append(files, evidence.File{Name: "audit/" + party + "/" + name, Body: text})
 	}
 	return files, nil
+}
+
+// proves reports whether an auditor asks for the proof of an act first: drills, what
+// was shredded, and who was given or lost a right.
+func proves(operation string) bool {
+	return operation == revocationDrill || strings.HasPrefix(operation, "Shred") || strings.HasPrefix(operation, "RoleAssignment")
 }
 
 // routine reports whether an entry only says that something was read or used as it

@@ -107,7 +107,7 @@ func addEvents(name string, in *kpi.Input) error {
 
 // addLogs adds what the logs in a data directory tell. The caller holds its lock.
 func addLogs(ctx context.Context, data string, in *kpi.Input) error {
-	each := func(party string, q audit.Query, add func(audit.Entry)) (found bool, err error) {
+	each := func(party string, q audit.Query, add func(audit.Numbered) error) (found bool, err error) {
 		path := filepath.Join(data, party, databaseFile)
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			return false, nil
@@ -119,16 +119,16 @@ func addLogs(ctx context.Context, data string, in *kpi.Input) error {
 		defer db.Close()
 		return true, eachEntry(ctx, &audit.Log{Config: audit.Config{Store: db.Audit()}}, q, add)
 	}
-	if _, err := each(vaultDir, audit.Query{}, func(e audit.Entry) { addAttempt(in, e) }); err != nil {
+	if _, err := each(vaultDir, audit.Query{}, func(e audit.Numbered) error { addAttempt(in, e.Entry); return nil }); err != nil {
 		return err
 	}
-	found, err := each(platformDir, audit.Query{Operation: revocationDrill}, func(e audit.Entry) { addDrill(in, e) })
+	found, err := each(platformDir, audit.Query{Operation: revocationDrill}, func(e audit.Numbered) error { addDrill(in, e.Entry); return nil })
 	in.DrillLog = in.DrillLog || found
 	return err
 }
 
-// eachEntry reads a log from a query on.
-func eachEntry(ctx context.Context, log *audit.Log, q audit.Query, fn func(audit.Entry)) error {
+// eachEntry reads all that a query selects, page by page.
+func eachEntry(ctx context.Context, log *audit.Log, q audit.Query, fn func(audit.Numbered) error) error {
 	q.Limit = 1000
 	for {
 		page, err := log.Entries(ctx, q)
@@ -136,7 +136,9 @@ func eachEntry(ctx context.Context, log *audit.Log, q audit.Query, fn func(audit
 			return err
 		}
 		for _, e := range page {
-			fn(e.Entry)
+			if err := fn(e); err != nil {
+				return err
+			}
 		}
 		if len(page) < q.Limit {
 			return nil

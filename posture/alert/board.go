@@ -8,7 +8,12 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/kluis-io/kluis/internal/failpoint"
 )
+
+// afterSend: the receiver has the alert, and the database does not know.
+var afterSend = failpoint.New("posture/alert/after-send")
 
 // A Sink takes alerts to a receiver, within the time that it sets itself. The error's
 // text is shown, and holds no secret.
@@ -131,6 +136,9 @@ func (b *Board) send(ctx context.Context) error {
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			if err := afterSend.Hit(); err != nil {
+				return err
 			}
 			if failure != nil {
 				slog.WarnContext(ctx, "an alert was not taken", "sink", name, "alert", a.ID, "error", failure)
