@@ -235,8 +235,11 @@ func printKPIs(w io.Writer, r kpi.Report) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s to %s, %d scans\n", r.Window.From.Format(time.DateOnly), r.Window.Until.Format(time.DateOnly), r.Scans)
-	return err
+	fmt.Fprintf(w, "\n%s to %s, %d scans\n", r.Window.From.Format(time.DateOnly), r.Window.Until.Format(time.DateOnly), r.Scans)
+	if r.Scans == 0 {
+		fmt.Fprintln(w, "Scans are kept by 'kluis posture scan --history FILE'.")
+	}
+	return nil
 }
 
 // figures are a KPI's inputs that are not 0, as a line.

@@ -8,7 +8,7 @@ import (
 	"github.com/kluis-io/kluis/posture/history"
 )
 
-const noScan = "no scan in the window: run 'kluis posture scan', or let the server scan on a schedule"
+const noScan = "no scan in the window"
 
 // coverage is what of the resources that need a customer's key lies under one.
 func (l ledger) coverage(w Window) KPI {
