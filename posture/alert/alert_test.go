@@ -3,10 +3,14 @@ package alert_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -227,8 +231,9 @@ func TestCloudEvent(t *testing.T) {
 	}
 }
 
-// smtp is a server on loopback that offers no TLS. It gives what it is told.
-func smtp(t *testing.T) (address string, letters chan string) {
+// smtp is a server on loopback, which offers STARTTLS if it has a certificate, and
+// takes passwords only then. It gives what it is told.
+func smtp(t *testing.T, certificate *tls.Certificate) (address string, letters chan string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +251,7 @@ func smtp(t *testing.T) (address string, letters chan string) {
 				fmt.Fprint(c, "220 test ESMTP\r\n")
 				in := bufio.NewScanner(c)
 				var letter strings.Builder
-				inData := false
+				inData, safe := false, false
 				for in.Scan() {
 					line := in.Text()
 					letter.WriteString(line + "\n")
@@ -256,6 +261,16 @@ func smtp(t *testing.T) (address string, letters chan string) {
 						letters <- letter.String()
 						fmt.Fprint(c, "250 taken\r\n")
 					case inData:
+					case strings.HasPrefix(line, "EHLO") && certificate != nil && !safe:
+						fmt.Fprint(c, "250-test\r\n250 STARTTLS\r\n")
+					case strings.HasPrefix(line, "EHLO") && safe:
+						fmt.Fprint(c, "250-test\r\n250 AUTH PLAIN\r\n")
+					case line == "STARTTLS" && certificate != nil:
+						fmt.Fprint(c, "220 go on\r\n")
+						c = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{*certificate}})
+						in, safe = bufio.NewScanner(c), true
+					case strings.HasPrefix(line, "AUTH PLAIN "):
+						fmt.Fprint(c, "235 welcome\r\n")
 					case line == "DATA":
 						inData = true
 						fmt.Fprint(c, "354 go on\r\n")
@@ -273,7 +288,7 @@ func smtp(t *testing.T) (address string, letters chan string) {
 }
 
 func TestMail(t *testing.T) {
-	address, letters := smtp(t)
+	address, letters := smtp(t, nil)
 	m := alert.Mail{Server: address, Security: "none", From: "kluis@example.com", To: []string{"soc@example.com", "ann@example.com"}}
 	if err := m.Check(); err != nil {
 		t.Fatal(err)
@@ -295,6 +310,20 @@ func TestMail(t *testing.T) {
 	m.Security = "starttls"
 	if err := m.Send(t.Context(), alert.Message{ID: "abc-3", Alert: a}); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("a server without TLS: %v", err)
+	}
+	web := httptest.NewTLSServer(nil) // for its certificate, which is of 127.0.0.1
+	defer web.Close()
+	address, letters = smtp(t, &web.TLS.Certificates[0])
+	m = alert.Mail{Server: address, Username: "kluis", Password: "secret", From: "kluis@example.com", To: []string{"soc@example.com"}, TLS: &tls.Config{RootCAs: x509.NewCertPool()}}
+	if err := m.Send(t.Context(), alert.Message{ID: "abc-4", Alert: a}); !errors.Is(err, fault.Unavailable) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a server whose certificate nobody knows: %v", err)
+	}
+	m.TLS.RootCAs.AddCert(web.Certificate())
+	if err := m.Send(t.Context(), alert.Message{ID: "abc-5", Alert: a}); err != nil {
+		t.Fatal(err)
+	}
+	if letter := <-letters; !strings.Contains(letter, "AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00kluis\x00secret"))) || !strings.Contains(letter, "abc-5@kluis") {
+		t.Error(letter)
 	}
 	for _, bad := range []alert.Mail{
 		{}, {Server: "mail.example.com:25", Security: "none", From: "a@b.c", To: []string{"a@b.c"}}, {Server: "mail.example.com:25", Security: "ssl", From: "a@b.c", To: []string{"a@b.c"}},
