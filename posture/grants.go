@@ -17,6 +17,12 @@ const (
 	blobDataReader      = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
 )
 
+// moreRoles are the names of roles that package rbac does not define.
+var moreRoles = map[string]string{
+	blobDataOwner: "Storage Blob Data Owner", blobDataContributor: "Storage Blob Data Contributor", blobDataReader: "Storage Blob Data Reader",
+	secretsUser: "Key Vault Secrets User", secretsOfficer: "Key Vault Secrets Officer",
+}
+
 // Roles by what they give over a key and over data.
 var (
 	custodianRoles = []string{string(rbac.KeyVaultAdministrator), string(rbac.KeyVaultCryptoOfficer)}
@@ -155,7 +161,19 @@ func roleName(id string) string {
 	if d, ok := rbac.VaultRoles.Lookup(rbac.RoleID(id)); ok {
 		return d.Name
 	}
-	return cmp.Or(map[string]string{
-		blobDataOwner: "Storage Blob Data Owner", blobDataContributor: "Storage Blob Data Contributor", blobDataReader: "Storage Blob Data Reader",
-	}[id], id)
+	return cmp.Or(moreRoles[id], id)
+}
+
+// RoleNamed returns the id of a built-in role that posture knows by its name, or the
+// name where it knows none.
+func RoleNamed(name string) string {
+	if d, ok := rbac.VaultRoles.Named(name); ok {
+		return string(d.ID)
+	}
+	for id, n := range moreRoles {
+		if strings.EqualFold(n, name) {
+			return id
+		}
+	}
+	return name
 }

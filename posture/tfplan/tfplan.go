@@ -141,6 +141,7 @@ func Read(text []byte, name string, at time.Time, inv *posture.Inventory) error 
 			byName[strings.ToLower(r.id)] = r
 		}
 	}
+	(&chain{refs: refs, byName: byName}).describe(all)
 	for _, r := range all {
 		for _, row := range rows[r.typ] {
 			if row.Target == "" {
@@ -209,19 +210,7 @@ func (r *planned) describe(rows []Row) {
 			if r.id == "" {
 				r.id = r.address
 			}
-			r.body = map[string]any{"id": r.id, "type": row.Type, "properties": map[string]any{}}
-			for to, from := range map[string]string{"name": "name", "location": "location", "resourceGroup": "resource_group_name", "tags": "tags"} {
-				if v := r.value(from); v != nil && v != posture.UnknownValue {
-					r.body[to] = v
-				}
-			}
-			if kind := text(r.value("identity.type")); kind != "" {
-				ids := map[string]any{}
-				for _, id := range r.values("identity.identity_ids") {
-					ids[text(id)] = map[string]any{}
-				}
-				r.body["identity"] = map[string]any{"type": kind, "principalId": r.value("identity.principal_id"), "userAssignedIdentities": ids}
-			}
+			r.body = r.base(row.Type, map[string]any{})
 		}
 		r.apply(row, r.body)
 	}
@@ -415,7 +404,23 @@ func walk(v, unknown any, path []string) []any {
 	if len(path) > 0 {
 		return nil
 	}
-	return []any{v}
+	return []any{overlaid(v, unknown)}
+}
+
+// overlaid returns a map's values with those that are unknown beside them.
+func overlaid(v, unknown any) any {
+	m, ok := v.(map[string]any)
+	us, _ := unknown.(map[string]any)
+	if !ok || len(us) == 0 {
+		return v
+	}
+	m = maps.Clone(m)
+	for name, u := range us {
+		if u == true {
+			m[name] = posture.UnknownValue
+		}
+	}
+	return m
 }
 
 // blocks returns the elements of a block as resources of their own.
