@@ -110,6 +110,7 @@ func (inv *Inventory) addResource(rules []*Rule, id string, d document, ev Evide
 	if r.Group == "" {
 		r.Group = d.str("resourceGroup")
 	}
+	r.later = laterTags(field(d.body, "tags"))
 	r.CMK = rules[0].evaluate(d)
 	r.links = rules[0].linksOf(d, id)
 	if direct := rules[0].direct; direct != nil {
@@ -380,6 +381,21 @@ func identityOf(d document) Identity {
 	return i
 }
 
+// laterTags returns the names of tags that are known after apply, in lower case; "*" if
+// it is not known which there are.
+func laterTags(v any) (out []string) {
+	if v == UnknownValue {
+		return []string{"*"}
+	}
+	m, _ := v.(map[string]any)
+	for name, value := range m {
+		if value == UnknownValue {
+			out = append(out, strings.ToLower(name))
+		}
+	}
+	return out
+}
+
 func texts(v any) map[string]string {
 	m, _ := v.(map[string]any)
 	if len(m) == 0 {
@@ -387,7 +403,9 @@ func texts(v any) map[string]string {
 	}
 	out := make(map[string]string, len(m))
 	for k, v := range m {
-		out[k] = scalarOf(v)
+		if v != UnknownValue {
+			out[k] = scalarOf(v)
+		}
 	}
 	return out
 }

@@ -205,7 +205,14 @@ func (j *judge) resource(r *Resource) {
 	if class != nil {
 		out.Rule, out.Why, out.Label = class.Name, class.Why, class.Label
 	}
+	maybe := j.policy.undecided(r)
+	if maybe != nil {
+		out.Rule, out.Why, out.Label = "", "", ""
+	}
 	switch {
+	case maybe != nil:
+		out.Verdict = Unclassified
+		j.say("CLASSIFY", r.ID, r.Type, Finding{State: "unknown", Detail: fmt.Sprintf("whether rule %q reaches it hangs on a tag that is known after apply; customer-managed key: %s", maybe.Name, r.CMK.State), Reversible: true, Evidence: r.Evidence, object: r})
 	case class == nil:
 		out.Verdict = Unclassified
 		f := Finding{Detail: "no rule reaches it; customer-managed key: " + string(r.CMK.State), Remediable: "in-place", Reversible: true, Evidence: r.Evidence, object: r}

@@ -204,6 +204,31 @@ func ParsePolicy(text []byte) (*Policy, error) {
 	return &p, nil
 }
 
+// undecided returns the first rule that may reach r and stands before the one that
+// does: whether it reaches it hangs on a tag that is known after apply.
+func (p *Policy) undecided(r *Resource) *Classification {
+	if p == nil || len(r.later) == 0 {
+		return nil
+	}
+	for i := range p.Rules {
+		rule := &p.Rules[i]
+		open := rule.When
+		open.Tags = map[string]Patterns{}
+		for tag, want := range rule.When.Tags {
+			if !slices.Contains(r.later, "*") && !slices.Contains(r.later, strings.ToLower(tag)) {
+				open.Tags[tag] = want
+			}
+		}
+		switch {
+		case len(open.Tags) < len(rule.When.Tags) && open.reaches(r):
+			return rule
+		case rule.When.reaches(r):
+			return nil
+		}
+	}
+	return nil
+}
+
 // Classify returns the rule that decides about r, nil if none reaches it.
 func (p *Policy) Classify(r *Resource) *Classification {
 	if p == nil {

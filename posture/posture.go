@@ -162,8 +162,9 @@ type Resource struct {
 	parts     []*Rule // of Parts, in their order
 	links     []link  // what decides CMK, where the resource itself does not
 	geo       geo
-	federated bool // its key is in another tenant, on purpose
-	app       *app // of an App Service or Functions app
+	federated bool     // its key is in another tenant, on purpose
+	app       *app     // of an App Service or Functions app
+	later     []string // tags known after apply
 }
 
 // Rule returns the type's row in the table of types.

@@ -4,6 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -12,6 +17,7 @@ import (
 
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/export"
+	"github.com/kluis-io/kluis/posture/own"
 	"github.com/kluis-io/kluis/posture/posturetest"
 )
 
@@ -199,23 +205,121 @@ func policy(t testing.TB, text string) *posture.Policy {
 	return p
 }
 
-func BenchmarkScan(b *testing.B) {
-	e := posturetest.New(100_000)
+// ownControls are three of one's own over each resource, of which one follows the chain.
+const ownControls = `
+controls:
+- {id: O-1, title: t, mend: m, applies: resource.required, assert: 'resource.state == "on"'}
+- {id: O-2, title: t, mend: m, assert: 'resource.tags["env"] == "test" && resource.location == "westeurope"'}
+- {id: O-3, title: t, mend: m, assert: 'resource.keys.all(k, k.name == "k1" && k.users > 0)'}
+`
+
+// TestEstateByOwn judges the same estate by controls of one's own.
+func TestEstateByOwn(t *testing.T) {
+	set, err := own.Parse("own", []byte(ownControls))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := posturetest.New(5000)
 	var list bytes.Buffer
 	if err := posturetest.Write(&list, e.Bodies); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	want := e.Want
-	e = nil
-	p := policy(b, estatePolicy)
-	b.SetBytes(int64(list.Len()))
-	for b.Loop() {
-		inv := inventory(b, list.String())
-		scan := posture.Judge(inv, p, nil, now)
-		for _, r := range scan.Resources {
-			if r.CMK.State != want[r.ID] {
-				b.Fatalf("%s is %s, want %s", r.ID, r.CMK.State, want[r.ID])
-			}
+	scan := posture.Judge(inventory(t, list.String()), policy(t, estatePolicy), nil, now, set)
+	said := map[string]string{}
+	for _, f := range scan.Findings {
+		if f.Control == "O-1" || f.Control == "O-3" {
+			said[f.Control+f.Resource] = f.State
+		}
+		if f.Control == "O-2" {
+			t.Errorf("O-2 fails for %s", f.Resource)
 		}
 	}
+	for _, r := range scan.Resources {
+		want := map[posture.State]string{posture.Off: "fail", posture.Unknown: "unknown"}[e.Want[r.ID]]
+		keys := ""
+		if want == "unknown" {
+			keys = want
+		}
+		if r.Group == "" || r.Group[0] != 'p' {
+			want = ""
+		}
+		if said["O-1"+r.ID] != want || said["O-3"+r.ID] != keys {
+			t.Errorf("%s (%s): %q and %q, want %q and %q", r.ID, e.Want[r.ID], said["O-1"+r.ID], said["O-3"+r.ID], want, keys)
+		}
+	}
+}
+
+// BenchmarkScan reads and judges estates of all types, by the built-in controls alone
+// and by three more. It fails on a wrong verdict. Memory is the process's peak.
+func BenchmarkScan(b *testing.B) {
+	set, err := own.Parse("own", []byte(ownControls))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range []int{10_000, 100_000, 200_000} {
+		for name, checkers := range map[string][]posture.Checker{"built-in": nil, "own": {set}} {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				e := posturetest.New(n)
+				var list bytes.Buffer
+				if err := posturetest.Write(&list, e.Bodies); err != nil {
+					b.Fatal(err)
+				}
+				want := e.Want
+				e = nil
+				p := policy(b, estatePolicy)
+				b.SetBytes(int64(list.Len()))
+				files := fstest.MapFS{"list.json": {Data: list.Bytes(), ModTime: now}}
+				runtime.GC()
+				before := processor(b)
+				for b.Loop() {
+					inv := &posture.Inventory{}
+					if err := export.Read(b.Context(), files, inv); err != nil {
+						b.Fatal(err)
+					}
+					inv.Link()
+					scan := posture.Judge(inv, p, nil, now, checkers...)
+					b.StopTimer()
+					b.ReportMetric(processor(b)-before, "CPU-s")
+					if len(scan.Resources) != len(want) {
+						b.Fatalf("%d resources, want %d", len(scan.Resources), len(want))
+					}
+					for _, r := range scan.Resources {
+						if r.CMK.State != want[r.ID] {
+							b.Fatalf("%s is %s, want %s", r.ID, r.CMK.State, want[r.ID])
+						}
+					}
+					b.ReportMetric(peak(b), "MiB-peak")
+					before = processor(b)
+					b.StartTimer()
+				}
+			})
+		}
+	}
+}
+
+// processor returns the seconds of processor time that the process has used.
+func processor(b *testing.B) float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// peak returns the most memory that the process has had, in MiB, 0 where it is not told.
+func peak(b *testing.B) float64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	kib, err := strconv.ParseFloat(fields[0], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kib / 1024
 }

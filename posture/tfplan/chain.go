@@ -72,7 +72,7 @@ func keys(all []*planned) (out []*planned) {
 func (r *planned) base(typ string, properties map[string]any) map[string]any {
 	body := map[string]any{"id": r.id, "type": typ, "properties": properties}
 	for to, from := range map[string]string{"name": "name", "location": "location", "resourceGroup": "resource_group_name", "tags": "tags"} {
-		if v := r.value(from); v != nil && v != posture.UnknownValue {
+		if v := r.value(from); v != nil && (v != posture.UnknownValue || to == "tags") {
 			body[to] = v
 		}
 	}

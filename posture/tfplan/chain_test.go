@@ -73,6 +73,9 @@ func TestGuardrails(t *testing.T) {
 		{"an app's secret", "azurerm_linux_function_app.f", values{"app_settings": map[string]any{"X": "Password=y"}}, nil, []string{"APP-SECRETS fail"}},
 		{"an app's settings unknown", "azurerm_linux_function_app.f", nil, values{"app_settings": map[string]any{"X": true}}, []string{"APP-SECRETS unknown"}},
 		{"an app's account by its key", "azurerm_linux_function_app.f", values{"storage_uses_managed_identity": nil}, nil, []string{"APP-SECRETS fail"}},
+		{"a tag that decides", account, nil, values{"tags": map[string]any{"env": true}}, []string{"CLASSIFY unknown"}},
+		{"a tag that does not", account, nil, values{"tags": map[string]any{"owner": true}}, nil},
+		{"all tags", account, nil, values{"tags": true}, []string{"CLASSIFY unknown"}},
 		{"an app without identity", "azurerm_linux_function_app.f", values{"identity": []any{}}, nil, []string{"APP-IDENTITY fail"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
