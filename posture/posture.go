@@ -197,6 +197,7 @@ type link struct {
 
 // Gap is something that a source could not read. A scan with gaps says so.
 type Gap struct {
-	What string `json:"what"`
-	Why  string `json:"why"`
+	What     string    `json:"what"`
+	Why      string    `json:"why"`
+	Evidence *Evidence `json:"evidence,omitempty"` // of the attempt, where there was one
 }

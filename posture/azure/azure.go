@@ -8,7 +8,6 @@
 package azure
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,7 +22,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kluis-io/kluis/posture"
@@ -41,15 +39,18 @@ type Config struct {
 
 // A reader is one run of [Read].
 type reader struct {
-	config   Config
-	pipeline runtime.Pipeline
+	*client
+	config Config
 
-	mu  sync.Mutex
-	inv *posture.Inventory
+	mu       sync.Mutex
+	inv      *posture.Inventory
+	assigned map[string]bool // role assignments that were read: each resource tells of those above it too
 }
 
 // versions of the interfaces that are called.
 const (
+	subscriptionVersion = "2022-12-01"
+
 	graphVersion      = "2024-04-01"
 	listVersion       = "2021-04-01"
 	vaultVersion      = "2023-07-01"
@@ -69,18 +70,13 @@ var behind = []string{
 // Read adds what the subscriptions hold. It fails only if nothing can be read at
 // all, or ctx ends.
 func Read(ctx context.Context, c Config, inv *posture.Inventory) error {
-	if c.Audience == "" {
-		c.Audience = c.Endpoint
-	}
 	if c.Parallel == 0 {
 		c.Parallel = 8
 	}
-	c.Endpoint = strings.TrimSuffix(c.Endpoint, "/")
-	auth := runtime.NewBearerTokenPolicy(c.Credential, []string{strings.TrimSuffix(c.Audience, "/") + "/.default"},
-		&policy.BearerTokenOptions{InsecureAllowCredentialWithHTTP: strings.HasPrefix(c.Endpoint, "http://127.0.0.1:")})
-	r := &reader{config: c, inv: inv, pipeline: runtime.NewPipeline("kluis-posture", "v1",
-		runtime.PipelineOptions{PerRetry: []policy.Policy{auth}}, &c.Client)}
-
+	r := &reader{client: newClient(c), config: c, inv: inv, assigned: map[string]bool{}}
+	if err := r.subscriptions(ctx); err != nil {
+		return err
+	}
 	found, err := r.graph(ctx)
 	if status(err) == http.StatusNotFound || status(err) == http.StatusBadRequest || status(err) == http.StatusNotImplemented {
 		found, err = r.list(ctx) // an endpoint without Resource Graph
@@ -89,6 +85,31 @@ func Read(ctx context.Context, c Config, inv *posture.Inventory) error {
 		return err
 	}
 	return r.each(ctx, found, r.around)
+}
+
+// subscriptions looks whether each can be seen. Resource Graph says nothing of those that
+// cannot: an estate that may not be read would look like an empty one.
+func (r *reader) subscriptions(ctx context.Context) error {
+	var first error
+	seen := 0
+	for _, s := range r.config.Subscriptions {
+		path := "/subscriptions/" + s + "?api-version=" + subscriptionVersion
+		if err := r.call(ctx, http.MethodGet, path, nil, nil); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if first == nil {
+				first = err
+			}
+			r.refused("subscription "+s, path, err)
+			continue
+		}
+		seen++
+	}
+	if seen == 0 {
+		return first
+	}
+	return nil
 }
 
 // A resource is as much of one as further questions need.
@@ -139,7 +160,7 @@ func (r *reader) graph(ctx context.Context) ([]resource, error) {
 		}
 		switch {
 		case page.SkipToken == "" && fmt.Sprint(page.Truncated) == "true":
-			r.gap("Resource Graph", "the answer was cut off, without a way to the rest")
+			r.gap("Resource Graph", "the answer was cut off, without a way to the rest", path)
 			return found, nil
 		case page.SkipToken == "" || page.SkipToken == skip:
 			return found, nil
@@ -165,7 +186,12 @@ func (r *reader) list(ctx context.Context) ([]resource, error) {
 		all = append(all, mine...)
 	}
 	return all, r.each(ctx, all, func(ctx context.Context, one resource) {
-		r.get(ctx, one.ID+"?api-version="+r.version(one.Type))
+		url := one.ID + "?api-version=" + r.version(one.Type)
+		if err := r.get(ctx, url); err != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.inv.Unread(one.ID, one.Type, "it could not be read: "+explain(err), posture.Evidence{Source: "azure", Time: time.Now().UTC(), Path: r.endpoint + url})
+		}
 	})
 }
 
@@ -191,14 +217,16 @@ func (r *reader) each(ctx context.Context, all []resource, f func(context.Contex
 	return g.Wait()
 }
 
+type child struct{ path, version, kind string }
+
 // children are what lies below or beside resources of a type and is not in Resource
 // Graph, by the parent's type in lower case.
-var children = map[string][]struct{ path, version, kind string }{
+var children = map[string][]child{
 	"microsoft.sql/servers":                    {{"/encryptionProtector/current", "2023-08-01", "encryptionProtector"}},
 	"microsoft.sql/managedinstances":           {{"/encryptionProtector/current", "2023-08-01", "encryptionProtector"}},
 	"microsoft.dbforpostgresql/servers":        {{"/keys", "2017-12-01", "keys"}},
 	"microsoft.dbformysql/servers":             {{"/keys", "2017-12-01", "keys"}},
-	"microsoft.storage/storageaccounts":        {{"/encryptionScopes", "2024-01-01", ""}},
+	"microsoft.storage/storageaccounts":        {{"/encryptionScopes", "2024-01-01", ""}, roleAssignments},
 	"microsoft.elasticsan/elasticsans":         {{"/volumeGroups", "2023-01-01", ""}},
 	"microsoft.operationalinsights/workspaces": {{"/linkedStorageAccounts", "2020-08-01", ""}},
 	"microsoft.keyvault/vaults":                vaultChildren,
@@ -207,10 +235,13 @@ var children = map[string][]struct{ path, version, kind string }{
 	"microsoft.healthcareapis/workspaces":      {{"/fhirservices", "2024-03-31", ""}, {"/dicomservices", "2024-03-31", ""}},
 }
 
-var vaultChildren = []struct{ path, version, kind string }{
+// roleAssignments tell who may do what to keys, and to the data under them.
+var roleAssignments = child{"/providers/Microsoft.Authorization/roleAssignments", assignmentVersion, "roleAssignments"}
+
+var vaultChildren = []child{
 	{"/keys", vaultVersion, ""},
 	{"/providers/Microsoft.Insights/diagnosticSettings", logVersion, "diagnosticSettings"},
-	{"/providers/Microsoft.Authorization/roleAssignments", assignmentVersion, "roleAssignments"},
+	roleAssignments,
 	{"/providers/Microsoft.EventGrid/eventSubscriptions", eventVersion, "eventSubscriptions"},
 }
 
@@ -233,7 +264,7 @@ func (r *reader) around(ctx context.Context, one resource) {
 			continue // an endpoint that has no events: its vaults' alerts stay unknown
 		}
 		if err != nil {
-			r.gap(one.ID+c.path, explain(err))
+			r.refused(one.ID+c.path, url, err)
 		} else if c.kind != "" {
 			r.mu.Lock()
 			r.inv.Listed(one.ID, c.kind)
@@ -242,14 +273,15 @@ func (r *reader) around(ctx context.Context, one resource) {
 	}
 }
 
-// get reads and adds one resource.
-func (r *reader) get(ctx context.Context, url string) {
+// get reads and adds one resource. What it could not read is a gap too.
+func (r *reader) get(ctx context.Context, url string) error {
 	var raw json.RawMessage
 	if err := r.call(ctx, http.MethodGet, url, nil, &raw); err != nil {
-		r.gap(url, explain(err))
-		return
+		r.refused(pathOnly(url), url, err)
+		return err
 	}
 	r.add(raw, url)
+	return nil
 }
 
 // pages reads a list, and follows it only within the endpoint that it began at.
@@ -265,7 +297,7 @@ func (r *reader) pages(ctx context.Context, url string, f func(raw json.RawMessa
 		for _, raw := range page.Value {
 			f(raw, url)
 		}
-		next, inside := strings.CutPrefix(page.Next, r.config.Endpoint)
+		next, inside := strings.CutPrefix(page.Next, r.endpoint)
 		if page.Next != "" && !inside && !strings.HasPrefix(page.Next, "/") {
 			return errors.New("its next page lies at another endpoint")
 		}
@@ -277,50 +309,12 @@ func (r *reader) pages(ctx context.Context, url string, f func(raw json.RawMessa
 	return nil
 }
 
-// call makes one call; the pipeline waits and tries again where it is throttled.
-func (r *reader) call(ctx context.Context, method, path string, in, out any) error {
-	req, err := runtime.NewRequest(ctx, method, r.config.Endpoint+path)
-	if err != nil {
-		return err
-	}
-	req.Raw().Header.Set("Accept", "application/json")
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		if err := req.SetBody(readSeekCloser{bytes.NewReader(text)}, "application/json"); err != nil {
-			return err
-		}
-	}
-	resp, err := r.pipeline.Do(req)
-	if err != nil {
-		return err
-	}
-	if !runtime.HasStatusCode(resp, http.StatusOK) {
-		return runtime.NewResponseError(resp)
-	}
-	text, err := runtime.Payload(resp)
-	if err != nil {
-		return err
-	}
-	if raw, ok := out.(*json.RawMessage); ok {
-		*raw = text
-		return nil
-	}
-	return json.Unmarshal(text, out)
-}
-
-type readSeekCloser struct{ *bytes.Reader }
-
-func (readSeekCloser) Close() error { return nil }
-
 // add adds one object as it was answered.
 func (r *reader) add(raw json.RawMessage, path string) resource {
 	var body map[string]any
 	var one resource
 	if err := json.Unmarshal(raw, &body); err != nil {
-		r.gap(path, "the answer is no object")
+		r.gap(pathOnly(path), "the answer is no object", path)
 		return one
 	}
 	one.ID, _ = body["id"].(string)
@@ -328,15 +322,24 @@ func (r *reader) add(raw json.RawMessage, path string) resource {
 	sum := sha256.Sum256(raw)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.inv.Add(body, posture.Evidence{Source: "azure", Time: time.Now().UTC(), SHA256: hex.EncodeToString(sum[:]), Path: r.config.Endpoint + path})
+	if low := strings.ToLower(one.ID); strings.Contains(low, "/providers/microsoft.authorization/roleassignments/") {
+		if r.assigned[low] {
+			return one
+		}
+		r.assigned[low] = true
+	}
+	r.inv.Add(body, posture.Evidence{Source: "azure", Time: time.Now().UTC(), SHA256: hex.EncodeToString(sum[:]), Path: r.endpoint + path})
 	return one
 }
 
-func (r *reader) gap(what, why string) {
+// gap notes what was not read, and by which call.
+func (r *reader) gap(what, why, path string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.inv.Gaps = append(r.inv.Gaps, posture.Gap{What: what, Why: why})
+	r.inv.Gaps = append(r.inv.Gaps, posture.Gap{What: what, Why: why, Evidence: &posture.Evidence{Source: "azure", Time: time.Now().UTC(), Path: r.endpoint + path}})
 }
+
+func (r *reader) refused(what, path string, err error) { r.gap(what, explain(err), path) }
 
 // status returns an answer's status, 0 if there was none.
 func status(err error) int {

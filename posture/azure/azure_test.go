@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
+	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/azure"
 )
@@ -32,7 +34,9 @@ const (
 
 // answers are an estate's, as recorded shapes.
 var answers = map[string]string{
-	sqlServer + "/encryptionProtector/current": `{"id":"` + sqlServer + `/encryptionProtector/current","properties":{"serverKeyType":"AzureKeyVault","uri":"https://kv1.vault.azure.net/keys/k1/v1","autoRotationEnabled":true}}`,
+	"/subscriptions/s": `{"subscriptionId":"s"}`,
+	account + "/providers/Microsoft.Authorization/roleAssignments": `{"value":[]}`,
+	sqlServer + "/encryptionProtector/current":                     `{"id":"` + sqlServer + `/encryptionProtector/current","properties":{"serverKeyType":"AzureKeyVault","uri":"https://kv1.vault.azure.net/keys/k1/v1","autoRotationEnabled":true}}`,
 	account:                       `{"id":"` + account + `","type":"Microsoft.Storage/storageAccounts","properties":{"encryption":{"keySource":"Microsoft.Storage"}}}`,
 	account + "/encryptionScopes": `{"value":[]}`,
 	vault:                         vaultBody,
@@ -134,5 +138,84 @@ func TestRefused(t *testing.T) {
 	defer s.Close()
 	if err := azure.Read(t.Context(), azure.Config{Endpoint: s.URL, Subscriptions: []string{"s"}, Credential: token{}}, &posture.Inventory{}); err == nil {
 		t.Error("no error")
+	}
+}
+
+// What may not be read is a gap that says by which call, and passes nowhere: a whole
+// subscription, one resource, and what lies around one.
+func TestForbidden(t *testing.T) {
+	for name, withGraph := range map[string]bool{"Resource Graph": true, "lists": false} {
+		t.Run(name, func(t *testing.T) {
+			whole := serve(t, withGraph)
+			forbidden := []string{"/subscriptions/closed", account, vault + "/keys"}
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if slices.Contains(forbidden, r.URL.Path) {
+					w.WriteHeader(http.StatusForbidden)
+					fmt.Fprint(w, `{"error":{"code":"AuthorizationFailed"}}`)
+					return
+				}
+				if strings.HasPrefix(r.URL.Path, "/subscriptions/closed/") {
+					fmt.Fprint(w, `{"value":[]}`) // nothing is told of it
+					return
+				}
+				whole.Config.Handler.ServeHTTP(w, r)
+			}))
+			defer s.Close()
+			inv := &posture.Inventory{}
+			err := azure.Read(t.Context(), azure.Config{
+				Endpoint: s.URL, Subscriptions: []string{"closed", "s"}, Credential: token{},
+				Client: policy.ClientOptions{Retry: policy.RetryOptions{RetryDelay: time.Millisecond}},
+			}, inv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inv.Link()
+			gaps := map[string]posture.Gap{}
+			for _, g := range inv.Gaps {
+				gaps[g.What] = g
+			}
+			want := []string{"subscription closed", vault + "/keys"}
+			if !withGraph {
+				want = append(want, account)
+			}
+			for _, what := range want {
+				g, ok := gaps[what]
+				if !ok || g.Why != "403 AuthorizationFailed" || g.Evidence == nil || !strings.HasPrefix(g.Evidence.Path, s.URL) {
+					t.Errorf("%s is no gap, or one without evidence: %+v of %v", what, g, inv.Gaps)
+				}
+			}
+			for _, r := range inv.Resources {
+				if r.ID == account && !withGraph && (r.CMK.State != posture.Unknown || !strings.Contains(r.CMK.Why, "403")) {
+					t.Errorf("an account that may not be read is %s: %s", r.CMK.State, r.CMK.Why)
+				}
+			}
+			if len(inv.Resources) != 2 {
+				t.Errorf("%d resources", len(inv.Resources))
+			}
+		})
+	}
+}
+
+// A manager's refusals are told apart.
+func TestManager(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var status int
+		fmt.Sscan(strings.TrimPrefix(r.URL.Path, "/"), &status)
+		w.WriteHeader(status)
+		if status >= 300 {
+			fmt.Fprintf(w, `{"error":{"code":%q,"message":"because"}}`, r.URL.Query().Get("code"))
+		}
+	}))
+	defer s.Close()
+	m := azure.NewManager(azure.Config{Endpoint: s.URL, Credential: token{}, Client: policy.ClientOptions{Retry: policy.RetryOptions{MaxRetries: -1}}})
+	for path, want := range map[string]fault.Reason{
+		"/200": "", "/202": "", "/204": "", "/400?code=BadRequest": fault.InvalidArgument, "/400?code=KeyVaultAuthenticationFailure": fault.KEKRefused,
+		"/401": fault.Unauthenticated, "/403?code=AuthorizationFailed": fault.Denied, "/404": fault.ResourceNotFound, "/409": fault.Conflict,
+		"/412": fault.Conflict, "/429": fault.Throttled, "/500": fault.Unavailable,
+	} {
+		err := m.Call(t.Context(), "PATCH", path, map[string]string{"a": "b"}, nil)
+		if fault.ReasonOf(err) != want || want != "" && !strings.Contains(err.Error(), "because") {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
 	}
 }
