@@ -128,8 +128,12 @@ func (c *call) account(a account.Account) storageResource {
 // far a change is and whether the vault still agrees.
 func accountEncryption(a account.Account) map[string]any {
 	service := map[string]any{"enabled": true, "keyType": "Account", "lastEnabledTime": a.Created}
+	services := map[string]any{}
+	for _, name := range []string{"blob", "file", "queue", "table"} { // whatever lies in an account lies under its key
+		services[name] = service
+	}
 	e := map[string]any{
-		"services": map[string]any{"blob": service, "file": service}, "keySource": account.PlatformKeys,
+		"services": services, "keySource": account.PlatformKeys,
 		"kluis": map[string]any{"state": a.Encryption.State, "serving": a.Encryption.Serving},
 	}
 	if a.KeyIdentity != "" {

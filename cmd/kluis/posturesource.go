@@ -59,6 +59,9 @@ func orDefault(s, by string) string {
 	return s
 }
 
+// azurePublic is the Resource Manager of Azure's public cloud.
+const azurePublic = "https://management.azure.com"
+
 func (s *scanFlags) readAzure(ctx context.Context, inv *posture.Inventory) error {
 	if len(s.subscriptions) == 0 {
 		return usageError{errors.New("source azure needs --subscription")}
@@ -68,7 +71,7 @@ func (s *scanFlags) readAzure(ctx context.Context, inv *posture.Inventory) error
 		return err
 	}
 	return azure.Read(ctx, azure.Config{
-		Endpoint: orDefault(s.endpoint, "https://management.azure.com"), Subscriptions: s.subscriptions, Credential: cred,
+		Endpoint: orDefault(s.endpoint, azurePublic), Subscriptions: s.subscriptions, Credential: cred,
 	}, inv)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -36,6 +37,8 @@ func TestScripts(t *testing.T) {
 			"halt":       stop, // "stop" is a builtin, which ends the script
 			"principal":  principal,
 			"approvalid": approvalID,
+			"account":    storageAccountMade,
+			"finding":    findingOf,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TMPDIR", e.WorkDir)
@@ -144,6 +147,34 @@ func principal(ts *testscript.TestScript, _ bool, args []string) {
 	target, err := sdk.ReadProfile(ts.MkAbs(ts.Getenv("KLUIS_PROFILE")))
 	ts.Check(err)
 	ts.Setenv("PRINCIPAL", target.Principals[args[0]].ObjectID)
+}
+
+// storageAccountMade makes a storage account as the engineer: account GROUP NAME
+func storageAccountMade(ts *testscript.TestScript, _ bool, args []string) {
+	target, err := sdk.ReadProfile(ts.MkAbs(ts.Getenv("KLUIS_PROFILE")))
+	ts.Check(err)
+	clients, err := sdk.New(target)
+	ts.Check(err)
+	engineer, err := clients.OfficerAs("engineer")
+	ts.Check(err)
+	id := "/subscriptions/" + target.SubscriptionID + "/resourceGroups/" + args[0] + "/providers/Microsoft.Storage/storageAccounts/" + args[1]
+	ts.Check(engineer.Manage(context.Background(), "PUT", id, "2022-09-01", map[string]any{"location": "local", "kind": "StorageV2", "sku": map[string]string{"name": "Standard_LRS"}}, nil))
+}
+
+// findingOf sets FINDING to the id of a control's first finding in the scan that was last
+// printed: finding CONTROL
+func findingOf(ts *testscript.TestScript, _ bool, args []string) {
+	var scan struct {
+		Findings []struct{ ID, Control string }
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &scan))
+	for _, f := range scan.Findings {
+		if f.Control == args[0] {
+			ts.Setenv("FINDING", f.ID)
+			return
+		}
+	}
+	ts.Fatalf("the scan has no finding of %s", args[0])
 }
 
 // approvalID sets APPROVAL to the id of a vault's first request: approvalid VAULT

@@ -201,6 +201,10 @@ func (x *executor) apply(ctx context.Context, s *Step, k stepKind) error {
 			return err
 		}
 		if err := x.insist(ctx, func() error { return k.act(x, ctx, s) }); err != nil {
+			switch fault.ReasonOf(err) {
+			case fault.Denied, fault.InvalidArgument, fault.KEKRefused: // it was not done, for certain
+				s.State, s.Undo = Pending, ""
+			}
 			return err
 		}
 		if err := acted.Hit(); err != nil {
