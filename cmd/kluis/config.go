@@ -93,6 +93,8 @@ type Config struct {
 	SecurityContacts []contactConfig `yaml:"securityContacts"`
 
 	Alerts *alertsConfig `yaml:"alerts"` // to whom they go; nobody watches if left out
+
+	Posture postureConfig `yaml:"posture"` // when the server scans, and what: from the file alone
 }
 
 func defaultConfig() Config {
@@ -225,6 +227,9 @@ func (c Config) check() error {
 		return usageError{fmt.Errorf("a lease and the kill-switch bound are at most %s", encryption.MaxBound)}
 	}
 	if err := c.Platform.check(); err != nil {
+		return err
+	}
+	if err := c.Posture.check(c.Dev); err != nil {
 		return err
 	}
 	if _, err := c.level(); err != nil {

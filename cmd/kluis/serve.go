@@ -157,6 +157,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	for _, run := range outlets {
 		s.workers.Go(func() { run(workers) })
 	}
+	if err := s.scanWhenDue(ctx, workers); err != nil {
+		return s, err
+	}
 	if err := s.listenEKM(); err != nil {
 		return s, err
 	}
