@@ -126,3 +126,22 @@ func LogFailure(ctx context.Context, protocol string, err error) {
 		slog.ErrorContext(ctx, "request failed", "protocol", protocol, "request", RequestID(ctx), "error", err)
 	}
 }
+
+// Failing begins the answer to a failure, for every protocol the same: it logs the cause
+// where that is not the caller's, says when to come back, and which approval is waited
+// for. It returns what the client is told: of a failure of our own, where to look.
+func Failing(w http.ResponseWriter, r *http.Request, protocol string, err error, status int) (message string) {
+	LogFailure(r.Context(), protocol, err)
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	e := fault.As(err)
+	if e.Reason == fault.ApprovalRequired && e.Subject != "" {
+		w.Header().Set("x-kluis-approval", e.Subject)
+	}
+	message = strings.TrimSpace(e.Public())
+	if status == http.StatusInternalServerError || message == "" {
+		message = "An unexpected error occurred. The server's log has it under request " + RequestID(r.Context()) + "."
+	}
+	return message
+}

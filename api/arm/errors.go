@@ -3,7 +3,6 @@ package arm
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
@@ -78,22 +77,11 @@ var rows = map[fault.Reason]row{
 }
 
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	e := fault.As(err)
-	row, ok := rows[e.Reason]
+	row, ok := rows[fault.ReasonOf(err)]
 	if !ok {
 		row = internal
 	}
-	api.LogFailure(r.Context(), "arm", err)
-	message := strings.TrimSpace(e.Public())
-	if row == internal || message == "" {
-		message = "An unexpected error occurred. The server's log has it under request " + api.RequestID(r.Context()) + "."
-	}
-	if row.status == 429 || row.status == 503 {
-		w.Header().Set("Retry-After", "1")
-	}
-	if e.Reason == fault.ApprovalRequired && e.Subject != "" {
-		w.Header().Set("x-kluis-approval", e.Subject)
-	}
+	message := api.Failing(w, r, "arm", err, row.status)
 	var own coded
 	if errors.As(err, &own) {
 		row.code = own.code

@@ -70,24 +70,17 @@ var shapes = map[fault.Reason]shape{
 
 // writeError answers with Graph's error body.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	api.LogFailure(r.Context(), "graph", err)
 	s, ok := shapes[fault.ReasonOf(err)]
 	if !ok {
 		s = unknown
 	}
-	switch s.status {
-	case http.StatusUnauthorized:
+	message := api.Failing(w, r, "graph", err, s.status)
+	if s.status == http.StatusUnauthorized {
 		challenge := "Bearer"
 		if fault.ReasonOf(err) == fault.TokenRevoked {
 			challenge = `Bearer realm=""` + api.ClaimsChallenge(time.Now())
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		w.Header().Set("Retry-After", "1")
-	}
-	message := fault.As(err).Public()
-	if message == "" {
-		message = "The request failed."
 	}
 	api.WriteJSON(w, s.status, map[string]any{"error": map[string]any{
 		"code": s.code, "message": message,

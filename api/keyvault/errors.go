@@ -2,7 +2,6 @@ package keyvault
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/fault"
@@ -103,22 +102,12 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if !ok {
 		row = internal
 	}
-	api.LogFailure(r.Context(), "keyvault", err)
-	message := strings.TrimSpace(e.Public())
-	switch {
-	case row.status == http.StatusUnauthorized:
+	message := api.Failing(w, r, "keyvault", err, row.status)
+	if row.status == http.StatusUnauthorized {
 		message = "AKV10000: Request is missing a Bearer or PoP token."
 		if _, ok := api.Bearer(r); ok {
 			message = "AKV10022: Invalid bearer token. " + e.Detail
 		}
-	case row == internal || message == "":
-		message = "An unexpected error occurred. The server's log has it under request " + api.RequestID(r.Context()) + "."
-	}
-	if row.status == 429 || row.status == 503 {
-		w.Header().Set("Retry-After", "1")
-	}
-	if e.Reason == fault.ApprovalRequired && e.Subject != "" {
-		w.Header().Set("x-kluis-approval", e.Subject)
 	}
 	body := errorBody{errorDetail{Code: row.code, Message: message}}
 	if row.inner != "" {

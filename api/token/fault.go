@@ -74,20 +74,16 @@ func shapeOf(err error) shape {
 
 // writeError answers with OAuth's error body and the fields that Entra adds.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	api.LogFailure(r.Context(), "token", err)
 	s := shapeOf(err)
 	body := map[string]any{
 		"error":             s.code,
-		"error_description": fault.As(err).Public(),
+		"error_description": api.Failing(w, r, "token", err, s.status),
 		"timestamp":         time.Now().UTC().Format("2006-01-02 15:04:05Z"),
 		"trace_id":          api.RequestID(r.Context()),
 		"correlation_id":    api.Describe(r, noCaller).Correlation,
 	}
 	if s.number != 0 {
 		body["error_codes"] = []int{s.number}
-	}
-	if s.status == http.StatusServiceUnavailable || s.status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", "1")
 	}
 	if _, _, basic := r.BasicAuth(); basic && s.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm="kluis"`) // RFC 6749 §5.2
