@@ -69,15 +69,15 @@ func Authenticate(r *http.Request, tokens Tokens, audiences ...string) (identity
 // Describe completes a caller with what the request says about itself.
 func Describe(r *http.Request, c identity.Caller) identity.Caller {
 	c.Request = RequestID(r.Context())
-	c.Correlation = clip(r.Header.Get("x-ms-client-request-id"), 128)
+	c.Correlation = Clip(r.Header.Get("x-ms-client-request-id"), 128)
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		c.Address = ap.Addr().Unmap()
 	}
 	return c
 }
 
-// clip keeps a client's own text short and printable before it is stored.
-func clip(s string, n int) string {
+// Clip keeps a client's own text short and printable before it is stored.
+func Clip(s string, n int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < 0x20 || r > 0x7e {
 			return -1

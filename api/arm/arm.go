@@ -91,6 +91,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		err = aerr
 	}
+	caller.Context = command(r)
 	if err == nil {
 		err = checkVersion(r.URL.Query().Get("api-version"))
 	}
@@ -100,6 +101,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		writeError(w, r, err)
 	}
+}
+
+// command returns what az says of itself: which of its commands this is a part of, and the
+// names of its parameters. It is recorded with the act, and tells who changed what with
+// which command.
+func command(r *http.Request) map[string]string {
+	said := map[string]string{}
+	for header, note := range map[string]string{"CommandName": "command", "ParameterSetName": "parameters"} {
+		if v := api.Clip(r.Header.Get(header), 256); v != "" {
+			said[note] = v
+		}
+	}
+	return said
 }
 
 var apiVersion = regexp.MustCompile(`^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview|-privatepreview)?$`)

@@ -155,3 +155,26 @@ func FuzzBody(f *testing.F) {
 	}
 	f.Fuzz(func(_ *testing.T, b []byte) { arm.ReadBody(b) })
 }
+
+// What az says of itself stands in the audit log.
+func TestCommandRecorded(t *testing.T) {
+	f := vaulttest.New(t)
+	f.Vault(t, "kv1")
+	s := serve(t, f)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", audience(s.Port)+string(vaulttest.Path("kv1").Scope())+"?api-version=2022-07-01", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+vaulttest.Tokens{}.Token(f.Officer, audience(s.Port)))
+	req.Header.Set("CommandName", "keyvault show")
+	req.Header.Set("ParameterSetName", "--name"+strings.Repeat(" --x", 200))
+	res, err := s.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	got := f.Entries(t, "VaultGet")
+	if len(got) == 0 || got[len(got)-1].Detail["command"] != "keyvault show" || len(got[len(got)-1].Detail["parameters"]) != 256 {
+		t.Errorf("recorded %+v", got)
+	}
+}
