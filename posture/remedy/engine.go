@@ -8,12 +8,6 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
-	"github.com/kluis-io/kluis/internal/failpoint"
-)
-
-var (
-	saved = failpoint.New("posture/remedy/started") // saved as started, nothing sent
-	acted = failpoint.New("posture/remedy/acted")   // sent, not yet seen
 )
 
 // A Config is what carrying out a run needs. Data is the resource's side and Keys the
@@ -197,17 +191,11 @@ func (x *executor) apply(ctx context.Context, s *Step, k stepKind) error {
 		if err := x.mark(s, Started, ""); err != nil {
 			return err
 		}
-		if err := saved.Hit(); err != nil {
-			return err
-		}
 		if err := x.insist(ctx, func() error { return k.act(x, ctx, s) }); err != nil {
 			switch fault.ReasonOf(err) {
 			case fault.Denied, fault.InvalidArgument, fault.KEKRefused: // it was not done, for certain
 				s.State, s.Undo = Pending, ""
 			}
-			return err
-		}
-		if err := acted.Hit(); err != nil {
 			return err
 		}
 	}
@@ -227,13 +215,7 @@ func (x *executor) undo(ctx context.Context, s *Step, k stepKind) error {
 		return err
 	}
 	if is == absent {
-		if err := saved.Hit(); err != nil {
-			return err
-		}
 		if err := x.insist(ctx, func() error { return k.undo(x, ctx, s) }); err != nil {
-			return err
-		}
-		if err := acted.Hit(); err != nil {
 			return err
 		}
 	}
