@@ -64,6 +64,12 @@ func (s *scopes) Reset(context.Context, identity.Caller, encryption.ScopeID) err
 
 func start(t *testing.T) (*account.Accounts, *scopes, *recorder) {
 	t.Helper()
+	a, s, r, _ := startOver(t)
+	return a, s, r
+}
+
+func startOver(t *testing.T) (*account.Accounts, *scopes, *recorder, account.Store) {
+	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.PlatformSchema)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +87,7 @@ func start(t *testing.T) (*account.Accounts, *scopes, *recorder) {
 			t.Fatal(err)
 		}
 	}
-	return a, s, r
+	return a, s, r, db.Account()
 }
 
 func path(name account.Name) account.Path {

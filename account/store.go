@@ -21,6 +21,7 @@ type Tx interface {
 	audit.Appender
 	rbac.Tx
 	encryption.KeyTx
+	CheckTx
 
 	// AccountNamed returns the live account with the name, or
 	// [fault.ResourceNotFound].

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/workspace"
@@ -20,6 +21,11 @@ func (t *Tx) ItemsAfter(s encryption.ScopeID, after encryption.ItemID, limit int
 // WorkspacesAfter implements [workspace.CheckTx].
 func (t *Tx) WorkspacesAfter(after encryption.ScopeID, limit int) ([]workspace.WorkspaceRow, error) {
 	return many(t, scanWorkspace, `SELECT `+workspaceColumns+` FROM workspace WHERE id > $1 ORDER BY id LIMIT $2`, string(after), limit)
+}
+
+// AccountsAfter implements [account.CheckTx].
+func (t *Tx) AccountsAfter(after encryption.ScopeID, limit int) ([]account.Row, error) {
+	return many(t, scanAccount, `SELECT `+accountColumns+` FROM account WHERE id > $1 ORDER BY id LIMIT $2`, string(after), limit)
 }
 
 // LakeFoldersAfter implements [lake.CheckTx].

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -207,6 +208,9 @@ func (f *fsck) party(ctx context.Context, name string) error {
 		return err
 	}
 	if err := f.went("workspace", workspace.Check(ctx, p.db.Workspace(), r)); err != nil {
+		return err
+	}
+	if err := f.went("storage account", account.Check(ctx, p.db.Account(), p.root, r)); err != nil {
 		return err
 	}
 	objects, err := local.Open(p.path(extentsDir))
