@@ -1,9 +1,7 @@
 package store
 
 import (
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"strings"
 
 	"github.com/kluis-io/kluis/account"
@@ -13,7 +11,7 @@ import (
 
 // Account returns the database as package account's store.
 func (d Domains) Account() account.Store {
-	return domain[account.Tx]{d.runner, func(t *Tx) account.Tx { return t }}
+	return domain[account.Tx]{d.recall, func(t *Tx) account.Tx { return t }}
 }
 
 const accountColumns = `id, tenant, subscription, resource_group, name, deleted, location, sku, kind, tags, identity_type,
@@ -36,10 +34,11 @@ func scanAccount(scan func(...any) error) (r account.Row, err error) {
 
 // AccountNamed implements [account.Tx].
 func (t *Tx) AccountNamed(name account.Name) (account.Row, error) {
-	r, err := scanAccount(func(into ...any) error {
-		return t.row(`SELECT `+accountColumns+` FROM account WHERE name = $1 AND deleted = 0`, []any{string(name)}, into...)
+	about := func(account.Row) (int, rowKey) { return 1000, rowKey{} }
+	r, ok, err := recallOne(t, rowKey{kind: accountByName, id: string(name)}, about, func() (account.Row, bool, error) {
+		return one(t, scanAccount, `SELECT `+accountColumns+` FROM account WHERE name = $1 AND deleted = 0`, string(name))
 	})
-	if errors.Is(err, sql.ErrNoRows) {
+	if err == nil && !ok {
 		return r, fault.New(fault.ResourceNotFound, "There is no such storage account.")
 	}
 	return r, err

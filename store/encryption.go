@@ -32,10 +32,11 @@ func scanScope(scan func(...any) error) (s encryption.Scope, err error) {
 }
 
 func (t *Tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
-	s, err := scanScope(func(into ...any) error {
-		return t.row(scopesSelect+` WHERE id = $1`, []any{string(id)}, into...)
+	about := func(encryption.Scope) (int, rowKey) { return 800, rowKey{} }
+	s, ok, err := recallOne(t, rowKey{kind: scopeByID, id: string(id)}, about, func() (encryption.Scope, bool, error) {
+		return one(t, scanScope, scopesSelect+` WHERE id = $1`, string(id))
 	})
-	if errors.Is(err, sql.ErrNoRows) {
+	if err == nil && !ok {
 		return s, fault.New(fault.WorkspaceNotFound, "There is no such workspace.").About(string(id))
 	}
 	return s, err
@@ -278,12 +279,15 @@ func (t *Tx) ItemKeys(item encryption.ItemID) (out []encryption.KeyRow, err erro
 }
 
 func (t *Tx) KeyAlive(id encryption.KeyID) (bool, error) {
-	var state string
-	err := t.row(`SELECT state FROM item_key WHERE id = $1`, []any{string(id)}, &state)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return state != string(encryption.Shredded), err
+	alive, _, err := recallOne(t, rowKey{kind: keyAlive, id: string(id)}, nil, func() (bool, bool, error) {
+		var state string
+		err := t.row(`SELECT state FROM item_key WHERE id = $1`, []any{string(id)}, &state)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, true, nil
+		}
+		return state != string(encryption.Shredded), true, err
+	})
+	return alive, err
 }
 
 func (t *Tx) InsertKey(k encryption.KeyRow) error {

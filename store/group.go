@@ -15,16 +15,22 @@ type group struct {
 	open    bool         // the transaction that runs has written, in a savepoint of its own
 	entries []auditEntry // of those that have succeeded, and of the one that runs
 	shreds  Shreds       // what they overwrite must leave the disk
+
+	memory  *Memory  // nil if nothing is remembered
+	changes changes  // what of it the group changes
+	touched []rowKey // by the transaction that runs
 }
 
 // run runs one transaction. The first error is its own, and it has left nothing
 // behind; the second says that the whole group cannot go on.
 func (g *group) run(ctx context.Context, fn func(*Tx) error) (failed, broken error) {
 	before := g.entries
+	g.touched = g.touched[:0]
 	t := &Tx{ctx: context.WithoutCancel(ctx), conn: g.conn, group: g}
 	failed = protected(t, fn)
 	g.shreds = max(g.shreds, t.shreds)
 	if failed != nil {
+		g.failed()
 		g.entries = before // what of it was written since lies in the savepoint
 	}
 	return failed, g.end(failed == nil)

@@ -14,7 +14,7 @@ import (
 
 // Lake returns the database as package lake's store.
 func (d Domains) Lake() lake.Store {
-	return domain[lake.Tx]{d.runner, func(t *Tx) lake.Tx { return t }}
+	return domain[lake.Tx]{d.recall, func(t *Tx) lake.Tx { return t }}
 }
 
 // one runs a query for at most one row, and tells whether there was one.
@@ -48,7 +48,9 @@ func scanFolder(scan func(...any) error) (f lake.FolderRow, err error) {
 
 // LakeFolder implements [lake.Tx]. The one writer is the lock.
 func (t *Tx) LakeFolder(id lake.NodeID) (lake.FolderRow, bool, error) {
-	return one(t, scanFolder, `SELECT `+folderColumns+` FROM lake_folder WHERE id = $1`, string(id))
+	return recallOne(t, folderKey(id), aboutFolder, func() (lake.FolderRow, bool, error) {
+		return one(t, scanFolder, `SELECT `+folderColumns+` FROM lake_folder WHERE id = $1`, string(id))
+	})
 }
 
 // LakeFolderAs implements [lake.Tx]. The roles stand in the queries: SQLite would
@@ -63,7 +65,9 @@ func (t *Tx) LakeFolderAs(item encryption.ItemID, role lake.Role) (lake.FolderRo
 	default:
 		return lake.FolderRow{}, false, fault.New(fault.Internal, "An item has many folders of this role.")
 	}
-	return one(t, scanFolder, query, string(item))
+	return recallOne(t, roleKey(item, role), aboutFolder, func() (lake.FolderRow, bool, error) {
+		return one(t, scanFolder, query, string(item))
+	})
 }
 
 // LakeFoldersUnder implements [lake.Tx].
@@ -83,11 +87,18 @@ func (t *Tx) LakeFoldersDeleted(item encryption.ItemID, limit int) ([]lake.Folde
 
 // PutLakeFolder implements [lake.Tx].
 func (t *Tx) PutLakeFolder(f lake.FolderRow) error {
-	_, err := t.exec(`INSERT INTO lake_folder (id, item, role, salt, key, next_key, seals, names)
+	keys := []rowKey{folderKey(f.ID), roleKey(f.Item, lake.Root), roleKey(f.Item, lake.Uploads)}
+	if f.Role == lake.Ordinary {
+		keys = keys[:1]
+	}
+	_, err := t.execRow(keys, `INSERT INTO lake_folder (id, item, role, salt, key, next_key, seals, names)
 		VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7, $8)
 		ON CONFLICT (id) DO UPDATE SET role = excluded.role, salt = excluded.salt, key = excluded.key,
 		next_key = excluded.next_key, seals = excluded.seals, names = excluded.names`,
 		string(f.ID), string(f.Item), string(f.Role), f.Salt[:], string(f.Key), string(f.NextKey), f.Seals, f.Names)
+	if err == nil {
+		t.became(keys[0], rowOf(f, true, aboutFolder))
+	}
 	return lakeErr(err)
 }
 
@@ -101,7 +112,7 @@ func lakeErr(err error) error {
 
 // DeleteLakeFolder implements [lake.Tx].
 func (t *Tx) DeleteLakeFolder(id lake.NodeID) error {
-	_, err := t.exec(`DELETE FROM lake_folder WHERE id = $1`, string(id))
+	_, err := t.execRow([]rowKey{folderKey(id)}, `DELETE FROM lake_folder WHERE id = $1`, string(id))
 	return lakeErr(err)
 }
 
@@ -117,8 +128,10 @@ func scanEntry(scan func(...any) error) (e lake.EntryRow, err error) {
 // LakeEntry implements [lake.Tx].
 func (t *Tx) LakeEntry(folder lake.NodeID, lookups ...[32]byte) (lake.EntryRow, bool, error) {
 	for _, l := range lookups {
-		e, ok, err := one(t, scanEntry, `SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 AND lookup = $2`,
-			string(folder), l[:])
+		e, ok, err := recallOne(t, entryKey(folder, l), aboutEntry, func() (lake.EntryRow, bool, error) {
+			return one(t, scanEntry, `SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 AND lookup = $2`,
+				string(folder), l[:])
+		})
 		if err != nil || ok {
 			return e, ok, err
 		}
@@ -189,17 +202,21 @@ func (t *Tx) LakeEntriesUnder(folder lake.NodeID, key encryption.KeyID, limit in
 
 // PutLakeEntry implements [lake.Tx].
 func (t *Tx) PutLakeEntry(e lake.EntryRow) error {
-	_, err := t.exec(`INSERT INTO lake_entry (id, folder, kind, key, lookup, revision, ordinal, record)
+	keys := []rowKey{entryKey(e.Folder, e.Lookup), entryIDKey(e.ID)}
+	_, err := t.execRow(keys, `INSERT INTO lake_entry (id, folder, kind, key, lookup, revision, ordinal, record)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (id) DO UPDATE SET folder = excluded.folder, kind = excluded.kind, key = excluded.key,
 		lookup = excluded.lookup, revision = excluded.revision, ordinal = excluded.ordinal, record = excluded.record`,
 		string(e.ID), string(e.Folder), int64(e.Kind), string(e.Key), e.Lookup[:], e.Revision, e.Ordinal, e.Record)
+	if err == nil {
+		t.became(keys[0], rowOf(e, true, aboutEntry))
+	}
 	return lakeErr(err)
 }
 
 // DeleteLakeEntry implements [lake.Tx].
 func (t *Tx) DeleteLakeEntry(id lake.NodeID) error {
-	_, err := t.exec(`DELETE FROM lake_entry WHERE id = $1`, string(id))
+	_, err := t.execRow([]rowKey{entryIDKey(id)}, `DELETE FROM lake_entry WHERE id = $1`, string(id))
 	return err
 }
 
@@ -216,7 +233,9 @@ func scanNode(scan func(...any) error) (n lake.NodeRow, err error) {
 
 // LakeNode implements [lake.Tx].
 func (t *Tx) LakeNode(id lake.NodeID) (lake.NodeRow, bool, error) {
-	return one(t, scanNode, `SELECT `+nodeColumns+` FROM lake_node WHERE id = $1`, string(id))
+	return recallOne(t, nodeKey(id), aboutNode, func() (lake.NodeRow, bool, error) {
+		return one(t, scanNode, `SELECT `+nodeColumns+` FROM lake_node WHERE id = $1`, string(id))
+	})
 }
 
 // LakeNodesUnder implements [lake.Tx].
@@ -231,19 +250,25 @@ func (t *Tx) LakeNodesLeased(item encryption.ItemID) ([]lake.NodeRow, error) {
 
 // PutLakeNode implements [lake.Tx].
 func (t *Tx) PutLakeNode(n lake.NodeRow) error {
-	_, err := t.exec(`INSERT INTO lake_node (id, item, kind, key, size, modified, manifest, lease, lease_length, lease_ends, lease_breaks)
+	_, err := t.execRow([]rowKey{nodeKey(n.ID)}, `INSERT INTO lake_node (id, item, kind, key, size, modified, manifest, lease, lease_length, lease_ends, lease_breaks)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 		ON CONFLICT (id) DO UPDATE SET key = excluded.key, size = excluded.size, modified = excluded.modified,
 		manifest = excluded.manifest, lease = excluded.lease, lease_length = excluded.lease_length,
 		lease_ends = excluded.lease_ends, lease_breaks = excluded.lease_breaks`,
 		string(n.ID), string(n.Item), int64(n.Kind), string(n.Key), n.Size, micros(n.Modified), n.Manifest,
 		n.Lease.ID, n.Lease.Length.Microseconds(), micros(n.Lease.Ends), micros(n.Lease.Breaks))
+	if err == nil {
+		n.Modified = fromMicros(micros(n.Modified))
+		n.Lease.Length = n.Lease.Length.Truncate(time.Microsecond)
+		n.Lease.Ends, n.Lease.Breaks = fromMicros(micros(n.Lease.Ends)), fromMicros(micros(n.Lease.Breaks))
+		t.became(nodeKey(n.ID), rowOf(n, true, aboutNode))
+	}
 	return lakeErr(err)
 }
 
 // DeleteLakeNode implements [lake.Tx].
 func (t *Tx) DeleteLakeNode(id lake.NodeID) error {
-	_, err := t.exec(`DELETE FROM lake_node WHERE id = $1`, string(id))
+	_, err := t.execRow([]rowKey{nodeKey(id)}, `DELETE FROM lake_node WHERE id = $1`, string(id))
 	return err
 }
 
@@ -261,7 +286,9 @@ func scanExtent(scan func(...any) error) (e lake.ExtentRow, err error) {
 
 // LakeExtent implements [lake.Tx].
 func (t *Tx) LakeExtent(id lake.ExtentID) (lake.ExtentRow, bool, error) {
-	return one(t, scanExtent, `SELECT `+extentColumns+` FROM lake_extent WHERE id = $1`, string(id))
+	return recallOne(t, extentKey(id), aboutExtent, func() (lake.ExtentRow, bool, error) {
+		return one(t, scanExtent, `SELECT `+extentColumns+` FROM lake_extent WHERE id = $1`, string(id))
+	})
 }
 
 // LakeExtentsUnder implements [lake.Tx].
@@ -285,11 +312,15 @@ func (t *Tx) LakeExtentsLost(since time.Time, limit int) ([]lake.ExtentRow, erro
 
 // PutLakeExtent implements [lake.Tx].
 func (t *Tx) PutLakeExtent(e lake.ExtentRow) error {
-	_, err := t.exec(`INSERT INTO lake_extent (id, item, key, owner, state, size, changed, due, inline)
+	_, err := t.execRow([]rowKey{extentKey(e.ID)}, `INSERT INTO lake_extent (id, item, key, owner, state, size, changed, due, inline)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (id) DO UPDATE SET key = excluded.key, owner = excluded.owner, state = excluded.state,
 		size = excluded.size, changed = excluded.changed, due = excluded.due, inline = excluded.inline`,
 		string(e.ID), string(e.Item), string(e.Key), e.Owner, int64(e.State), e.Size, micros(e.Changed), micros(e.Due), e.Inline)
+	if err == nil {
+		e.Changed, e.Due = fromMicros(micros(e.Changed)), fromMicros(micros(e.Due))
+		t.became(extentKey(e.ID), rowOf(e, true, aboutExtent))
+	}
 	return lakeErr(err)
 }
 
@@ -303,16 +334,17 @@ func (t *Tx) RekeyLakeExtent(id lake.ExtentID, from, to encryption.KeyID, inline
 
 // DeleteLakeExtent implements [lake.Tx].
 func (t *Tx) DeleteLakeExtent(id lake.ExtentID) error {
-	_, err := t.exec(`DELETE FROM lake_extent WHERE id = $1`, string(id))
+	_, err := t.execRow([]rowKey{extentKey(id)}, `DELETE FROM lake_extent WHERE id = $1`, string(id))
 	return err
 }
 
 // DoomLakeExtents implements [lake.Tx].
 func (t *Tx) DoomLakeExtents(owner string, due time.Time) error {
-	if _, err := t.exec(`DELETE FROM lake_extent WHERE owner = $1 AND inline IS NOT NULL`, owner); err != nil {
+	keys := []rowKey{ownerKey(owner)}
+	if _, err := t.execRow(keys, `DELETE FROM lake_extent WHERE owner = $1 AND inline IS NOT NULL`, owner); err != nil {
 		return err
 	}
-	_, err := t.exec(`UPDATE lake_extent SET state = 2, due = $2 WHERE owner = $1 AND state <> 2`, owner, micros(due))
+	_, err := t.execRow(keys, `UPDATE lake_extent SET state = 2, due = $2 WHERE owner = $1 AND state <> 2`, owner, micros(due))
 	return err
 }
 

@@ -69,7 +69,11 @@ func (t *Tx) RoleAssignments(principals []identity.PrincipalID, scope rbac.Scope
 	var all []rbac.Assignment
 	for _, p := range principals {
 		args[0] = string(p)
-		of, err := t.assignments(where, args...)
+		about := func(of []rbac.Assignment) (int, rowKey) { return 400 * len(of), rowKey{} }
+		of, _, err := recallOne(t, rowKey{rolesHeld, string(p), ancestors[0]}, about, func() ([]rbac.Assignment, bool, error) {
+			of, err := t.assignments(where, args...)
+			return of, true, err
+		})
 		if err != nil {
 			return nil, err
 		}

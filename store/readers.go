@@ -33,50 +33,87 @@ func NewReaders(pool *sql.DB, begin string, explain func(error) error) *Readers 
 
 // View runs fn in one read transaction, as [Runner] says.
 func (r *Readers) View(ctx context.Context, fn func(*Tx) error) error {
-	return r.Lend(ctx, func(c *Conn) error {
-		if err := c.Exec(r.begin); err != nil {
-			c.Unfit()
-			return err
-		}
-		defer func() {
-			if c.Exec("ROLLBACK") != nil {
-				c.Unfit()
-			}
-		}()
-		return fn(&Tx{ctx: ctx, conn: c})
-	})
+	if r.over() {
+		return ErrClosed
+	}
+	t := &Tx{ctx: ctx, readers: r}
+	defer t.endReading()
+	return fn(t)
+}
+
+// beginReading gives a read transaction its connection, before its first query.
+func (t *Tx) beginReading() error {
+	c, err := t.readers.borrow(t.ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.Exec(t.readers.begin); err != nil {
+		c.Unfit()
+		t.readers.giveBack(c)
+		return err
+	}
+	t.conn = c
+	return nil
+}
+
+func (t *Tx) endReading() {
+	if t.conn == nil {
+		return
+	}
+	if t.conn.Exec("ROLLBACK") != nil {
+		t.conn.Unfit()
+	}
+	t.readers.giveBack(t.conn)
 }
 
 // Lend lends fn a connection, on which no transaction runs.
 func (r *Readers) Lend(ctx context.Context, fn func(*Conn) error) error {
+	c, err := r.borrow(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.giveBack(c)
+	return fn(c)
+}
+
+func (r *Readers) over() bool {
+	select {
+	case <-r.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *Readers) borrow(ctx context.Context) (*Conn, error) {
 	select {
 	case r.free <- struct{}{}:
 	case <-ctx.Done():
-		return fault.Wrap(fault.Unavailable, ctx.Err(), "The request ended before the database was read.")
+		return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "The request ended before the database was read.")
 	}
-	defer func() { <-r.free }()
+	if r.over() {
+		<-r.free
+		return nil, ErrClosed
+	}
 	select {
-	case <-r.closed:
-		return ErrClosed
+	case c := <-r.idle:
+		return c, nil
 	default:
 	}
-	var c *Conn
-	select {
-	case c = <-r.idle:
-	default:
-		var err error
-		if c, err = Connect(ctx, r.pool, r.explain); err != nil {
-			return err
-		}
+	c, err := Connect(ctx, r.pool, r.explain)
+	if err != nil {
+		<-r.free
 	}
-	defer func() {
-		if c.unfit {
-			c.Close()
-			return
-		}
+	return c, err
+}
+
+func (r *Readers) giveBack(c *Conn) {
+	if c.unfit {
+		c.Close()
+	} else {
 		r.idle <- c // has room: there is a token for each
-	}()
-	return fn(c)
+	}
+	<-r.free
 }
 
 // Close waits for those who read, and closes the pool. It is called once.

@@ -57,10 +57,17 @@ type Runner interface {
 }
 
 // Domains are the domains' stores over one database.
-type Domains struct{ runner Runner }
+type Domains struct {
+	runner Runner
+	recall Runner // for the domains of a data plane, which read the same rows again and again
+}
 
 // Over returns the stores over what r runs transactions on.
-func Over(r Runner) Domains { return Domains{r} }
+func Over(r Runner) Domains { return Domains{r, r} }
+
+// OverBoth returns the same, where those of a data plane are over another one, whose
+// View may run its function a second time.
+func OverBoth(r, recall Runner) Domains { return Domains{r, recall} }
 
 // A domain is one domain's store: everybody's transactions, seen as its own.
 type domain[T any] struct {

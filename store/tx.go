@@ -18,9 +18,12 @@ func isConstraint(err error) bool { return errors.Is(err, ErrConstraint) }
 // domains.
 type Tx struct {
 	ctx    context.Context // of the caller, who may have gone; see running
-	conn   *Conn
-	group  *group // that it commits with; nil of one that only reads
-	shreds Shreds // what the transaction overwrites must leave the disk
+	conn   *Conn           // nil until a read transaction needs one
+	group  *group          // that it commits with; nil of one that only reads
+	shreds Shreds          // what the transaction overwrites must leave the disk
+
+	readers  *Readers  // of a read transaction: where its connection comes from
+	recalled *recalled // of one that recalls; nil of any other
 }
 
 // Exec runs a statement of an engine's own.
@@ -50,7 +53,18 @@ func (t *Tx) gone() error {
 
 // exec runs a statement and returns how many rows it touched.
 func (t *Tx) exec(query string, args ...any) (int64, error) {
+	t.changedAll(written(query))
+	return t.execRow(nil, query, args...)
+}
+
+// execRow is exec for a statement that changes only the remembered rows that the
+// keys name.
+func (t *Tx) execRow(keys []rowKey, query string, args ...any) (int64, error) {
+	t.changed(keys...)
 	ctx, err := t.running()
+	if err == nil && t.conn == nil {
+		err = t.beginReading()
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -74,6 +88,9 @@ func (t *Tx) exec(query string, args ...any) (int64, error) {
 // is none.
 func (t *Tx) row(query string, args []any, into ...any) error {
 	ctx, err := t.running()
+	if err == nil && t.conn == nil {
+		err = t.beginReading()
+	}
 	if err != nil {
 		return err
 	}
@@ -81,12 +98,19 @@ func (t *Tx) row(query string, args []any, into ...any) error {
 	if err != nil {
 		return err
 	}
-	return t.conn.explain(s.QueryRowContext(ctx, args...).Scan(into...))
+	err = s.QueryRowContext(ctx, args...).Scan(into...)
+	if moved := t.pin(); moved != nil {
+		return moved
+	}
+	return t.conn.explain(err)
 }
 
 // rows runs a query and calls each once a row; scan reads the row's columns.
 func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) error) error) error {
 	ctx, err := t.running()
+	if err == nil && t.conn == nil {
+		err = t.beginReading()
+	}
 	if err != nil {
 		return err
 	}
@@ -100,14 +124,17 @@ func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) err
 	}
 	defer rs.Close()
 	for rs.Next() {
-		if err := t.gone(); err != nil {
+		if err := errors.Join(t.pin(), t.gone()); err != nil {
 			return err
 		}
 		if err := each(rs.Scan); err != nil {
 			return err
 		}
 	}
-	return t.conn.explain(rs.Err())
+	if err := rs.Err(); err != nil {
+		return t.conn.explain(err)
+	}
+	return t.pin()
 }
 
 // nth returns the placeholder of a query's nth argument, counted from 1.

@@ -16,7 +16,7 @@ import (
 
 // Workspace returns the database as package workspace's store.
 func (d Domains) Workspace() workspace.Store {
-	return domain[workspace.Tx]{d.runner, func(t *Tx) workspace.Tx { return t }}
+	return domain[workspace.Tx]{d.recall, func(t *Tx) workspace.Tx { return t }}
 }
 
 // TenantSettings implements [workspace.Tx].
@@ -75,19 +75,23 @@ func workspaceErr(err error, subject string) error {
 
 // Workspace implements [workspace.Tx].
 func (t *Tx) Workspace(id encryption.ScopeID) (workspace.WorkspaceRow, error) {
-	w, err := scanWorkspace(func(into ...any) error {
-		return t.row(`SELECT `+workspaceColumns+` FROM workspace WHERE id = $1`, []any{string(id)}, into...)
-	})
-	return w, workspaceErr(err, string(id))
+	return t.recallWorkspace(rowKey{kind: workspaceByID, id: string(id)}, string(id),
+		`SELECT `+workspaceColumns+` FROM workspace WHERE id = $1`, string(id))
+}
+
+func (t *Tx) recallWorkspace(k rowKey, subject, query string, args ...any) (workspace.WorkspaceRow, error) {
+	about := func(w workspace.WorkspaceRow) (int, rowKey) { return 500 + len(w.Description), rowKey{} }
+	w, ok, err := recallOne(t, k, about, func() (workspace.WorkspaceRow, bool, error) { return one(t, scanWorkspace, query, args...) })
+	if err == nil && !ok {
+		err = sql.ErrNoRows
+	}
+	return w, workspaceErr(err, subject)
 }
 
 // WorkspaceNamed implements [workspace.Tx].
 func (t *Tx) WorkspaceNamed(tenant identity.TenantID, canonical string) (workspace.WorkspaceRow, error) {
-	w, err := scanWorkspace(func(into ...any) error {
-		return t.row(`SELECT `+workspaceColumns+` FROM workspace WHERE tenant = $1 AND canonical = $2 AND deleted = 0`,
-			[]any{string(tenant), canonical}, into...)
-	})
-	return w, workspaceErr(err, "")
+	return t.recallWorkspace(rowKey{workspaceByName, string(tenant), canonical}, "",
+		`SELECT `+workspaceColumns+` FROM workspace WHERE tenant = $1 AND canonical = $2 AND deleted = 0`, string(tenant), canonical)
 }
 
 // InsertWorkspace implements [workspace.Tx].
@@ -163,6 +167,15 @@ func (t *Tx) WorkspacesDeleted() (out []encryption.ScopeID, err error) {
 
 // ItemList implements [workspace.Tx].
 func (t *Tx) ItemList(ws encryption.ScopeID) (workspace.List, error) {
+	about := func(workspace.List) (int, rowKey) { return 300, rowKey{} }
+	l, _, err := recallOne(t, rowKey{kind: itemList, id: string(ws)}, about, func() (workspace.List, bool, error) {
+		l, err := t.readItemList(ws)
+		return l, err == nil, err
+	})
+	return l, err
+}
+
+func (t *Tx) readItemList(ws encryption.ScopeID) (workspace.List, error) {
 	l := workspace.List{Workspace: ws}
 	var salt, next []byte
 	err := t.row(`SELECT key, salt, coalesce(next_key, ''), next_salt, seals FROM item_list WHERE workspace = $1`,
@@ -218,9 +231,10 @@ func scanItemEntry(scan func(...any) error) (e workspace.Entry, err error) {
 	return e, err
 }
 
-func (t *Tx) itemEntry(query string, args []any, subject string) (workspace.Entry, error) {
-	e, err := scanItemEntry(func(into ...any) error { return t.row(query, args, into...) })
-	if errors.Is(err, sql.ErrNoRows) {
+func (t *Tx) itemEntry(k rowKey, query string, args []any, subject string) (workspace.Entry, error) {
+	about := func(e workspace.Entry) (int, rowKey) { return 400 + len(e.Record), rowKey{} }
+	e, ok, err := recallOne(t, k, about, func() (workspace.Entry, bool, error) { return one(t, scanItemEntry, query, args...) })
+	if err == nil && !ok {
 		return e, fault.New(fault.ItemNotFound, "There is no such item in this workspace.").About(subject)
 	}
 	return e, err
@@ -248,14 +262,15 @@ func (t *Tx) InsertItemEntry(e workspace.Entry) error {
 
 // ItemEntry implements [workspace.Tx].
 func (t *Tx) ItemEntry(id encryption.ItemID) (workspace.Entry, error) {
-	return t.itemEntry(`SELECT `+itemEntryColumns+` FROM item_entry WHERE id = $1`, []any{string(id)}, string(id))
+	return t.itemEntry(rowKey{kind: itemEntryByID, id: string(id)},
+		`SELECT `+itemEntryColumns+` FROM item_entry WHERE id = $1`, []any{string(id)}, string(id))
 }
 
 // ItemEntryByLookup implements [workspace.Tx].
 func (t *Tx) ItemEntryByLookup(ws encryption.ScopeID, lookups ...[32]byte) (e workspace.Entry, err error) {
 	for _, l := range lookups {
-		e, err = t.itemEntry(`SELECT `+itemEntryColumns+` FROM item_entry WHERE workspace = $1 AND lookup = $2 AND state <> 'deleted'`,
-			[]any{string(ws), l[:]}, "")
+		e, err = t.itemEntry(rowKey{itemEntryByLookup, string(ws), string(l[:])},
+			`SELECT `+itemEntryColumns+` FROM item_entry WHERE workspace = $1 AND lookup = $2 AND state <> 'deleted'`, []any{string(ws), l[:]}, "")
 		if fault.ReasonOf(err) != fault.ItemNotFound {
 			return e, err
 		}

@@ -49,6 +49,8 @@ type Writer struct {
 	queue chan *job
 	done  chan struct{}
 
+	memory *Memory // nil if nothing is remembered
+
 	mu     sync.RWMutex // held for reading while sending to queue, so that Close may close it
 	closed bool
 }
@@ -59,6 +61,10 @@ type job struct {
 	err      error
 	finished chan struct{}
 }
+
+// Remembers makes the writer tell m what it changes. It is for setting up, before the
+// first transaction.
+func (w *Writer) Remembers(m *Memory) { w.memory = m }
 
 // NewWriter starts a writer.
 func NewWriter(to Committer) *Writer {
@@ -180,7 +186,7 @@ func (w *Writer) commit(jobs []*job) error {
 	if err != nil {
 		return err
 	}
-	g, succeeded := &group{conn: c}, false
+	g, succeeded := &group{conn: c, memory: w.memory}, false
 	for _, j := range jobs {
 		if j.ctx.Err() != nil {
 			j.err = notBegun(j.ctx)
@@ -200,5 +206,11 @@ func (w *Writer) commit(jobs []*job) error {
 		w.to.Rollback()
 		return err
 	}
-	return w.to.Commit(g.shreds)
+	if w.memory == nil || g.changes.empty() {
+		return w.to.Commit(g.shreds)
+	}
+	w.memory.committing(&g.changes)
+	err = w.to.Commit(g.shreds)
+	w.memory.committed(&g.changes, err == nil)
+	return err
 }

@@ -45,6 +45,7 @@ type DB struct {
 	path string
 	pool *sql.DB // of the one connection that writes
 
+	memory  store.Memory // nobody else writes: the data directory is locked
 	readers *store.Readers
 	writer  *store.Writer
 	write   struct { // only the writing goroutine touches it
@@ -87,7 +88,8 @@ func Open(ctx context.Context, path string, schema store.Schema) (_ *DB, err err
 	}
 	db.readers = store.NewReaders(readers, "BEGIN", explain)
 	db.writer = store.NewWriter(committer{db})
-	db.Domains = store.Over(runner{db})
+	db.writer.Remembers(&db.memory)
+	db.Domains = store.OverBoth(runner{db}, recalling{runner{db}})
 	return db, nil
 }
 
@@ -184,6 +186,13 @@ func (r runner) View(ctx context.Context, fn func(*store.Tx) error) error {
 
 func (r runner) Update(ctx context.Context, fn func(*store.Tx) error) error {
 	return r.db.writer.Update(ctx, fn)
+}
+
+// A recalling is the database as package store sees it with what it remembers.
+type recalling struct{ runner }
+
+func (r recalling) View(ctx context.Context, fn func(*store.Tx) error) error {
+	return r.db.readers.Recall(ctx, &r.db.memory, fn)
 }
 
 // A committer is the database as its writer sees it.

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 
+	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/store"
 )
 
@@ -21,3 +22,9 @@ func (db *DB) Commits() int64 { return db.commits.Load() }
 
 // Break makes the database what it is after a commit of unknown outcome.
 func (db *DB) Break(err error) { db.broken.Store(&err) }
+
+// LakeUnremembered is the lake's store without what the database remembers.
+func (db *DB) LakeUnremembered() lake.Store { return store.Over(runner{db}).Lake() }
+
+// Remembered returns how many rows are remembered, and their bytes.
+func (db *DB) Remembered() (rows, bytes int) { return db.memory.Size() }
