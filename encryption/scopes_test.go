@@ -413,6 +413,54 @@ func TestTwoWorkers(t *testing.T) {
 
 const workLease = 30 * time.Second
 
+// A worker whose item was taken over publishes nothing any more, not even what it was
+// about to.
+func TestFencedWorkerPublishesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.must(w.write(ws, lake, "o"))
+		before := w.store.copy().data.objects["o"].key
+		taken := false
+		w.keep.mu.Lock()
+		w.keep.each = func(object) {
+			if !taken {
+				taken = true
+				w.must(w.store.update(func(tx *memoryTx) error {
+					i := tx.items[lake]
+					i.Fence++
+					i.Owner, i.Until = "another", time.Now().Add(workLease)
+					tx.items[lake] = i
+					return nil
+				}))
+			}
+		}
+		w.keep.mu.Unlock()
+		w.must(w.assign("a"))
+		w.sleep(workLease / 2)
+		if key := w.store.copy().data.objects["o"].key; !taken || key != before {
+			t.Errorf("taken over: %t; published: %t", taken, key != before)
+		}
+		w.sleep(time.Minute) // the other one has died, and its lease is over
+		if st := w.status(); st.State != encryption.Active || w.store.copy().data.objects["o"].key == before {
+			t.Errorf("%+v", st)
+		}
+		w.must(w.read(ws, "o"))
+	})
+}
+
+// The keys of an item that were made before a change of the scope's key are not
+// inserted after it: nobody would bring them under the new one.
+func TestItemMadeBeforeAChange(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		u, err := w.ring.Use(context.Background(), ws)
+		w.must(err)
+		keys, err := u.NewItem("22222222-2222-4222-8222-00000000000a", "Lakehouse")
+		w.must(err)
+		w.settled("a")
+		err = w.store.update(func(tx *memoryTx) error { return keys.Insert(tx) })
+		w.reason("inserting", err, fault.EncryptionChanged)
+	})
+}
+
 // A write that began under an old key, and one that is published just before the
 // old keys go, are both readable in the end.
 func TestWritesDuringReencryption(t *testing.T) {
