@@ -77,9 +77,17 @@ func (s *Scopes) standing(tx Tx, v view, to purpose) (all []*fault.Error, err er
 	if err != nil {
 		return nil, err
 	}
-	if behind > failed {
+	g, err := v.sealing()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case behind > failed:
 		all = append(all, fault.New(fault.EncryptionInProgress, fmt.Sprintf("The encryption of %d items is in progress.", behind-failed)).
 			About(string(v.scope.ID)).WithMend("Wait until every item is done."))
+	case behind == 0 && (g.State == Enabling || g.State == Disabling):
+		all = append(all, fault.New(fault.EncryptionInProgress, "The last change of the workspace's key is just being finished.").
+			About(string(v.scope.ID)).WithMend("Try again shortly."))
 	}
 	if to == toAssign {
 		e, err := s.unsupported(tx, v.scope.ID)

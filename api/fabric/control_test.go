@@ -147,6 +147,7 @@ func TestOperations(t *testing.T) {
 		w.want(409, "ItemDisplayNameAlreadyInUse", "creator", "POST", at+"/items", `{"displayName":"Book","type":"Notebook"}`)
 
 		key := w.assign(at, "k")
+		w.busy(book, 5*time.Second)
 		rec = w.want(202, "", "creator", "POST", at+"/encryption/rotate", "")
 		op = "/v1/operations/" + rec.Header().Get("x-ms-operation-id")
 		if v := w.get("creator", "GET", op, ""); v["status"] != "Running" || v["percentComplete"].(float64) >= 100 {

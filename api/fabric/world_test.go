@@ -72,6 +72,23 @@ type world struct {
 	http.Handler
 	vault *kektest.Vault
 	ws    *workspace.Workspaces
+	keys  encryption.Store
+}
+
+// busy has an item be worked on by somebody else for a while, so that no change of the
+// workspace's key is done before.
+func (w *world) busy(item string, d time.Duration) {
+	w.Helper()
+	if err := w.keys.Update(w.Context(), func(tx encryption.Tx) error {
+		i, err := tx.Item(encryption.ItemID(item))
+		if err != nil {
+			return err
+		}
+		i.Owner, i.Until = "another", time.Now().Add(d)
+		return tx.UpdateItem(i, i.Fence)
+	}); err != nil {
+		w.Fatal(err)
+	}
 }
 
 func run(t *testing.T, c fabric.Config, fn func(w *world)) {
@@ -91,7 +108,7 @@ func runWith(t *testing.T, c fabric.Config, wc workspace.Config, fn func(w *worl
 		}
 		defer db.Close()
 		log := recorder{db.Audit()}
-		w := &world{T: t, vault: kektest.NewVault(t, "contoso")}
+		w := &world{T: t, vault: kektest.NewVault(t, "contoso"), keys: db.Encryption()}
 		ring := encryption.NewKeyring(encryption.Config{
 			Store: db.Encryption(), Root: root{}, Vault: w.vault, Recorder: log, Policy: w.vault.Policy(),
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
