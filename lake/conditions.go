@@ -78,10 +78,11 @@ func (c Conditions) forWrite(p *attributes) error {
 	case c.IfMatch != "" && !namesETag(c.IfMatch, etag),
 		c.IfNoneMatch != "" && namesETag(c.IfNoneMatch, etag),
 		!c.IfModifiedSince.IsZero() && !seconds(p.modified).After(c.IfModifiedSince),
-		!c.IfUnmodifiedSince.IsZero() && seconds(p.modified).After(c.IfUnmodifiedSince),
-		!c.TierIfModifiedSince.IsZero() && !seconds(p.tiered).After(c.TierIfModifiedSince),
-		!c.TierIfUnmodifiedSince.IsZero() && seconds(p.tiered).After(c.TierIfUnmodifiedSince):
+		!c.IfUnmodifiedSince.IsZero() && seconds(p.modified).After(c.IfUnmodifiedSince):
 		return errPrecondition()
+	case !c.TierIfModifiedSince.IsZero() && !seconds(p.tiered).After(c.TierIfModifiedSince),
+		!c.TierIfUnmodifiedSince.IsZero() && seconds(p.tiered).After(c.TierIfUnmodifiedSince):
+		return refuse(fault.PreconditionFailed, TierCondition, "A conditional header on the access tier does not hold.")
 	}
 	return nil
 }

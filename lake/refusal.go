@@ -32,6 +32,7 @@ const (
 	AppendTooLarge   Refusal = "append beyond size"  // the file would be larger than the client allows
 	TooManyBlocks    Refusal = "too many blocks"     // the file has as many as it can have
 	Archived         Refusal = "archived"            // its tier is not read
+	TierCondition    Refusal = "condition of tier"   // a conditional header on the time of the access tier does not hold
 	SourceCondition  Refusal = "condition of source" // a conditional header on a copy's source does not hold
 )
 

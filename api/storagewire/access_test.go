@@ -110,6 +110,10 @@ func TestTiers(t *testing.T) {
 	}
 	must(b.SetTier(ctx, blob.AccessTierCool, nil))(t)
 	must(b.DownloadStream(ctx, nil))(t).Body.Close()
+	past := time.Now().Add(-time.Hour)
+	if _, err := b.Delete(ctx, &blob.DeleteOptions{AccessTierConditions: &blob.AccessTierConditions{IfUnmodifiedSince: &past}}); code(err) != "AccessTierChangeTimeConditionNotMet" {
+		t.Errorf("a condition on the tier that does not hold: %v", err)
+	}
 	if _, err := b.SetTier(ctx, "Warm", nil); !bloberror.HasCode(err, bloberror.InvalidHeaderValue) {
 		t.Errorf("no tier: %v", err)
 	}

@@ -65,6 +65,7 @@ var refusals = map[lake.Refusal]struct {
 	lake.AppendTooLarge:           {412, "MaxBlobSizeConditionNotMet"},
 	lake.TooManyBlocks:            {409, "BlockCountExceedsLimit"},
 	lake.Archived:                 {409, "BlobArchived"},
+	lake.TierCondition:            {412, "AccessTierChangeTimeConditionNotMet"},
 	lake.SourceCondition:          {412, "SourceConditionNotMet"},
 }
 
