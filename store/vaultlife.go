@@ -88,17 +88,37 @@ func (t *Tx) keepVaultRemains(where string, args ...any) error {
 	return err
 }
 
-func (t *Tx) VaultRemains(limit int) (all []vault.Remains, err error) {
-	err = t.rows(`SELECT vault, key, version, type, bits, curve, public, platform, sealed FROM vault_key_remains
-		ORDER BY key, version LIMIT $1`, []any{limit}, func(scan func(...any) error) error {
+func (t *Tx) VaultRemains(by time.Time, limit int) (all []vault.Remains, err error) {
+	err = t.rows(`SELECT vault, key, version, type, bits, curve, public, platform, sealed, due FROM vault_key_remains
+		WHERE due <= $1 ORDER BY key, version LIMIT $2`, []any{micros(by), limit}, func(scan func(...any) error) error {
 		var r vault.Remains
 		m := &r.Material
+		var due int64
 		err := scan((*string)(&r.Vault), (*string)(&r.Key), (*string)(&r.Version), (*string)(&m.Type), &m.Bits, (*string)(&m.Curve),
-			&m.Public, &r.Platform, &m.Sealed)
+			&m.Public, &r.Platform, &m.Sealed, &due)
+		r.Due = fromMicros(due)
 		all = append(all, r)
 		return err
 	})
 	return all, err
+}
+
+// AddVaultRemains implements [vault.Tx].
+func (t *Tx) AddVaultRemains(r vault.Remains) error {
+	m := r.Material
+	_, err := t.exec(`INSERT INTO vault_key_remains (vault, key, version, type, bits, curve, public, platform, sealed, due)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (key, version) DO UPDATE SET due = excluded.due`,
+		string(r.Vault), string(r.Key), string(r.Version), string(m.Type), m.Bits, string(m.Curve), octets(m.Public), r.Platform, m.Sealed, micros(r.Due))
+	return err
+}
+
+// TakeVaultRemains implements [vault.Tx].
+func (t *Tx) TakeVaultRemains(r vault.Ref) error {
+	n, err := t.exec(`DELETE FROM vault_key_remains WHERE key = $1 AND version = $2 AND due > 0`, string(r.Key), string(r.Version))
+	if err == nil && n == 0 {
+		err = &fault.Error{Reason: fault.NotFound}
+	}
+	return err
 }
 
 func (t *Tx) DropVaultRemains(r vault.Ref) error {

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -39,8 +40,13 @@ type Keys interface {
 	// Platform names where the keys live: [Software], or an HSM. It is kept with
 	// each version, and shown.
 	Platform() string
-	// Generate makes a key. What it returns is not kept anywhere else.
-	Generate(ctx context.Context, ref Ref, s Shape) (Material, error)
+	// Place chooses where the next key of a name is to lie, and returns it sealed as a
+	// [Material] holds it: so that it can be destroyed if it is made and never kept. It
+	// is nil if a key lies in its Material.
+	Place(ctx context.Context, ref Ref) ([]byte, error)
+	// Generate makes a key, at the place that was chosen. What it returns is not kept
+	// anywhere else.
+	Generate(ctx context.Context, ref Ref, s Shape, place []byte) (Material, error)
 	// Import takes a key in: PKCS #8 in DER, or an oct key's bytes. The type says
 	// which; the shape's size and curve are the key's own.
 	Import(ctx context.Context, ref Ref, typ KeyType, private []byte) (Material, error)
@@ -61,8 +67,8 @@ type Keys interface {
 	Export(ctx context.Context, ref Ref, m Material, under *envelope.Key) ([]byte, error)
 	// Move gives what was kept for one name to another: a restored backup is a new
 	// key. What m holds is as it was kept here, or as Export sealed it if under is not
-	// nil.
-	Move(ctx context.Context, from, to Ref, m Material, under *envelope.Key) (Material, error)
+	// nil. It goes to the place that was chosen for the new name.
+	Move(ctx context.Context, from, to Ref, m Material, under *envelope.Key, place []byte) (Material, error)
 	// Random returns n random bytes.
 	Random(ctx context.Context, n int) ([]byte, error)
 	// Destroy removes for ever what does not lie in the Material. It may be
@@ -72,12 +78,14 @@ type Keys interface {
 	Forget(key KeyID)
 }
 
-// Remains are a purged key's private part that does not lie in the store, until it
-// was destroyed.
+// Remains are a private part that does not lie in the store and is to be destroyed: a
+// purged key's, or one that is being made. That one's are dropped by the transaction
+// that keeps the key; if there is none, they are due some time later.
 type Remains struct {
 	Ref
 	Platform string
 	Material Material
+	Due      time.Time // zero: at once, and no key takes it any more
 }
 
 // A Wrapped is a key that was wrapped for an import: an AES-256 key under the

@@ -181,6 +181,7 @@ func (v *Vaults) RestoreKey(ctx context.Context, c identity.Caller, vaultName Na
 	}
 	k := old.Key
 	k.ID, k.Vault = KeyID(uuid.NewString()), vault.ID
+	places := make([][]byte, len(old.Versions))
 	for i, bv := range old.Versions {
 		keys, err := v.keeper(bv.KeyVersion)
 		if err != nil {
@@ -188,7 +189,11 @@ func (v *Vaults) RestoreKey(ctx context.Context, c identity.Caller, vaultName Na
 		}
 		m := bv.material()
 		m.Sealed = bv.Sealed
-		m, err = keys.Move(ctx, Ref{old.Key.Vault, old.Key.ID, bv.Version}, Ref{vault.ID, k.ID, bv.Version}, m, under)
+		to := Ref{vault.ID, k.ID, bv.Version}
+		if places[i], err = v.reserve(ctx, keys, to, m); err != nil {
+			return fail(err)
+		}
+		m, err = keys.Move(ctx, Ref{old.Key.Vault, old.Key.ID, bv.Version}, to, m, under, places[i])
 		if err != nil {
 			return fail(err)
 		}
@@ -206,7 +211,10 @@ func (v *Vaults) RestoreKey(ctx context.Context, c identity.Caller, vaultName Na
 		if err := tx.PutVaultKey(k); err != nil {
 			return err
 		}
-		for _, bv := range old.Versions {
+		for i, bv := range old.Versions {
+			if err := take(tx, Ref{vault.ID, k.ID, bv.Version}, places[i]); err != nil {
+				return err
+			}
 			if bv.Version == k.Current {
 				b = Bundle{Vault: vault, Key: k, Version: bv.KeyVersion}
 			}

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
@@ -133,23 +134,88 @@ func (v *Vaults) notice(ctx context.Context, due KeyVersion, now time.Time) erro
 	return err
 }
 
-// sweepRemains destroys what purged keys have left in an HSM. What cannot be
-// destroyed now is tried again by the next call.
-func (v *Vaults) sweepRemains(ctx context.Context) error {
+// reserveTime is for how long a key that is being made may take to be kept. Whoever
+// takes longer finds its place given up, and fails.
+const reserveTime = 15 * time.Minute
+
+// reserve chooses the place of a key that is to be made, nil if it lies in the store,
+// and notes it before there is anything: if no transaction keeps the key, what lies
+// there is destroyed.
+func (v *Vaults) reserve(ctx context.Context, keys Keys, ref Ref, m Material) ([]byte, error) {
+	place, err := keys.Place(ctx, ref)
+	if err != nil || place == nil {
+		return nil, err
+	}
+	m.Sealed = place
+	return place, v.store.Update(ctx, func(tx Tx) error {
+		return tx.AddVaultRemains(Remains{Ref: ref, Platform: keys.Platform(), Material: m, Due: v.clock().Add(reserveTime)})
+	})
+}
+
+// take gives a reserved place to the key that lies there, in the transaction that
+// keeps the key.
+func take(tx Tx, ref Ref, place []byte) error {
+	if place == nil {
+		return nil
+	}
+	err := tx.TakeVaultRemains(ref)
+	if fault.ReasonOf(err) == fault.NotFound {
+		return fault.New(fault.Unavailable, "Making the key took too long, and it was given up.").WithMend("Try again.")
+	}
+	return err
+}
+
+// sweepRemains destroys what purged keys, and keys that were made and never kept, have
+// left in an HSM. What cannot be destroyed now is tried again by the next call.
+func (v *Vaults) sweepRemains(ctx context.Context, now time.Time) error {
 	var all []Remains
 	err := v.store.View(ctx, func(tx Tx) (err error) {
-		all, err = tx.VaultRemains(sweepBatch)
+		all, err = tx.VaultRemains(now, sweepBatch)
 		return err
 	})
 	for _, r := range all {
-		keys, kerr := v.keeper(KeyVersion{Platform: r.Platform})
-		if kerr == nil {
-			kerr = keys.Destroy(ctx, r.Ref, r.Material)
-		}
-		if kerr == nil {
-			kerr = v.store.Update(ctx, func(tx Tx) error { return tx.DropVaultRemains(r.Ref) })
-		}
-		err = errors.Join(err, kerr)
+		err = errors.Join(err, v.destroy(ctx, r))
 	}
 	return err
+}
+
+func (v *Vaults) destroy(ctx context.Context, r Remains) error {
+	if !r.Due.IsZero() { // from here on no transaction keeps it
+		r.Due = time.Time{}
+		err := v.store.Update(ctx, func(tx Tx) error {
+			if err := tx.TakeVaultRemains(r.Ref); err != nil {
+				return err
+			}
+			return tx.AddVaultRemains(r)
+		})
+		if fault.ReasonOf(err) == fault.NotFound { // one just has
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	keys, err := v.keeper(KeyVersion{Platform: r.Platform})
+	if err != nil {
+		return err
+	}
+	if err := keys.Destroy(ctx, r.Ref, r.Material); err != nil {
+		return err
+	}
+	return v.store.Update(ctx, func(tx Tx) error { return tx.DropVaultRemains(r.Ref) })
+}
+
+// ForgetReserved drops what a restored store says of keys that were being made when it
+// was copied: one may have been kept since, in the store that was lost, and may come
+// back with a later copy. What was not kept stays in the HSM then, unused.
+func ForgetReserved(ctx context.Context, store Store) error {
+	return store.Update(ctx, func(tx Tx) error {
+		all, err := tx.VaultRemains(time.Unix(1<<40, 0), math.MaxInt32)
+		for _, r := range all {
+			if err == nil && !r.Due.IsZero() {
+				err = tx.DropVaultRemains(r.Ref)
+			}
+		}
+		return err
+	})
 }

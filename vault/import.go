@@ -50,7 +50,7 @@ func (v *Vaults) ImportKey(ctx context.Context, c identity.Caller, vaultName Nam
 			wrapped, err = v.kek(tx, a, vault, *spec.Wrapped)
 			return out, err
 		},
-		key: func(ctx context.Context, keys Keys, ref Ref, s KeySpec) (Material, error) {
+		key: func(ctx context.Context, keys Keys, ref Ref, s KeySpec, _ []byte) (Material, error) {
 			if spec.Wrapped != nil {
 				return keys.ImportWrapped(ctx, ref, s.Type, wrapped)
 			}

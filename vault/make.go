@@ -93,12 +93,12 @@ func (v *Vaults) next(name KeyName) func(Tx, Vault, *Key) (KeySpec, error) {
 type making struct {
 	enter  func(Tx) (Vault, error)
 	plan   func(Tx, Vault, *Key) (KeySpec, error)
-	key    func(context.Context, Keys, Ref, KeySpec) (Material, error)
+	key    func(ctx context.Context, keys Keys, ref Ref, s KeySpec, place []byte) (Material, error)
 	policy *RotationPolicy
 }
 
-func generate(ctx context.Context, keys Keys, ref Ref, s KeySpec) (Material, error) {
-	return keys.Generate(ctx, ref, Shape{s.Type, s.Bits, s.Curve})
+func generate(ctx context.Context, keys Keys, ref Ref, s KeySpec, place []byte) (Material, error) {
+	return keys.Generate(ctx, ref, Shape{s.Type, s.Bits, s.Curve}, place)
 }
 
 // make authorises, makes the key outside any transaction, and authorises and plans
@@ -145,8 +145,12 @@ func (v *Vaults) make(ctx context.Context, a *act, name KeyName, how making) (Bu
 		return Bundle{}, v.refused(ctx, a, err)
 	}
 	var m Material
+	var place []byte
 	err = v.load.make(ctx, vault, spec.Type, func() (err error) {
-		m, err = how.key(ctx, keys, ref, spec)
+		if place, err = v.reserve(ctx, keys, ref, Material{Type: spec.Type, Bits: spec.Bits, Curve: spec.Curve}); err != nil {
+			return err
+		}
+		m, err = how.key(ctx, keys, ref, spec, place)
 		return err
 	})
 	if err == nil {
@@ -162,6 +166,9 @@ func (v *Vaults) make(ctx context.Context, a *act, name KeyName, how making) (Bu
 		}
 		if vault.ID != ref.Vault || isNew != (existing == nil) || !isNew && existing.ID != ref.Key {
 			return fault.New(fault.Conflict, "Another request made or removed the key at the same time.").WithMend("Try again.")
+		}
+		if err := take(tx, ref, place); err != nil {
+			return err
 		}
 		now := v.clock()
 		k := Key{ID: ref.Key, Vault: ref.Vault, Name: name, Created: now}
@@ -199,7 +206,7 @@ func (v *Vaults) make(ctx context.Context, a *act, name KeyName, how making) (Bu
 		b = Bundle{Vault: vault, Key: k, Version: kv}
 		return v.changed(tx, a, Change{Vault: vault.ID, Key: k.Name, Version: kv.Version, Kind: kind})
 	})
-	// A key that was made and not kept stays behind in an HSM, unnamed: whether a
-	// failed commit has happened is not known here, and destroying is for ever.
+	// Whether a failed commit has happened is not known here, and destroying is for ever:
+	// the place that is still reserved will tell, see [Vaults.Sweep].
 	return b, err
 }

@@ -99,8 +99,13 @@ type Tx interface {
 	// VaultUsage returns at most limit of a key's, the latest first.
 	VaultUsage(key KeyID, limit int) ([]Usage, error)
 
-	// VaultRemains returns at most limit.
-	VaultRemains(limit int) ([]Remains, error)
+	// VaultRemains returns at most limit that are due by a time.
+	VaultRemains(by time.Time, limit int) ([]Remains, error)
+	// AddVaultRemains adds some, or makes them due at another time.
+	AddVaultRemains(Remains) error
+	// TakeVaultRemains drops those of a key that is kept now, or fails with
+	// [fault.NotFound] if there are none, or their Due is zero.
+	TakeVaultRemains(Ref) error
 	// DropVaultRemains forgets one, which is gone.
 	DropVaultRemains(Ref) error
 

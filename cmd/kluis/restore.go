@@ -23,6 +23,7 @@ import (
 	"github.com/kluis-io/kluis/internal/failpoint"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/vault"
 )
 
 // beforeDatabase: the files of a party are in place but its database.
@@ -266,6 +267,9 @@ func declare(ctx context.Context, dir, party string) error {
 	}
 	if err == nil {
 		err = log.Close()
+	}
+	if err == nil && party == vaultDir {
+		err = vault.ForgetReserved(ctx, db.Vault())
 	}
 	return errors.Join(err, db.Close())
 }

@@ -30,26 +30,40 @@ func (c *Client) Generate(ctx context.Context, spec Spec, label string) (Handle,
 	if err := spec.Check(); err != nil {
 		return Handle{}, nil, fault.Wrap(fault.InvalidArgument, err, "There is no such kind or size of key.")
 	}
-	info, err := c.Info(ctx)
+	h, err := c.Place(ctx)
 	if err != nil {
 		return Handle{}, nil, err
 	}
-	h := Handle{Token: info.Serial, Key: NewKeyID()}
+	public, err := c.GenerateAt(ctx, h, spec, label)
+	return h, public, err
+}
+
+// Place chooses where a key may be made: under a fresh id on the present token.
+func (c *Client) Place(ctx context.Context) (Handle, error) {
+	info, err := c.Info(ctx)
+	return Handle{Token: info.Serial, Key: NewKeyID()}, err
+}
+
+// GenerateAt is [Client.Generate] of a key at a place that was chosen before.
+func (c *Client) GenerateAt(ctx context.Context, h Handle, spec Spec, label string) ([]byte, error) {
+	if err := spec.Check(); err != nil {
+		return nil, fault.Wrap(fault.InvalidArgument, err, "There is no such kind or size of key.")
+	}
 	r, err := c.do(ctx, &Request{Op: OpGenerate, Token: h.Token, Key: h.Key, Label: label, Spec: &spec}, false)
 	if err != nil {
 		if fault.ReasonOf(err) == fault.Unavailable {
 			go c.discard(h)
 		}
-		return Handle{}, nil, err
+		return nil, err
 	}
-	return h, r.Public, nil
+	return r.Public, nil
 }
 
-// Copy makes a second copy of a key on its token, which lives and dies apart from
-// the first. label is as for [Client.Generate], and so is what happens if the answer
-// is lost.
-func (c *Client) Copy(ctx context.Context, h Handle, label string) (Handle, error) {
-	to := Handle{Token: h.Token, Key: NewKeyID()}
+// Copy makes a second copy of a key on its token, under a fresh id, which lives and dies
+// apart from the first. label is as for [Client.Generate], and so is what happens if
+// the answer is lost.
+func (c *Client) Copy(ctx context.Context, h Handle, id KeyID, label string) (Handle, error) {
+	to := Handle{Token: h.Token, Key: id}
 	if _, err := c.do(ctx, &Request{Op: OpCopy, Token: h.Token, Key: h.Key, To: to.Key, Label: label}, false); err != nil {
 		if fault.ReasonOf(err) == fault.Unavailable {
 			go c.discard(to)

@@ -354,7 +354,7 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		remains := func(want ...vault.Remains) {
 			t.Helper()
 			view(t, s, func(tx vault.Tx) error {
-				all, err := tx.VaultRemains(10)
+				all, err := tx.VaultRemains(at, 10)
 				same(t, all, slices.Clip(want))
 				return err
 			})
@@ -376,6 +376,22 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		remains(left)
 		update(t, s, func(tx vault.Tx) error { return tx.DropVaultRemains(left.Ref) })
 		remains()
+
+		// A place is reserved until a key takes it, or it is given up.
+		left.Due = at.Add(time.Microsecond)
+		taken := left
+		taken.Key = "other"
+		update(t, s, func(tx vault.Tx) error { return firstError(tx.AddVaultRemains(left), tx.AddVaultRemains(taken)) })
+		remains()
+		update(t, s, func(tx vault.Tx) error { return tx.TakeVaultRemains(taken.Ref) })
+		fails(t, s.Update(t.Context(), func(tx vault.Tx) error { return tx.TakeVaultRemains(taken.Ref) }), fault.NotFound)
+		left.Due = at
+		update(t, s, func(tx vault.Tx) error { return tx.AddVaultRemains(left) })
+		remains(left)
+		left.Due = time.Time{}
+		update(t, s, func(tx vault.Tx) error { return tx.AddVaultRemains(left) })
+		remains(left)
+		fails(t, s.Update(t.Context(), func(tx vault.Tx) error { return tx.TakeVaultRemains(left.Ref) }), fault.NotFound)
 	})
 
 	t.Run("nothing of a failed transaction stays", func(t *testing.T) {

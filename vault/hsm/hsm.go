@@ -67,15 +67,23 @@ func specOf(s vault.Shape) cryptoki.Spec {
 	return cryptoki.Spec{Kind: cryptoki.AES, Bits: s.Bits}
 }
 
-// Generate implements [vault.Keys]. A caller that cannot keep the result gives it to
-// [Keys.Destroy], or the token keeps a key that nobody uses.
-func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape) (vault.Material, error) {
-	handle, public, err := k.token.Generate(ctx, specOf(s), label(ref))
+// Place implements [vault.Keys].
+func (k *Keys) Place(ctx context.Context, ref vault.Ref) ([]byte, error) {
+	h, err := k.token.Place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return k.seal(ref, h)
+}
+
+// Generate implements [vault.Keys].
+func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape, place []byte) (vault.Material, error) {
+	m := vault.Material{Type: s.Type, Bits: s.Bits, Curve: s.Curve, Sealed: place}
+	handle, err := k.Handle(ref, m)
 	if err != nil {
 		return vault.Material{}, err
 	}
-	m := vault.Material{Type: s.Type, Bits: s.Bits, Curve: s.Curve, Public: public}
-	m.Sealed, err = k.seal(ref, handle)
+	m.Public, err = k.token.GenerateAt(ctx, handle, specOf(s), label(ref))
 	return m, err
 }
 
@@ -127,7 +135,7 @@ func exported(ref vault.Ref) envelope.Context {
 // Move implements [vault.Keys] with a copy on the token, so that each name's key is
 // destroyed with that name and no other. A key whose last copy was destroyed does
 // not come back from a backup of the vault.
-func (k *Keys) Move(ctx context.Context, from, to vault.Ref, m vault.Material, under *envelope.Key) (vault.Material, error) {
+func (k *Keys) Move(ctx context.Context, from, to vault.Ref, m vault.Material, under *envelope.Key, place []byte) (vault.Material, error) {
 	root, context := k.root, k.context(from)
 	if under != nil {
 		root, context = under, exported(from)
@@ -136,7 +144,11 @@ func (k *Keys) Move(ctx context.Context, from, to vault.Ref, m vault.Material, u
 	if err != nil {
 		return vault.Material{}, err
 	}
-	if h, err = k.token.Copy(ctx, h, label(to)); err != nil {
+	target, err := openHandle(k.root, k.context(to), place)
+	if err != nil {
+		return vault.Material{}, err
+	}
+	if h, err = k.token.Copy(ctx, h, target.Key, label(to)); err != nil {
 		return vault.Material{}, err
 	}
 	m.Sealed, err = k.seal(to, h)

@@ -46,9 +46,18 @@ func open(tb testing.TB) (*hsm.Keys, *softhsmtest.Running, softhsmtest.Token) {
 	return hsm.New("instance", envelope.NewKey(), running.Client(tb)), running, token
 }
 
+func place(tb testing.TB, keys *hsm.Keys, ref vault.Ref) []byte {
+	tb.Helper()
+	p, err := keys.Place(tb.Context(), ref)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return p
+}
+
 func makeKey(tb testing.TB, keys *hsm.Keys, s vault.Shape) vault.Material {
 	tb.Helper()
-	m, err := keys.Generate(tb.Context(), ref, s)
+	m, err := keys.Generate(tb.Context(), ref, s, place(tb, keys, ref))
 	if err != nil {
 		tb.Fatalf("%+v: %v", s, err)
 	}
@@ -318,7 +327,7 @@ func TestHandleIsBound(t *testing.T) {
 			t.Errorf("another %s: %v", name, err)
 		}
 	}
-	again, err := keys.Move(t.Context(), ref, moved, m, nil)
+	again, err := keys.Move(t.Context(), ref, moved, m, nil, place(t, keys, moved))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,11 +344,11 @@ func TestHandleIsBound(t *testing.T) {
 	if out, err := keys.Decrypt(t.Context(), moved, again, vault.Input{Algorithm: "A256KW", Value: c}); err != nil || !bytes.Equal(out.Value, share) {
 		t.Errorf("moved, and the first destroyed: %v", err)
 	}
-	if _, err := keys.Move(t.Context(), ref, moved, m, nil); fault.ReasonOf(err) != fault.Integrity {
+	if _, err := keys.Move(t.Context(), ref, moved, m, nil, place(t, keys, moved)); fault.ReasonOf(err) != fault.Integrity {
 		t.Errorf("moved when destroyed: %v", err)
 	}
 	pair := makeKey(t, keys, vault.Shape{Type: vault.ECHSM, Bits: 256, Curve: vault.P256})
-	if pair, err = keys.Move(t.Context(), ref, ref, pair, nil); err != nil {
+	if pair, err = keys.Move(t.Context(), ref, ref, pair, nil, place(t, keys, ref)); err != nil {
 		t.Fatal(err)
 	}
 	signed(t, keys, pair, "ES256", share)

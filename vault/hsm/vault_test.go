@@ -2,6 +2,9 @@ package hsm_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,4 +115,120 @@ func TestLife(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A key that was made on the token and not kept is destroyed some time later: never one
+// that is being made, and none that was kept.
+func TestKeyThatWasNotKept(t *testing.T) {
+	token := softhsmtest.New(t)
+	running := softhsmtest.Start(t, token)
+	var refuse atomic.Bool
+	f := vaulttest.New(t)
+	f.Vault(t, "kv1")
+	keys := hsm.New("instance", envelope.NewKey(), running.Client(t))
+	slow := &slowKeys{Keys: keys}
+	vaults := vault.New(vault.Config{
+		Store: refusing{f.Store, &refuse}, Audit: f.Log, Keys: f.Keys, HSM: slow, Roles: rbac.VaultRoles, Now: f.Now, Instance: "instance", Backups: envelope.NewKey(),
+	})
+	defer vaults.Close()
+	sweep := func(want int) {
+		t.Helper()
+		if err := vaults.Sweep(t.Context(), f.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if n := objects(t, token.Dir); n != want {
+			t.Errorf("%d objects on the token, want %d", n, want)
+		}
+	}
+	make := func(name vault.KeyName) error {
+		_, err := vaults.CreateKey(t.Context(), f.Officer, "kv1", name, vault.KeySpec{Type: vault.ECHSM})
+		return err
+	}
+	if err := make("kept"); err != nil {
+		t.Fatal(err)
+	}
+	slow.made = func() { refuse.Store(true) }
+	if err := make("lost"); err == nil {
+		t.Fatal("the commit did not fail")
+	}
+	refuse.Store(false)
+	sweep(4) // for now: it might be kept yet
+	f.Advance(16 * time.Minute)
+	sweep(2)
+	f.Advance(16 * time.Minute)
+	sweep(2)
+
+	// One that takes so long that its place was given up is not kept.
+	slow.made = func() {
+		f.Advance(16 * time.Minute)
+		sweep(2)
+	}
+	if err := make("late"); fault.ReasonOf(err) != fault.Unavailable {
+		t.Errorf("kept after it was given up: %v", err)
+	}
+	slow.made = func() {}
+
+	// Nor is what a restore has copied and not kept.
+	backup, err := vaults.BackupKey(t.Context(), f.Officer, "kv1", "kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Vault(t, "kv2")
+	slow.made = func() { refuse.Store(true) }
+	if _, err := vaults.RestoreKey(t.Context(), f.Officer, "kv2", backup); err == nil {
+		t.Fatal("the commit did not fail")
+	}
+	refuse.Store(false)
+	f.Advance(16 * time.Minute)
+	sweep(2)
+
+	// In a restored store nobody knows what became of what was being made.
+	slow.made = func() { refuse.Store(true) }
+	if err := make("unknown"); err == nil {
+		t.Fatal("the commit did not fail")
+	}
+	refuse.Store(false)
+	if err := vault.ForgetReserved(t.Context(), f.Store); err != nil {
+		t.Fatal(err)
+	}
+	f.Advance(16 * time.Minute)
+	sweep(4)
+	if _, _, err := vaults.Use(t.Context(), f.Officer, "kv1", "kept", "", vault.Sign, vault.Input{Algorithm: vault.ES256, Value: share}); err != nil {
+		t.Error(err)
+	}
+}
+
+// slowKeys say when a key is on the token.
+type slowKeys struct {
+	*hsm.Keys
+	made func()
+}
+
+func (k *slowKeys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape, place []byte) (vault.Material, error) {
+	m, err := k.Keys.Generate(ctx, ref, s, place)
+	if k.made != nil {
+		k.made()
+	}
+	return m, err
+}
+
+func (k *slowKeys) Move(ctx context.Context, from, to vault.Ref, m vault.Material, under *envelope.Key, place []byte) (vault.Material, error) {
+	m, err := k.Keys.Move(ctx, from, to, m, under, place)
+	if k.made != nil {
+		k.made()
+	}
+	return m, err
+}
+
+// A refusing store fails to commit while it is told to.
+type refusing struct {
+	vault.Store
+	now *atomic.Bool
+}
+
+func (s refusing) Update(ctx context.Context, fn func(vault.Tx) error) error {
+	if s.now.Load() {
+		return errors.New("the disk is full")
+	}
+	return s.Store.Update(ctx, fn)
 }

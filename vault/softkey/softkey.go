@@ -83,8 +83,11 @@ func turn(ctx context.Context, sem *semaphore.Weighted, wait time.Duration) erro
 	return nil
 }
 
+// Place implements [vault.Keys]: a key lies in its Material.
+func (k *Keys) Place(context.Context, vault.Ref) ([]byte, error) { return nil, nil }
+
 // Generate implements [vault.Keys].
-func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape) (vault.Material, error) {
+func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape, _ []byte) (vault.Material, error) {
 	var key crypto.PrivateKey
 	var err error
 	switch s.Type.Family() {
@@ -208,7 +211,7 @@ func (k *Keys) Export(_ context.Context, ref vault.Ref, m vault.Material, under 
 }
 
 // Move implements [vault.Keys].
-func (k *Keys) Move(_ context.Context, from, to vault.Ref, m vault.Material, under *envelope.Key) (vault.Material, error) {
+func (k *Keys) Move(_ context.Context, from, to vault.Ref, m vault.Material, under *envelope.Key, _ []byte) (vault.Material, error) {
 	var private []byte
 	var err error
 	if under == nil {

@@ -26,7 +26,7 @@ var ref = vault.Ref{Vault: "v", Key: "k", Version: "1"}
 
 func TestGenerate(t *testing.T) {
 	keys := softkey.New("instance", envelope.NewKey())
-	m, err := keys.Generate(t.Context(), ref, vault.Shape{Type: vault.RSA, Bits: 2048})
+	m, err := keys.Generate(t.Context(), ref, vault.Shape{Type: vault.RSA, Bits: 2048}, nil)
 	if err != nil || m.Bits != 2048 || m.Type != vault.RSA {
 		t.Fatalf("%+v, %v", m, err)
 	}

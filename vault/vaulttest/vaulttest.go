@@ -50,9 +50,9 @@ type Keys struct{ *softkey.Keys }
 var shared sync.Map // bits → *rsa.PrivateKey
 
 // Generate implements [vault.Keys].
-func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape) (vault.Material, error) {
+func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape, place []byte) (vault.Material, error) {
 	if s.Type.Family() != vault.RSA {
-		return k.Keys.Generate(ctx, ref, s)
+		return k.Keys.Generate(ctx, ref, s, place)
 	}
 	key, ok := shared.Load(s.Bits)
 	if !ok {
