@@ -1,6 +1,6 @@
 // Package export carries a party's audit log to whoever watches it: as Azure's
 // AuditEvent records or as kluis's own entries, into rotated files that a SIEM
-// reads or over syslog.
+// reads, over syslog, or to an OpenTelemetry collector.
 //
 // It reads the log as it lies there, after the fact, and goes on by sequence
 // number: an operation never waits for it and never fails with it. What it writes

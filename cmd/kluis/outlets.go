@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,7 @@ import (
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/audit/export"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/otlp"
 	"github.com/kluis-io/kluis/internal/webhook"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/vault"
@@ -51,6 +53,13 @@ type (
 		Keep   int           `yaml:"keep"`   // full files that stay; 0 means all
 		Format string        `yaml:"format"` // of the vault's log: azure (if left out) or json
 		Syslog *syslogConfig `yaml:"syslog"`
+		OTLP   *otlpConfig   `yaml:"otlp"`
+	}
+	// An otlpConfig is an OpenTelemetry collector.
+	otlpConfig struct {
+		URL       string `yaml:"url"`       // https://HOST:4318/v1/logs
+		TokenFile string `yaml:"tokenFile"` // holds the bearer token; none if left out
+		CA        string `yaml:"ca"`        // PEM file; the system's authorities if left out
 	}
 	// A syslogConfig is a receiver of syslog.
 	syslogConfig struct {
@@ -180,6 +189,13 @@ func (s *server) followers(p *party) (all []*export.Follower, err error) {
 		}
 		follow("syslog", sink)
 	}
+	if o := c.OTLP; o != nil {
+		logs, err := s.collector(*o, p)
+		if err != nil {
+			return nil, fmt.Errorf("otlp: %w", err)
+		}
+		follow("otlp", &export.OTLP{Logs: logs, Format: format})
+	}
 	return all, nil
 }
 
@@ -198,6 +214,28 @@ func (y syslogConfig) sink(format export.Format) (sink *export.Syslog, err error
 		}
 	}
 	return sink, nil
+}
+
+// collector returns the way to a collector for a party's log.
+func (s *server) collector(o otlpConfig, p *party) (*otlp.Client, error) {
+	c := otlp.Config{URL: o.URL, Scope: "github.com/kluis-io/kluis/audit", Version: version, Resource: []otlp.Attribute{
+		{Key: "service.namespace", Text: "kluis"}, {Key: "service.name", Text: "kluis-" + p.name}, {Key: "service.version", Text: version},
+		{Key: "service.instance.id", Text: s.identity.Instance},
+	}}
+	if o.TokenFile != "" {
+		token, err := os.ReadFile(o.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		c.Token = strings.TrimSpace(string(token))
+	}
+	if o.CA != "" {
+		var err error
+		if c.Roots, err = readPool(o.CA); err != nil {
+			return nil, err
+		}
+	}
+	return otlp.New(c)
 }
 
 // auditEvents says how Azure's records name what is served here.

@@ -147,11 +147,26 @@ func TestOutlets(t *testing.T) {
 		}
 	}()
 
+	posted := false
+	collector := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		posted = posted || r.URL.Path == "/v1/logs" && r.Header.Get("Authorization") == "Bearer collector-token" &&
+			bytes.Contains(body, []byte(`"eventName":"kluis.audit.KeyCreate"`)) && bytes.Contains(body, []byte(`kluis-vault`))
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, "{}")
+	}))
+	defer collector.Close()
+	writePEM(t, filepath.Join(dir, "collector.pem"), "CERTIFICATE", collector.Certificate().Raw)
+	must(os.WriteFile(filepath.Join(dir, "collector-token"), []byte("collector-token\n"), 0o600))
+
 	c := defaultConfig()
 	c.Data, c.Dev, c.Listen = filepath.Join(dir, "data"), true, "127.0.0.1:0"
 	at := receiverConfig{URL: receiver.URL, SecretFile: filepath.Join(dir, "secret"), CA: filepath.Join(dir, "receiver.pem")}
 	c.Webhooks = []webhookConfig{{receiverConfig: at, Name: "siem", Vaults: []vault.Name{defaultVault}}}
-	c.Audit = auditConfig{Files: filepath.Join(dir, "siem"), Syslog: &syslogConfig{Network: "udp", Address: syslog.LocalAddr().String()}}
+	c.Audit = auditConfig{Files: filepath.Join(dir, "siem"), Syslog: &syslogConfig{Network: "udp", Address: syslog.LocalAddr().String()},
+		OTLP: &otlpConfig{URL: collector.URL + "/v1/logs", TokenFile: filepath.Join(dir, "collector-token"), CA: filepath.Join(dir, "collector.pem")}}
 	s, err := start(t.Context(), c)
 	must(err)
 	target, err := sdk.ReadTarget(c.Data)
@@ -194,6 +209,11 @@ func TestOutlets(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return strings.Contains(logged.String(), ` kluis - KeyCreate [meta sequenceId="`)
+	})
+	eventually(t, "the collector", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return posted
 	})
 	must(s.stop())
 
