@@ -15,8 +15,9 @@ type Duty struct {
 // Duties are a table of such rules.
 type Duties []Duty
 
-// VaultDuties keep apart, at a vault that asks for it, who manages keys or gives
-// roles from the services that use the keys.
+// VaultDuties keep apart, at a vault or managed HSM that asks for it, who manages keys
+// or gives roles from the services that use the keys; and in a managed HSM who takes out
+// its security domain from who makes backups under it.
 var VaultDuties = Duties{
 	{
 		Name:  "manage-and-use",
@@ -27,6 +28,16 @@ var VaultDuties = Duties{
 		Name:  "grant-and-use",
 		One:   []RoleID{Owner, UserAccessAdministrator, RoleBasedAccessControlAdmin, KeyVaultDataAccessAdministrator},
 		Other: []RoleID{KeyVaultCryptoServiceEncryption, KeyVaultCryptoUser, KeyVaultCryptoServiceRelease},
+	},
+	{
+		Name:  "administer-and-use",
+		One:   []RoleID{ManagedHSMAdministrator, ManagedHSMPolicyAdministrator, ManagedHSMCryptoOfficer},
+		Other: []RoleID{ManagedHSMCryptoServiceEncryption, ManagedHSMCryptoUser, ManagedHSMCryptoServiceRelease},
+	},
+	{ // who has both can open what the HSM keeps to itself
+		Name:  "security-domain-and-backup",
+		One:   []RoleID{ManagedHSMAdministrator},
+		Other: []RoleID{ManagedHSMBackup},
 	},
 }
 

@@ -49,7 +49,10 @@ func (v *Vaults) dutiesConflict(vault Vault, rule rbac.Duty, one, other rbac.Ass
 }
 
 func (v *Vaults) roleName(id rbac.RoleID) string {
-	d, _ := v.roles.Lookup(id)
+	d, ok := v.roles.Lookup(id)
+	if !ok {
+		d, _ = rbac.HSMRoles.Lookup(id)
+	}
 	return d.Name
 }
 

@@ -67,6 +67,39 @@ func TestSeparationOfDuties(t *testing.T) {
 	patch(t, f, vault.Spec{AccessPolicies: &[]vault.AccessPolicy{policy(c, "get", "wrapKey", "unwrapKey"), policy(d, "get", "create", "rotate")}})
 }
 
+// A managed HSM keeps its own roles apart, when they are given and when it begins to.
+func TestManagedHSMDuties(t *testing.T) {
+	f := vaulttest.New(t)
+	strict := newHSM(t, f, "hsm1", func(s *vault.Spec) { s.SeparateDuties = new(true) })
+	newHSM(t, f, "hsm2")
+	n := 0
+	give := func(name vault.Name, scope string, to identity.Caller, role rbac.RoleID, want fault.Reason) {
+		t.Helper()
+		n++
+		_, _, err := f.Vaults.PutLocalRoleAssignment(t.Context(), f.Officer, name, scope, vault.Grant{ID: vaulttest.ID(6000 + n), Principal: to.Principal, Role: role})
+		if fault.ReasonOf(err) != want {
+			t.Errorf("%s at %s of %s: %v, want %q", role, scope, name, err, want)
+		}
+	}
+	admin, user, other := f.Officer, vaulttest.Caller(2), vaulttest.Caller(3)
+	give("hsm1", "/", admin, rbac.ManagedHSMCryptoUser, fault.DutiesConflict)
+	give("hsm1", "/keys/k", admin, rbac.ManagedHSMCryptoServiceEncryption, fault.DutiesConflict)
+	give("hsm1", "/", admin, rbac.ManagedHSMBackup, fault.DutiesConflict)
+	give("hsm1", "/", admin, rbac.ManagedHSMCryptoAuditor, "")
+	give("hsm1", "/keys/k", user, rbac.ManagedHSMCryptoUser, "")
+	give("hsm1", "/", user, rbac.ManagedHSMPolicyAdministrator, fault.DutiesConflict)
+	give("hsm1", "/keys/l", user, rbac.ManagedHSMCryptoOfficer, "")
+	give("hsm1", "/", other, rbac.ManagedHSMBackup, "")
+	give("hsm2", "/", admin, rbac.ManagedHSMCryptoUser, "")
+	p := vaulttest.Path("hsm2")
+	p.Flavour = vault.ManagedHSM
+	_, err := f.Vaults.PatchVault(t.Context(), f.Officer, p, vault.Spec{SeparateDuties: new(true)})
+	wantReason(t, err, fault.DutiesConflict)
+	if !strict.SeparateDuties {
+		t.Error("it was made without")
+	}
+}
+
 func TestWhoCan(t *testing.T) {
 	f := vaulttest.New(t)
 	v := f.Vault(t, "kv1")

@@ -143,6 +143,9 @@ func (v *Vaults) giveLocal(tx Tx, a *act, vault Vault, g Grant) (rbac.Assignment
 	case fault.ReasonOf(err) != fault.RoleAssignmentNotFound:
 		return as, err
 	}
+	if err := v.checkDuties(tx, a, as); err != nil {
+		return as, err
+	}
 	if err := tx.PutRoleAssignment(as); err != nil {
 		return as, err
 	}

@@ -34,6 +34,7 @@ type (
 		// kluis's own.
 		TrustedServices *[]string `json:"trustedServices"`
 		RequireApproval *bool     `json:"requireApproval"`
+		SeparateDuties  *bool     `json:"separationOfDuties"`
 	}
 	hsmResource struct {
 		resource
@@ -47,6 +48,7 @@ func (b hsmBody) spec(put bool) (vault.Spec, error) {
 	s := vault.Spec{
 		Location: b.Location, Tags: b.Tags, SoftDelete: p.SoftDelete, RetentionDays: p.RetentionDays,
 		PurgeProtection: p.PurgeProtection, Admins: p.Admins, TrustedServices: p.TrustedServices, RequireApproval: p.RequireApproval,
+		SeparateDuties: p.SeparateDuties,
 	}
 	if err := (vaultProperties{PublicAccess: p.PublicAccess, NetworkACLs: p.NetworkACLs}).network(&s); err != nil {
 		return s, err
@@ -81,6 +83,7 @@ func (c *call) hsm(v vault.Vault) hsmResource {
 		"networkAcls":               showNetwork(v.Network),
 		"trustedServices":           v.TrustedServices,
 		"requireApproval":           v.RequireApproval,
+		"separationOfDuties":        v.SeparateDuties,
 	}
 	p["securityDomainProperties"] = map[string]string{"activationStatus": "Active", "activationStatusMessage": "The Managed HSM is activated."}
 	if v.Activated.IsZero() {
