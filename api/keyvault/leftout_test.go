@@ -35,7 +35,9 @@ func TestLeftOut(t *testing.T) {
 			{"POST", version + "/verify", `{"alg":"RSNULL","digest":` + digest + `,"value":"AAAA"}`, "RSNULL is not supported"},
 		} {
 			res, text := w.send(c.method, "kv1.vault.localhost", c.path+"?api-version="+api, c.body)
-			var answer struct{ Error struct{ Code, Message string } }
+			var answer struct {
+				Error struct{ Code, Message string }
+			}
 			if err := json.Unmarshal([]byte(text), &answer); err != nil || res.StatusCode != 400 || answer.Error.Code != "NotSupported" ||
 				!strings.Contains(answer.Error.Message, c.words) {
 				t.Errorf("%s %s %s: %d %s", api, c.method, c.path, res.StatusCode, text)
