@@ -13,6 +13,7 @@ type Conn struct {
 	sql     *sql.Conn
 	stmts   map[string]*sql.Stmt
 	explain func(error) error
+	rested  bool // nobody has used it for a while
 	unfit   bool
 }
 
@@ -76,6 +77,9 @@ func (c *Conn) Once(ctx context.Context, query string, args []any, each func(sca
 	}
 	return c.explain(rs.Err())
 }
+
+// Raw lends fn the driver's connection.
+func (c *Conn) Raw(fn func(driver any) error) error { return c.sql.Raw(fn) }
 
 // Unfit says that the connection is in a state that nobody knows: it is not used
 // again.

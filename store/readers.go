@@ -41,19 +41,25 @@ func (r *Readers) View(ctx context.Context, fn func(*Tx) error) error {
 	return fn(t)
 }
 
-// beginReading gives a read transaction its connection, before its first query.
+// beginReading gives a read transaction its connection, before its first query. A
+// connection that lay idle may have been cut; then the next is taken.
 func (t *Tx) beginReading() error {
-	c, err := t.readers.borrow(t.ctx)
-	if err != nil {
-		return err
-	}
-	if err := c.Exec(t.readers.begin); err != nil {
+	for {
+		c, err := t.readers.borrow(t.ctx)
+		if err != nil {
+			return err
+		}
+		if err = c.Exec(t.readers.begin); err == nil {
+			t.conn = c
+			return nil
+		}
+		fresh := !c.rested
 		c.Unfit()
 		t.readers.giveBack(c)
-		return err
+		if fresh {
+			return err
+		}
 	}
-	t.conn = c
-	return nil
 }
 
 func (t *Tx) endReading() {
@@ -111,6 +117,7 @@ func (r *Readers) giveBack(c *Conn) {
 	if c.unfit {
 		c.Close()
 	} else {
+		c.rested = true
 		r.idle <- c // has room: there is a token for each
 	}
 	<-r.free

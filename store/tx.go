@@ -77,7 +77,7 @@ func (t *Tx) execRow(keys []rowKey, query string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	r, err := s.ExecContext(ctx, args...)
+	r, err := s.ExecContext(ctx, portable(args)...)
 	if err != nil {
 		return 0, t.conn.explain(err)
 	}
@@ -98,7 +98,7 @@ func (t *Tx) row(query string, args []any, into ...any) error {
 	if err != nil {
 		return err
 	}
-	err = s.QueryRowContext(ctx, args...).Scan(into...)
+	err = s.QueryRowContext(ctx, portable(args)...).Scan(into...)
 	if moved := t.pin(); moved != nil {
 		return moved
 	}
@@ -118,7 +118,7 @@ func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) err
 	if err != nil {
 		return err
 	}
-	rs, err := s.QueryContext(ctx, args...)
+	rs, err := s.QueryContext(ctx, portable(args)...)
 	if err != nil {
 		return t.conn.explain(err)
 	}
@@ -135,6 +135,16 @@ func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) err
 		return t.conn.explain(err)
 	}
 	return t.pin()
+}
+
+// portable puts 0 and 1 for truth values, which the tables keep as integers.
+func portable(args []any) []any {
+	for i, a := range args {
+		if b, ok := a.(bool); ok {
+			args[i] = number(b)
+		}
+	}
+	return args
 }
 
 // nth returns the placeholder of a query's nth argument, counted from 1.

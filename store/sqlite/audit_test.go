@@ -31,8 +31,8 @@ func open(t *testing.T, schema store.Schema) *sqlite.DB {
 	return db
 }
 
-func TestAudit(t *testing.T) {
-	storetest.Audit(t, func(t *testing.T) audit.Store { return open(t, store.Schema{"audit"}).Audit() })
+func TestConformance(t *testing.T) {
+	storetest.Engine(t, func(t *testing.T, schema store.Schema) store.Domains { return open(t, schema).Domains })
 }
 
 // What an insider with SQL can do to the real database is found, and so is a

@@ -7,15 +7,7 @@ import (
 	"testing"
 
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/storetest"
 )
-
-func TestCheck(t *testing.T) {
-	storetest.Check(t, func(t *testing.T) storetest.Platform {
-		db := open(t, store.PlatformSchema)
-		return storetest.Platform{Encryption: db.Encryption(), Workspace: db.Workspace(), Lake: db.Lake()}
-	})
-}
 
 func TestCheckFile(t *testing.T) {
 	db := open(t, store.PlatformSchema)

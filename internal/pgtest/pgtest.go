@@ -1,0 +1,139 @@
+// Package pgtest runs a real PostgreSQL server for tests: Debian's, on a Unix
+// socket in a folder of its own, as a user that is not root.
+package pgtest
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver that makes databases
+)
+
+// A Server is a PostgreSQL server.
+type Server struct {
+	bin   string // its programs
+	dir   string
+	as    *syscall.Credential
+	count atomic.Int64
+}
+
+// Run starts a server and runs the tests, which get a database each from it. A
+// machine that has no PostgreSQL skips them, loudly, but for CI, which fails.
+func Run(m *testing.M, into *(*Server)) int {
+	s, err := Start()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%v: NOTHING IS TESTED ON POSTGRESQL\n", err)
+		if os.Getenv("CI") != "" {
+			return 1
+		}
+		return 0
+	}
+	defer os.RemoveAll(s.dir)
+	defer s.Stop("immediate")
+	*into = s
+	return m.Run()
+}
+
+// Start starts a server with a fresh cluster.
+func Start() (*Server, error) {
+	s := &Server{}
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	found = slices.DeleteFunc(found, func(p string) bool {
+		v, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(p))))
+		return err != nil || v < 15
+	})
+	if len(found) == 0 {
+		return nil, errors.New("there is no PostgreSQL 15 or later: Debian's package is postgresql")
+	}
+	s.bin = filepath.Dir(found[len(found)-1])
+	var err error
+	if s.dir, err = os.MkdirTemp("", "pg"); err != nil { // short: a socket's path has 107 bytes
+		return nil, err
+	}
+	if os.Getuid() == 0 { // the server refuses to run as root
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			return nil, err
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		s.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(s.dir, uid, gid); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.program("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"); err != nil {
+		return nil, err
+	}
+	return s, s.Restart()
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *Server) program(name string, args ...string) error {
+	c := exec.Command(filepath.Join(s.bin, name), args...)
+	c.Dir, c.SysProcAttr = s.dir, &syscall.SysProcAttr{Credential: s.as}
+	log, err := os.CreateTemp("", "pg")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(log.Name())
+	defer log.Close()
+	c.Stdout, c.Stderr = log, log // no pipe: the server that it leaves running would hold it
+	if err := c.Run(); err != nil {
+		said, _ := os.ReadFile(log.Name())
+		return fmt.Errorf("%s: %w: %s", name, err, said)
+	}
+	return nil
+}
+
+// Restart starts the server after Stop. It leaves flushing to the operating system,
+// which a server's crash does not touch.
+func (s *Server) Restart() error {
+	return s.program("pg_ctl", "start", "-w", "-D", s.data(), "-l", filepath.Join(s.dir, "log"),
+		"-o", "-c listen_addresses= -c unix_socket_directories="+s.dir+" -c fsync=off -c max_connections=200 -c shared_buffers=32MB -c max_wal_size=256MB")
+}
+
+// Stop stops the server: "fast", or "immediate" as a crash would.
+func (s *Server) Stop(mode string) error {
+	return s.program("pg_ctl", "stop", "-w", "-D", s.data(), "-m", mode)
+}
+
+// URL returns the connection string of a database.
+func (s *Server) URL(database string) string {
+	q := url.Values{"host": {s.dir}, "user": {"postgres"}, "sslmode": {"disable"}}
+	return "postgres:///" + database + "?" + q.Encode()
+}
+
+// Database makes a fresh database and returns its connection string.
+func (s *Server) Database(tb testing.TB) string {
+	tb.Helper()
+	name := "test" + strconv.FormatInt(s.count.Add(1), 10)
+	if err := s.Exec("postgres", "CREATE DATABASE "+name+" STRATEGY wal_log"); err != nil {
+		tb.Fatal(err)
+	}
+	return s.URL(name)
+}
+
+// Exec runs statements in a database, as its superuser.
+func (s *Server) Exec(database string, statements ...string) error {
+	db, err := sql.Open("pgx", s.URL(database))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.Exec(strings.Join(statements, ";\n"))
+	return err
+}

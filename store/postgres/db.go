@@ -1,0 +1,287 @@
+// Package postgres is the engine that keeps each party's metadata in a database
+// of a PostgreSQL server, version 15 or later, which any number of processes share.
+//
+// # What it promises
+//
+// A committed transaction is as durable as the server makes one; the engine
+// refuses a session without synchronous_commit. Readers see one snapshot. Write
+// transactions run one after the other, over all processes: each group of them
+// takes the database's one advisory lock first, so that whatever holds with one
+// writer on SQLite holds here. A commit whose answer is lost is looked up by its
+// transaction id.
+//
+// It does not promise that shredded rows leave the disk: dead tuples, the write-
+// ahead log and backups keep them until the server's own upkeep has passed. They are
+// sealed, and [github.com/kluis-io/kluis/store] knows no key.
+//
+// What the tables hold is package store's.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/failpoint"
+	"github.com/kluis-io/kluis/store"
+)
+
+var (
+	beforeCommit = failpoint.New("store/postgres/before-commit")
+	afterCommit  = failpoint.New("store/postgres/after-commit")
+)
+
+// writerLock is the advisory lock that whoever writes to a database holds: "kluis"
+// in ASCII. Advisory locks belong to one database, so each party has its own.
+const writerLock = 0x6b6c756973
+
+// answer bounds how long the server may take to accept a connection.
+const answer = 10 * time.Second
+
+// A DB is an open database. It is safe for concurrent use.
+type DB struct {
+	store.Domains
+
+	readers *store.Readers
+	writer  *store.Writer
+	commits atomic.Int64
+
+	pool  *sql.DB  // of the one connection that writes
+	write struct { // only the writing goroutine touches it
+		*store.Conn        // nil if there is none
+		id          string // of the transaction that runs
+	}
+}
+
+// Open opens the database at url, a connection string as libpq takes it, and
+// brings its tables up to date; replicas that start together take turns. It refuses
+// a database that a newer release has written.
+func Open(ctx context.Context, url string, schema store.Schema) (_ *DB, err error) {
+	db := &DB{}
+	if db.pool, err = connections(url, paused); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			db.pool.Close()
+		}
+	}()
+	if err := migrate(ctx, db.pool, schema); err != nil {
+		return nil, err
+	}
+	readers, err := connections(url, slow)
+	if err != nil {
+		return nil, err
+	}
+	db.readers = store.NewReaders(readers, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", explain)
+	db.writer = store.NewWriter(committer{db})
+	db.Domains = store.Over(runner{db})
+	return db, nil
+}
+
+// How long a session may stand still in a transaction before the server ends it. A
+// process that is paused with the writer's lock must not keep the others waiting.
+const (
+	paused = 5 * time.Second
+	slow   = time.Minute
+)
+
+// connections returns a pool of connections whose sessions are set up.
+func connections(url string, still time.Duration) (*sql.DB, error) {
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the database's URL cannot be read") // the driver's error may quote what is secret
+	}
+	c.ConnectTimeout = answer
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: answer, Interval: answer / 2, Count: 3}}
+	c.DialFunc = d.DialContext
+	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	for name, value := range map[string]string{
+		"application_name": "kluis", "synchronous_commit": "on", "idle_in_transaction_session_timeout": ms(still),
+		"lock_timeout": ms(slow), "statement_timeout": ms(slow),
+	} {
+		c.RuntimeParams[name] = value
+	}
+	return stdlib.OpenDB(*c), nil
+}
+
+// Close waits for the transactions that have begun, and closes the database.
+func (db *DB) Close() error {
+	if !db.writer.Close() {
+		return nil
+	}
+	if db.write.Conn != nil {
+		db.write.Unfit() // so that the server forgets its lock with it
+		db.write.Close()
+	}
+	return db.readers.Close()
+}
+
+// Err returns nil: what a lost answer leaves in doubt is found out without a
+// restart.
+func (db *DB) Err() error { return nil }
+
+// A runner is the database as package store sees it.
+type runner struct{ db *DB }
+
+func (r runner) View(ctx context.Context, fn func(*store.Tx) error) error {
+	return r.db.readers.View(ctx, fn)
+}
+
+func (r runner) Update(ctx context.Context, fn func(*store.Tx) error) error {
+	return r.db.writer.Update(ctx, fn)
+}
+
+// A committer is the database as its writer sees it.
+type committer struct{ db *DB }
+
+// Begin implements [store.Committer].
+func (c committer) Begin() (*store.Conn, error) {
+	w := &c.db.write
+	if w.Conn != nil && c.begin() == nil {
+		return w.Conn, nil
+	}
+	// There was no connection, or it was cut since: nothing has been written yet.
+	if err := c.connect(); err != nil {
+		return nil, err
+	}
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	return w.Conn, nil
+}
+
+func (c committer) connect() (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), answer)
+	defer cancel()
+	c.db.write.Conn, err = store.Connect(ctx, c.db.pool, explain)
+	return err
+}
+
+func (c committer) begin() error {
+	w := &c.db.write
+	err := w.Exec("BEGIN")
+	if err == nil {
+		err = w.Row("SELECT pg_current_xact_id()::text FROM (SELECT pg_advisory_xact_lock($1)) AS locked", []any{int64(writerLock)}, &w.id)
+	}
+	if err != nil {
+		c.drop()
+	}
+	return err
+}
+
+// Commit implements [store.Committer].
+func (c committer) Commit(store.Shreds) error {
+	w := &c.db.write
+	err := beforeCommit.Hit()
+	if err == nil && !c.whole() {
+		err = fault.New(fault.Unavailable, "The database has given the transaction up.").WithMend("Try again.")
+	}
+	if err != nil {
+		c.Rollback()
+		return err
+	}
+	id := w.id
+	if err = w.Exec("COMMIT"); err == nil {
+		err = afterCommit.Hit()
+	}
+	if err != nil {
+		c.drop()
+		err = c.outcome(id, err)
+	}
+	if err == nil {
+		c.db.commits.Add(1)
+	}
+	return err
+}
+
+// whole reports whether the transaction can still be committed. The server answers
+// the commit of one in which a statement failed with a rollback, and no error.
+func (c committer) whole() bool {
+	status := byte(0)
+	c.db.write.Raw(func(driver any) error {
+		status = driver.(*stdlib.Conn).Conn().PgConn().TxStatus()
+		return nil
+	})
+	return status == 'T'
+}
+
+// outcome finds out what became of a transaction whose commit failed: nil if it was
+// committed. It takes the writer's lock first, which that transaction has held to its
+// end. If the server does not answer in time, nobody can tell: err is returned, and
+// whoever writes next waits for the same lock.
+func (c committer) outcome(id string, err error) error {
+	if c.connect() != nil || c.begin() != nil {
+		return err
+	}
+	var status string
+	if c.db.write.Row("SELECT COALESCE(pg_xact_status($1::text::xid8), '')", []any{id}, &status) == nil && status == "committed" {
+		err = nil
+	}
+	c.Rollback()
+	return err
+}
+
+// Rollback implements [store.Committer].
+func (c committer) Rollback() error {
+	err := c.db.write.Exec("ROLLBACK")
+	if err != nil {
+		c.drop()
+	}
+	return err
+}
+
+// Upkeep implements [store.Committer].
+func (c committer) Upkeep() (owed bool) { return false }
+
+// drop gives the connection up.
+func (c committer) drop() {
+	if w := &c.db.write; w.Conn != nil {
+		w.Unfit()
+		w.Close()
+		w.Conn = nil
+	}
+}
+
+// lost reports whether err says that the connection is no more.
+func lost(err error) bool {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return said.Code[:2] == "57" || said.Code[:2] == "08" // the server ends, or the line is cut
+	}
+	var network net.Error
+	return errors.Is(err, driver.ErrBadConn) || errors.As(err, &network) || pgconn.SafeToRetry(err)
+}
+
+// explain gives an error of the database its meaning.
+func explain(err error) error {
+	var known *fault.Error
+	var said *pgconn.PgError
+	switch {
+	case err == nil, errors.As(err, &known), errors.Is(err, store.ErrConstraint), errors.Is(err, sql.ErrNoRows):
+		return err
+	case lost(err):
+		return fault.Wrap(fault.Unavailable, err, "The database does not answer.")
+	case errors.As(err, &said):
+		switch said.Code[:2] {
+		case "23":
+			return fmt.Errorf("%w: %w", store.ErrConstraint, err)
+		case "53":
+			return fault.Wrap(fault.Unavailable, err, "The database server has no room.")
+		case "40", "55":
+			return fault.Wrap(fault.Unavailable, err, "The database is busy.")
+		}
+	}
+	return err
+}

@@ -1,0 +1,90 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"io/fs"
+	"regexp"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/kluis-io/kluis/store"
+)
+
+// migrate brings a schema's tables up to date. Replicas that start together take
+// turns, by a lock of their session.
+func migrate(ctx context.Context, pool *sql.DB, schema store.Schema) error {
+	for _, set := range schema {
+		dir, err := store.Migrations(set)
+		if err != nil {
+			return err
+		}
+		turns, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		p, err := goose.NewProvider(goose.DialectPostgres, pool, dialect{dir},
+			goose.WithTableName("schema_"+set), goose.WithDisableGlobalRegistry(true), goose.WithSessionLocker(turns))
+		if err != nil {
+			return err
+		}
+		if _, err := p.Up(ctx); err != nil {
+			return explain(err)
+		}
+		current, target, err := p.GetVersions(ctx)
+		if err != nil {
+			return explain(err)
+		}
+		if current > target {
+			return fmt.Errorf("the %s tables are at version %d and this release knows %d: use the newer release", set, current, target)
+		}
+	}
+	return nil
+}
+
+// A dialect is the migrations of package store in PostgreSQL's words. Text is
+// ordered by its bytes, as SQLite does and the domains' paging expects.
+type dialect struct{ fs.FS }
+
+var words = regexp.MustCompile(`\b(INTEGER|BLOB|TEXT)\b|\) STRICT;`)
+
+var translation = map[string]string{
+	"INTEGER":   "BIGINT",
+	"BLOB":      "BYTEA",
+	"TEXT":      `TEXT COLLATE "C"`,
+	") STRICT;": ");",
+}
+
+func (d dialect) Open(name string) (fs.File, error) {
+	f, err := d.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil || info.IsDir() {
+		return f, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	b = words.ReplaceAllFunc(b, func(w []byte) []byte { return []byte(translation[string(w)]) })
+	return &translated{bytes.NewReader(b), info}, nil
+}
+
+// ReadDir implements [fs.ReadDirFS].
+func (d dialect) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(d.FS, name) }
+
+// A translated is a file of a dialect.
+type translated struct {
+	*bytes.Reader
+	info fs.FileInfo
+}
+
+func (t *translated) Stat() (fs.FileInfo, error) { return t.info, nil }
+func (t *translated) Close() error               { return nil }
