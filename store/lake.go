@@ -194,7 +194,7 @@ var lakeEntriesByID = func() string {
 // LakeEntriesUnder implements [lake.Tx].
 func (t *Tx) LakeEntriesUnder(folder lake.NodeID, key encryption.KeyID, limit int) ([]lake.EntryRow, error) {
 	if key == "" {
-		return many(t, scanEntry, `SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 LIMIT $2`, string(folder), limit)
+		return many(t, scanEntry, `SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 LIMIT $2`, string(folder), unlimited(limit))
 	}
 	return many(t, scanEntry, `SELECT `+entryColumns+` FROM lake_entry WHERE folder = $1 AND key = $2 LIMIT $3`,
 		string(folder), string(key), limit)
@@ -380,8 +380,11 @@ func (t *Tx) LakeStagedUnder(key encryption.KeyID, limit int) ([]lake.StagedRow,
 
 // LakeStagedSince implements [lake.Tx].
 func (t *Tx) LakeStagedSince(owned bool, since time.Time, limit int) ([]lake.StagedRow, error) {
-	return many(t, scanStaged, `SELECT `+stagedColumns+` FROM lake_staged WHERE changed <= $1 AND (owner <> '') = $2 LIMIT $3`,
-		micros(since), owned, limit)
+	query := `SELECT ` + stagedColumns + ` FROM lake_staged WHERE changed <= $1 AND owner = '' LIMIT $2`
+	if owned {
+		query = `SELECT ` + stagedColumns + ` FROM lake_staged WHERE changed <= $1 AND owner <> '' LIMIT $2`
+	}
+	return many(t, scanStaged, query, micros(since), limit)
 }
 
 // PutLakeStaged implements [lake.Tx].

@@ -16,7 +16,8 @@
 // A transaction that fails leaves nothing behind.
 //
 // It leaves to the domains what a row means, and to them to seal what must not
-// be readable: this package knows no key.
+// be readable: this package knows no key. A transaction of theirs in which a method
+// has failed fails: not every database goes on after an error.
 package store
 
 import (

@@ -370,7 +370,7 @@ func nullable(id encryption.KeyID) any {
 
 // unlimited makes a limit of 0 the highest there is.
 func unlimited(limit int) int {
-	if limit == 0 {
+	if limit <= 0 {
 		return math.MaxInt32
 	}
 	return limit

@@ -261,7 +261,7 @@ func lost(err error) bool {
 		return said.Code[:2] == "57" || said.Code[:2] == "08" // the server ends, or the line is cut
 	}
 	var network net.Error
-	return errors.Is(err, driver.ErrBadConn) || errors.As(err, &network) || pgconn.SafeToRetry(err)
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.As(err, &network) || pgconn.SafeToRetry(err)
 }
 
 // explain gives an error of the database its meaning.
