@@ -227,3 +227,61 @@ func TestSecurityDomainApproval(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Where a second person must agree, a security domain comes in only with him, and one
+// domain's approval lets no other in.
+func TestSecurityDomainRestoreApproval(t *testing.T) {
+	ctx := t.Context()
+	f := vaulttest.New(t, inactive)
+	second := vaulttest.Caller(2)
+	who, certificates := officers(t, 3)
+	// shares takes the domain of a new HSM out.
+	shares := func(name vault.Name) []byte {
+		newHSM(t, f, name)
+		text, err := f.Vaults.TakeSecurityDomain(ctx, f.Officer, name, certificates, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := securitydomain.Open(text, who[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plain
+	}
+	plain, other := shares("hsm1"), shares("hsm2")
+	newHSM(t, f, "hsm3", func(s *vault.Spec) {
+		s.RequireApproval = new(true)
+		s.Admins = &[]identity.PrincipalID{f.Officer.Principal, second.Principal}
+	})
+	transfer, err := f.Vaults.TransferKey(ctx, f.Officer, "hsm3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	restore := func(plain []byte) error {
+		blob, err := securitydomain.Wrap(plain, transfer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Vaults.RestoreSecurityDomain(ctx, f.Officer, "hsm3", blob)
+	}
+	id := asked(t, restore(plain))
+	if v, _, err := f.Vaults.SecurityDomainOf(ctx, f.Officer, "hsm3"); err != nil || !v.Activated.IsZero() {
+		t.Errorf("active since %v before anybody agreed, %v", v.Activated, err)
+	}
+	_, err = f.Vaults.DecideApproval(ctx, f.Officer, "hsm3", id, true)
+	wantReason(t, err, fault.Denied)
+	_, err = f.Vaults.DecideApproval(ctx, vaulttest.Caller(5), "hsm3", id, true)
+	wantReason(t, err, fault.Denied)
+	asked(t, restore(plain)) // nobody has agreed yet
+	if _, err := f.Vaults.DecideApproval(ctx, second, "hsm3", id, true); err != nil {
+		t.Fatal(err)
+	}
+	asked(t, restore(other))
+	if err := restore(plain); err != nil {
+		t.Fatal(err)
+	}
+	v, d, err := f.Vaults.SecurityDomainOf(ctx, f.Officer, "hsm3")
+	if err != nil || v.Activated.IsZero() || d.Restored.IsZero() {
+		t.Errorf("%+v, %v", d, err)
+	}
+}

@@ -19,10 +19,20 @@ func Inventory(ctx context.Context, store Store) (all []Holding, err error) {
 			if err != nil {
 				return err
 			}
-			for _, deleted := range []bool{false, true} {
-				if err := inventory(tx, v, deleted, &all); err != nil {
-					return err
+			err = eachKey(tx, id, func(k Key) error {
+				for ordinal := 0; ; {
+					versions, err := tx.VaultKeyVersions(k.ID, ordinal, keyPage)
+					if err != nil || len(versions) == 0 {
+						return err
+					}
+					for _, one := range versions {
+						ordinal = one.Ordinal
+						all = append(all, Holding{v.Name, k.Name, one.Version, one.Platform})
+					}
 				}
+			})
+			if err != nil {
+				return err
 			}
 		}
 		return err
@@ -30,29 +40,28 @@ func Inventory(ctx context.Context, store Store) (all []Holding, err error) {
 	return all, err
 }
 
-const inventoryPage = 256
+// keyPage is how many keys of a vault, or versions of a key, are read at once.
+const keyPage = 256
 
-func inventory(tx Tx, v Vault, deleted bool, all *[]Holding) error {
-	for after := ""; ; {
-		keys, err := tx.VaultKeys(v.ID, deleted, after, inventoryPage)
-		if err != nil || len(keys) == 0 {
-			return err
-		}
-		for _, k := range keys {
-			after = k.Name.Key()
-			for ordinal := 0; ; {
-				versions, err := tx.VaultKeyVersions(k.ID, ordinal, inventoryPage)
-				if err != nil {
+// eachKey calls fn with every key of a vault: the live ones by name, then the
+// soft-deleted.
+func eachKey(tx Tx, id ID, fn func(Key) error) error {
+	for _, deleted := range []bool{false, true} {
+		for after := ""; ; {
+			keys, err := tx.VaultKeys(id, deleted, after, keyPage)
+			if err != nil {
+				return err
+			}
+			for _, k := range keys {
+				if err := fn(k); err != nil {
 					return err
 				}
-				if len(versions) == 0 {
-					break
-				}
-				for _, one := range versions {
-					ordinal = one.Ordinal
-					*all = append(*all, Holding{v.Name, k.Name, one.Version, one.Platform})
-				}
+				after = k.Name.Key()
+			}
+			if len(keys) < keyPage {
+				break
 			}
 		}
 	}
+	return nil
 }

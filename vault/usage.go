@@ -39,3 +39,31 @@ func (v *Vaults) KeyUsage(ctx context.Context, c identity.Caller, vaultName Name
 	})
 	return all, err
 }
+
+// A KeyUse is a usage of one of a vault's keys.
+type KeyUse struct {
+	Key KeyName
+	Usage
+}
+
+// DeletedVaultUsage returns who has used which keys of a soft-deleted vault, those keys
+// included that were soft-deleted before it: who loses something for good when it is
+// purged. It is told to whoever may purge it, since no role at the vault itself can be
+// held any more; of each key, the latest use first and at most a thousand.
+func (v *Vaults) DeletedVaultUsage(ctx context.Context, c identity.Caller, f Flavour, sub string, name Name) (all []KeyUse, err error) {
+	a := begin(c, "VaultUsageGet", Subscription{ID: sub}.Scope())
+	err = v.read(ctx, a, func(tx Tx) error {
+		vault, err := v.deleted(tx, a, f, sub, name, actionDeletedPurge)
+		if err != nil {
+			return err
+		}
+		return eachKey(tx, vault.ID, func(k Key) error {
+			used, err := tx.VaultUsage(k.ID, maxUsage)
+			for _, u := range used {
+				all = append(all, KeyUse{k.Name, u})
+			}
+			return err
+		})
+	})
+	return all, err
+}

@@ -1,6 +1,7 @@
 package vault_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -49,6 +50,19 @@ func TestVaultLifecycle(t *testing.T) {
 		t.Fatalf("deleted vaults: %v, %d", err, len(all))
 	}
 	wantReason(t, f.Vaults.DeleteResourceGroup(t.Context(), f.Officer, vaulttest.Subscription, vaulttest.Group), fault.Conflict)
+	// Whoever may purge it sees who has used its keys, and nobody else does.
+	used, err := f.Vaults.DeletedVaultUsage(t.Context(), f.Officer, vault.Standard, vaulttest.Subscription, "kv1")
+	if err != nil || !slices.ContainsFunc(used, func(u vault.KeyUse) bool {
+		return u.Key == "k" && u.Operation == vault.UnwrapKey && u.Principal == f.Officer.Principal && u.Count > 0
+	}) {
+		t.Errorf("usage of a deleted vault: %+v, %v", used, err)
+	}
+	reader := vaulttest.Caller(8)
+	f.Grant(t, reader, rbac.Reader, vault.Subscription{ID: vaulttest.Subscription}.Scope())
+	_, err = f.Vaults.DeletedVaultUsage(t.Context(), reader, vault.Standard, vaulttest.Subscription, "kv1")
+	wantReason(t, err, fault.Denied)
+	_, err = f.Vaults.DeletedVaultUsage(t.Context(), f.Officer, vault.ManagedHSM, vaulttest.Subscription, "kv1")
+	wantReason(t, err, fault.VaultNotFound)
 	if err := f.Vaults.PurgeVault(t.Context(), f.Officer, vaulttest.Subscription, "kv1"); err != nil {
 		t.Fatal(err)
 	}

@@ -484,20 +484,12 @@ func (v *Vaults) deleted(tx Tx, a *act, f Flavour, sub string, name Name, action
 // lie in memory.
 func (v *Vaults) purgeVault(tx Tx, a *act, vault Vault) ([]KeyID, error) {
 	var gone []KeyID
-	for _, deleted := range []bool{false, true} {
-		for after := ""; ; {
-			keys, err := tx.VaultKeys(vault.ID, deleted, after, feedScan)
-			if err != nil {
-				return nil, err
-			}
-			if len(keys) == 0 {
-				break
-			}
-			for _, k := range keys {
-				gone = append(gone, k.ID)
-				after = k.Name.Key()
-			}
-		}
+	err := eachKey(tx, vault.ID, func(k Key) error {
+		gone = append(gone, k.ID)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := tx.DeleteRoleAssignmentsBelow(vault.Scope()); err != nil {
 		return nil, err

@@ -217,6 +217,8 @@ func (c *call) serve() error {
 		return c.on(methods{"GET": c.listDeleted})
 	case c.matchEither(sub + kv + "/locations/*/deletedvaults/*"):
 		return c.on(methods{"GET": c.getDeleted})
+	case c.matchEither(sub + kv + "/locations/*/deletedvaults/*/usage"):
+		return c.on(methods{"GET": c.deletedUsage})
 	case c.matchEither(sub + kv + "/locations/*/deletedvaults/*/purge"):
 		return c.on(methods{"POST": c.purge})
 	case c.match(sub + kv + "/vaults"), c.match(group + kv + "/vaults"):

@@ -3,6 +3,7 @@ package arm
 import (
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/vault"
@@ -58,6 +59,38 @@ func (c *call) getDeleted() error {
 	}
 	v, err := get(c.ctx, c.caller, c.seg[1], name)
 	return c.write(http.StatusOK, deletedResource(v), err)
+}
+
+// A usageItem is what one principal has done with one version of a key, as at
+// /keys/{name}/usage of the vault while it lived.
+type usageItem struct {
+	KID       string          `json:"kid"`
+	Principal string          `json:"principalId"`
+	Operation vault.Operation `json:"operation"`
+	Count     int64           `json:"count"`
+	First     time.Time       `json:"first"`
+	Last      time.Time       `json:"last"`
+}
+
+// deletedUsage tells who has used the keys of what is deleted: kluis's own.
+func (c *call) deletedUsage() error {
+	name, err := vault.ParseName(c.seg[7])
+	if err != nil {
+		return err
+	}
+	f := c.flavour()
+	all, err := c.vaults.DeletedVaultUsage(c.ctx, c.caller, f, c.seg[1], name)
+	if err != nil {
+		return err
+	}
+	out := []usageItem{}
+	for _, u := range all {
+		out = append(out, usageItem{
+			KID: c.kid(f, name, u.Key) + "/" + string(u.Version), Principal: string(u.Principal), Operation: u.Operation,
+			Count: u.Count, First: u.First, Last: u.Last,
+		})
+	}
+	return c.list(out)
 }
 
 func (c *call) purge() error {

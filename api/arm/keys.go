@@ -119,13 +119,18 @@ func showRotation(p vault.RotationPolicy) rotationBody {
 	return b
 }
 
-// keyResource shows a version as a key, or as what lies below one in its versions.
-func (c *call) keyResource(b vault.Bundle, version bool) resource {
+// kid returns a key's identifier, without a version.
+func (c *call) kid(f vault.Flavour, in vault.Name, key vault.KeyName) string {
 	suffix := c.config.VaultSuffix
-	if b.Vault.Flavour == vault.ManagedHSM {
+	if f == vault.ManagedHSM {
 		suffix = c.config.HSMSuffix
 	}
-	kid := "https://" + string(b.Vault.Name) + "." + suffix + "/keys/" + string(b.Key.Name)
+	return "https://" + string(in) + "." + suffix + "/keys/" + string(key)
+}
+
+// keyResource shows a version as a key, or as what lies below one in its versions.
+func (c *call) keyResource(b vault.Bundle, version bool) resource {
+	kid := c.kid(b.Vault.Flavour, b.Vault.Name, b.Key.Name)
 	attributes := map[string]any{
 		"enabled": b.Version.Enabled, "created": b.Version.Created.Unix(), "updated": b.Version.Updated.Unix(),
 		"exportable": false, "recoveryLevel": b.Vault.RecoveryLevel(),

@@ -107,7 +107,7 @@ func TestCredentials(t *testing.T) {
 				}
 			}
 			if c.Kind == clientCertificate {
-				assertion, err := jose.ParseSigned(shown.Get("client_assertion"), []jose.SignatureAlgorithm{jose.RS256, jose.PS256})
+				assertion, err := jose.ParseSignedCompact(shown.Get("client_assertion"), []jose.SignatureAlgorithm{jose.RS256, jose.PS256})
 				if err != nil {
 					t.Fatal(err)
 				}

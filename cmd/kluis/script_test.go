@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kluis-io/kluis/internal/sdk"
@@ -33,6 +35,7 @@ func TestScripts(t *testing.T) {
 			"retry":      retry,
 			"shows":      shows,
 			"keyid":      keyID,
+			"wrap":       wrap,
 			"field":      field,
 			"halt":       stop, // "stop" is a builtin, which ends the script
 			"principal":  principal,
@@ -122,6 +125,22 @@ func keyID(ts *testscript.TestScript, _ bool, args []string) {
 	target, err := sdk.ReadProfile(ts.MkAbs(ts.Getenv("KLUIS_PROFILE")))
 	ts.Check(err)
 	ts.Setenv("KEYID", target.VaultURI(args[0])+"keys/"+args[1])
+}
+
+// wrap wraps something with a vault's key, as one of the profile: wrap VAULT KEY NAME
+func wrap(ts *testscript.TestScript, _ bool, args []string) {
+	target, err := sdk.ReadProfile(ts.MkAbs(ts.Getenv("KLUIS_PROFILE")))
+	ts.Check(err)
+	clients, err := sdk.New(target)
+	ts.Check(err)
+	officer, err := clients.OfficerAs(args[2])
+	ts.Check(err)
+	keys, err := officer.Keys(target.VaultURI(args[0]))
+	ts.Check(err)
+	_, err = keys.WrapKey(context.Background(), args[1], "", azkeys.KeyOperationParameters{
+		Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256), Value: make([]byte, 32),
+	}, nil)
+	ts.Check(err)
 }
 
 // field sets a variable to the first string of that name in the JSON that was last

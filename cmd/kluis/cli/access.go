@@ -27,6 +27,7 @@ type (
 	vaultProperties struct {
 		TenantID        string         `json:"tenantId,omitempty"`
 		Admins          []string       `json:"initialAdminObjectIds,omitempty"`
+		CreateMode      string         `json:"createMode,omitempty"`
 		HSMURI          string         `json:"hsmUri,omitempty"`
 		RetentionDays   int            `json:"softDeleteRetentionInDays,omitempty"`
 		PurgeProtection *bool          `json:"enablePurgeProtection,omitempty"`

@@ -63,6 +63,17 @@ func useRows(o *sdk.Officer, all []use) (rows [][]string) {
 	return rows
 }
 
+const keyedUseHeader = "KEY," + useHeader
+
+// keyedUseRows is the same of several keys.
+func keyedUseRows(o *sdk.Officer, all []use) [][]string {
+	rows := useRows(o, all)
+	for i, u := range all {
+		rows[i] = slices.Insert(rows[i], 0, path.Base(path.Dir(u.KID)))
+	}
+	return rows
+}
+
 // nameOf returns a principal's name in the profile, or else its id.
 func nameOf(o *sdk.Officer, id string) string {
 	t := o.Target()
@@ -94,18 +105,23 @@ func keyUsage(s *session) *cobra.Command {
 // cannot be told is told too, and hinders nothing.
 func (s *session) dependents(ctx context.Context, o *sdk.Officer, k keyRef) {
 	all, err := s.uses(ctx, o, k)
-	switch {
-	case err != nil:
+	if err != nil {
 		fmt.Fprintf(s.errOut, "Who depends on key %s is not known: %v\n", k.name, explain(err))
 		return
-	case len(all) == 0:
-		fmt.Fprintf(s.errOut, "Nobody has used key %s.\n", k.name)
+	}
+	s.tellUses("key "+k.name, useHeader, useRows(o, all))
+}
+
+// tellUses tells who has used something, before that something is lost.
+func (s *session) tellUses(what, header string, rows [][]string) {
+	if len(rows) == 0 {
+		fmt.Fprintf(s.errOut, "Nobody has used %s.\n", what)
 		return
 	}
-	fmt.Fprintf(s.errOut, "Who has used key %s:\n", k.name)
+	fmt.Fprintf(s.errOut, "Who has used %s:\n", what)
 	t := tabwriter.NewWriter(s.errOut, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, strings.ReplaceAll(useHeader, ",", "\t"))
-	for _, r := range useRows(o, all) {
+	fmt.Fprintln(t, strings.ReplaceAll(header, ",", "\t"))
+	for _, r := range rows {
 		fmt.Fprintln(t, strings.Join(r, "\t"))
 	}
 	t.Flush()
