@@ -18,7 +18,7 @@ import (
 const module = "github.com/kluis-io/kluis"
 
 // domains are the packages that hold the product's rules, with all below them.
-var domains = []string{"fault", "envelope", "audit", "identity", "rbac", "root", "vault", "kek", "encryption", "workspace", "account", "lake"}
+var domains = []string{"fault", "envelope", "audit", "identity", "rbac", "root", "vault", "kek", "encryption", "workspace", "account", "lake", "governance"}
 
 // platform are the domains of the operator's side.
 var platform = []string{"kek", "encryption", "workspace", "account", "lake"}
@@ -55,10 +55,12 @@ var bans = []ban{
 		reason: "a workspace lists items, and does not know their content"},
 	{from: []string{"lake"}, banned: []string{"workspace", "account"},
 		reason: "the lake asks a Catalog, which the wiring gives it"},
-	{from: []string{"posture"}, banned: append([]string{"vault", "audit", "identity", "root"}, platform...),
+	{from: []string{"posture"}, banned: append([]string{"vault", "audit", "identity", "root", "governance"}, platform...),
 		reason: "posture judges kluis as it judges any estate: by what its interfaces tell"},
-	{from: []string{"vault", "kek", "encryption", "workspace", "lake"}, banned: []string{"posture"},
+	{from: []string{"vault", "kek", "encryption", "workspace", "lake"}, banned: []string{"posture", "governance"},
 		reason: "what is judged does not know its judge"},
+	{from: []string{"governance"}, banned: append([]string{"vault", "root"}, platform...),
+		reason: "governance is a party of its own, and reads the others over the wire or from their logs"},
 	{from: []string{"api"}, banned: []string{"store", "objstore"},
 		reason: "an adapter translates; what it needs, a domain gives it"},
 	{from: []string{"internal"}, banned: append([]string{"api", "store", "objstore", "portal"}, domains[4:]...),

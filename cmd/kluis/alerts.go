@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,8 +15,6 @@ import (
 	"github.com/kluis-io/kluis/internal/webhook"
 	"github.com/kluis-io/kluis/posture/alert"
 	"github.com/kluis-io/kluis/posture/kpi"
-	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
 )
 
 // What the server tells when something cannot wait for the next report: from the
@@ -42,34 +39,21 @@ type (
 	}
 )
 
-// openGovernance opens what scans have found and people were told, once.
-func (s *server) openGovernance(ctx context.Context) (err error) {
-	if s.governance != nil {
-		return nil
-	}
-	dir := filepath.Join(s.config.Data, governanceDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	s.governance, err = sqlite.Open(ctx, filepath.Join(dir, databaseFile), store.GovernanceSchema)
-	return err
-}
-
 // alerts returns the board that watches, nil if nobody is to be told.
-func (s *server) alerts(ctx context.Context, followers []*export.Follower) (*alert.Board, error) {
+func (s *server) alerts(followers []*export.Follower) (*alert.Board, error) {
 	c := s.config.Alerts
 	if c == nil {
 		return nil, nil
 	}
-	if err := s.openGovernance(ctx); err != nil {
-		return nil, err
+	if s.governance == nil {
+		return nil, usageError{errors.New("alerts: the role governance watches, and this process does not have it")}
 	}
 	sinks, err := c.sinks("/kluis/" + s.identity.Instance)
 	if err != nil {
 		return nil, fmt.Errorf("alerts: %w", err)
 	}
 	w := &watch{server: s, followers: followers, down: map[string]alert.Down{}, failing: map[string]audit.Entry{}}
-	return alert.New(alert.Config{Store: s.governance.Alert(), Sinks: sinks, Signal: w.signals, Every: c.Every}), nil
+	return alert.New(alert.Config{Store: s.governance.db.Alert(), Sinks: sinks, Signal: w.signals, Every: c.Every}), nil
 }
 
 func (c alertsConfig) sinks(source string) (map[string]alert.Sink, error) {
@@ -164,7 +148,7 @@ const silence = 15 * time.Minute
 const watchSince = 24 * time.Hour
 
 func (w *watch) signals(ctx context.Context, now time.Time) ([]alert.Signal, error) {
-	all, keys, err := alert.FromScans(ctx, w.governance.Posture(), now)
+	all, keys, err := alert.FromScans(ctx, w.governance.db.Posture(), now)
 	if err != nil {
 		return nil, err
 	}

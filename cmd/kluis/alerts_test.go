@@ -82,7 +82,7 @@ func TestAlerts(t *testing.T) {
 	key, err := keys.CreateKey(t.Context(), "tde", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA)}, nil)
 	must(err)
 	identifier := strings.TrimSuffix(string(*key.Key.KID), "/"+key.Key.KID.Version())
-	_, err = history.Record(t.Context(), s.governance.Posture(), "dev", "test", &posture.Scan{Time: time.Now(), Register: &posture.Register{
+	_, err = history.Record(t.Context(), s.governance.db.Posture(), "dev", "test", &posture.Scan{Time: time.Now(), Register: &posture.Register{
 		Keys: []posture.KeyRecord{{Key: identifier, Read: true, Dependants: 3}},
 	}})
 	must(err)

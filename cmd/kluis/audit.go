@@ -75,7 +75,7 @@ type logReport struct {
 // verifyLogs verifies the log of every party in the data directory.
 func verifyLogs(ctx context.Context, data string) ([]logReport, error) {
 	var all []logReport
-	for _, name := range []string{loginDir, vaultDir, platformDir} {
+	for _, name := range allParties {
 		dir := filepath.Join(data, name)
 		if _, err := os.Stat(filepath.Join(dir, databaseFile)); errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -29,7 +29,7 @@ import (
 func withLog(ctx context.Context, data, party string, fn func(*audit.Log) error) error {
 	schema, ok := partySchemas[party]
 	if !ok {
-		return usageError{fmt.Errorf("no such party: %q; there are login, vault and platform", party)}
+		return usageError{fmt.Errorf("no such party: %q; there are login, vault, platform and governance", party)}
 	}
 	path := filepath.Join(data, party, databaseFile)
 	if _, err := os.Stat(path); err != nil {
@@ -109,7 +109,7 @@ copy without proof: 'kluis audit verify' says whether the log holds.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&data, "data", defaultConfig().Data, "the data `DIR`ectory")
-	f.StringVar(&party, "party", vaultDir, "whose log: vault, platform or login")
+	f.StringVar(&party, "party", vaultDir, "whose log: vault, platform, login or governance")
 	f.StringVar(&format, "format", "azure", "azure or json")
 	f.StringVar(&from, "from", "", "only entries from this `TIME` on")
 	f.StringVar(&until, "until", "", "only entries before this `TIME`")

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,8 +44,8 @@ type manifest struct {
 }
 
 type partyManifest struct {
-	RootID string           `json:"rootId"`
-	Seal   root.SealType    `json:"seal"` // what opens the root in this backup, beside its recovery shares
+	RootID string           `json:"rootId,omitempty"` // "" of governance, which has none
+	Seal   root.SealType    `json:"seal,omitempty"`   // what opens the root in this backup, beside its recovery shares
 	Schema map[string]int64 `json:"schema"`
 	Audit  int64            `json:"auditSize"` // entries
 
@@ -64,10 +65,11 @@ func backupCommand() *cobra.Command {
 	var parties []string
 	cmd := &cobra.Command{
 		Use:   "backup",
-		Short: "Back up the custodian's side of a data directory, while it is served or not",
-		Long: `Back up the custodian's side of a data directory into one new file, while it is
-served or not: the databases of the directory of principals and of the vault, with
-their sealed roots and their audit keys.
+		Short: "Back up all of a data directory but the platform, while it is served or not",
+		Long: `Back up all of a data directory but the platform into one new file, while it is
+served or not: the databases of the directory of principals, of the vault and of
+governance, with their sealed roots, their audit keys, and the key that signs
+evidence packs.
 
 No private key and no root is in it that opens without what seals the root, or the
 recovery shares; --dev's root, which is not sealed, is the exception. The keys that
@@ -76,9 +78,15 @@ as you keep the data directory. Use the release that serves the directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, p := range parties {
-				if p != loginDir && p != vaultDir {
-					return usageError{fmt.Errorf("--party is login or vault, not %q: the platform's content lies outside its database", p)}
+				if !slices.Contains(backedUp, p) {
+					return usageError{fmt.Errorf("--party is login, vault or governance, not %q: the platform's content lies outside its database", p)}
 				}
+			}
+			if !cmd.Flags().Changed("party") { // a directory may have no governance
+				parties = slices.DeleteFunc(parties, func(p string) bool {
+					_, err := os.Stat(filepath.Join(data, p, databaseFile))
+					return p == governanceDir && errors.Is(err, fs.ErrNotExist)
+				})
 			}
 			m, err := backUp(cmd.Context(), data, to, parties)
 			if err != nil {
@@ -99,9 +107,21 @@ as you keep the data directory. Use the release that serves the directory.`,
 	f := cmd.Flags()
 	f.StringVar(&data, "data", defaultConfig().Data, "the data `DIR`ectory")
 	f.StringVar(&to, "to", "", "the new `FILE`")
-	f.StringSliceVar(&parties, "party", []string{loginDir, vaultDir}, "what to back up: login, vault")
+	f.StringSliceVar(&parties, "party", slices.Clone(backedUp), "what to back up: login, vault, governance")
 	cmd.MarkFlagRequired("to")
 	return cmd
+}
+
+// backedUp are the parties that a backup may hold.
+var backedUp = []string{loginDir, vaultDir, governanceDir}
+
+// partyFiles are what a backup has of a party beside its database.
+func partyFiles(party string) []string {
+	files := []string{checkpointFile, auditKeyFile, auditKeyFile + audit.VerifierSuffix}
+	if rooted(party) {
+		return append(files, rootFile)
+	}
+	return append(files, evidenceKeyFile, evidenceKeyFile+audit.VerifierSuffix)
 }
 
 // backUp takes no lock: a server may run. What is there is copied to a folder beside
@@ -128,9 +148,13 @@ func backUp(ctx context.Context, data, to string, parties []string) (m manifest,
 	}
 	for _, party := range parties {
 		// The checkpoint first: the database that is copied then holds all that it covers.
-		for _, file := range []string{checkpointFile, rootFile, auditKeyFile, auditKeyFile + ".pub"} {
+		for _, file := range partyFiles(party) {
 			name := filepath.Join(party, file)
-			if err := copyFile(data, work, name); err != nil {
+			err := copyFile(data, work, name)
+			if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(file, evidenceKeyFile) {
+				continue // no pack was made yet
+			}
+			if err != nil {
 				return m, err
 			}
 			names = append(names, name)
@@ -166,8 +190,10 @@ func backUp(ctx context.Context, data, to string, parties []string) (m manifest,
 
 // describe says what a party's copied folder holds.
 func describe(ctx context.Context, dir, party string) (m partyManifest, err error) {
-	if m.Seal, m.RootID, err = root.Sealed(filepath.Join(dir, rootFile)); err != nil {
-		return m, err
+	if rooted(party) {
+		if m.Seal, m.RootID, err = root.Sealed(filepath.Join(dir, rootFile)); err != nil {
+			return m, err
+		}
 	}
 	db, err := sqlite.Open(ctx, filepath.Join(dir, databaseFile), partySchemas[party])
 	if err != nil {
@@ -256,8 +282,8 @@ func packFile(w io.Writer, path string) error {
 // backupNames are the files that a backup may hold.
 func backupNames() []string {
 	names := []string{instanceFile, tlsDir + "/" + localca.CertificateFile, tlsDir + "/" + localca.KeyFile}
-	for _, party := range []string{loginDir, vaultDir} {
-		for _, file := range []string{rootFile, auditKeyFile, auditKeyFile + ".pub", checkpointFile, databaseFile} {
+	for _, party := range backedUp {
+		for _, file := range append(partyFiles(party), databaseFile) {
 			names = append(names, party+"/"+file)
 		}
 	}

@@ -129,6 +129,11 @@ func (s *server) firstRoles(ctx context.Context, p map[string]Principal) error {
 			return err
 		}
 	}
+	if s.records != nil {
+		if err := s.records.Provision(ctx, governors(p)...); err != nil {
+			return err
+		}
+	}
 	if s.workspaces == nil {
 		return nil
 	}
@@ -195,6 +200,9 @@ func (s *server) describe(b *Bootstrap) {
 		b.Endpoints["fabric"] = s.authority("api.fabric")
 		b.Endpoints["blob"] = s.authority("onelake.blob")
 		b.Endpoints["dfs"] = s.authority("onelake.dfs")
+	}
+	if s.records != nil {
+		b.Endpoints["posture"] = s.authority("posture")
 	}
 	b.ManagedIdentity.Endpoint, b.ManagedIdentity.Header = s.managed.endpoint, s.managed.header
 }

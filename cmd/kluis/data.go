@@ -82,6 +82,11 @@ func (s *server) openData(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.config.has(roleGovernance) {
+		if s.governance, err = openGovernance(ctx, s.config, s.identity.Instance); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -213,7 +218,7 @@ func (s *server) audiences() []string {
 		s.authority("vault"), s.authority("managedhsm"), "https://vault.azure.net", "https://managedhsm.azure.net",
 		s.authority("graph"), "https://graph.microsoft.com",
 		"https://api.fabric.microsoft.com", s.authority("api.fabric"),
-		s.authority("management"), "https://management.azure.com", "https://management.core.windows.net",
+		s.authority("management"), "https://management.azure.com", "https://management.core.windows.net", s.authority("posture"),
 	}, append(s.storageAudiences(), s.accountAudiences("*")...)...)
 }
 

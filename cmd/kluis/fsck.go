@@ -25,6 +25,7 @@ import (
 	"github.com/kluis-io/kluis/internal/check"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/local"
+	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/softkey"
 	"github.com/kluis-io/kluis/workspace"
@@ -94,7 +95,7 @@ func (f *fsck) run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close()
-	for _, name := range []string{loginDir, vaultDir, platformDir} {
+	for _, name := range allParties {
 		if !f.has(name) {
 			continue
 		}
@@ -201,6 +202,8 @@ func (f *fsck) party(ctx context.Context, name string) error {
 	switch name {
 	case loginDir:
 		return identity.Check(ctx, p.db.Identity(), f.instance.Instance, p.root.Derive("kluis/v1/issuer"), r)
+	case governanceDir:
+		return history.Check(ctx, p.db.Posture(), r)
 	case vaultDir:
 		return vault.Check(ctx, p.db.Vault(), softkey.New(p.root.Instance(), p.root.Derive("kluis/v1/private-keys")), r)
 	}

@@ -175,7 +175,7 @@ func TestFsck(t *testing.T) {
 		}
 		for part, want := range map[string]int64{
 			"scope": 2, "workspace": 2, "item name": 4, "opened item name": 4, "definition": 2, "description": 2,
-			"private key": 1, "signing key": 1, "database": 3, "opened key": 12, "staged content": 6,
+			"private key": 1, "signing key": 1, "database": 4, "opened key": 12, "staged content": 6,
 		} {
 			if c := counted(r, part); c.Checked != want || c.Skipped != 0 {
 				t.Errorf("%s: %d checked and %d not, want %d", part, c.Checked, c.Skipped, want)

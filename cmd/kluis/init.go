@@ -117,6 +117,11 @@ func (s *server) firstAdministrators(ctx context.Context, name string, tenant id
 			return nil, err
 		}
 	}
+	if s.records != nil && tenant == s.identity.Tenant {
+		if err := s.records.Provision(ctx, assignments(admin.ID, "/", rbac.GovernanceOfficer)...); err != nil {
+			return nil, err
+		}
+	}
 	if s.workspaces != nil {
 		first := assignments(admin.ID, "/", rbac.TenantAdministrator, rbac.WorkspaceCreator)
 		if err := s.workspaces.Provision(ctx, tenant, first...); err != nil {

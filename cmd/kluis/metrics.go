@@ -216,10 +216,7 @@ func (st *state) Collect(out chan<- prometheus.Metric) {
 			slog.Error("reading a metric", "metric", what, "error", err)
 		}
 	}
-	for _, p := range []*party{st.login, st.custodian, st.operator} {
-		if p == nil {
-			continue
-		}
+	for _, p := range st.parties() {
 		last, err := p.log.Entries(ctx, audit.Query{NewestFirst: true, Limit: 1})
 		failed("kluis_audit_entries", err)
 		if len(last) > 0 {
@@ -257,7 +254,7 @@ func (st *state) Collect(out chan<- prometheus.Metric) {
 }
 
 func (st *state) collectAlerts(ctx context.Context, now time.Time, gauge func(*prometheus.Desc, float64, ...string)) error {
-	all, err := alert.List(ctx, st.governance.Alert(), false)
+	all, err := alert.List(ctx, st.governance.db.Alert(), false)
 	n := map[[3]string]int{}
 	for _, a := range all {
 		n[[3]string{string(a.Kind), string(a.Severity), a.State(now)}]++
@@ -269,7 +266,7 @@ func (st *state) collectAlerts(ctx context.Context, now time.Time, gauge func(*p
 }
 
 func (st *state) collectScans(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) error {
-	return st.governance.Posture().View(ctx, func(tx history.Tx) error {
+	return st.governance.db.Posture().View(ctx, func(tx history.Tx) error {
 		scans, err := tx.Scans("", time.Time{}, 1000)
 		if err != nil || len(scans) == 0 {
 			return err

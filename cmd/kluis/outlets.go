@@ -84,10 +84,7 @@ func (s *server) outlets(ctx context.Context) (all []func(context.Context), copi
 		return nil, nil, err
 	}
 	all = append(all, contacts...)
-	for _, p := range []*party{s.login, s.custodian, s.operator} {
-		if p == nil {
-			continue
-		}
+	for _, p := range s.parties() {
 		followers, err := s.followers(p)
 		if err != nil {
 			return nil, nil, err
@@ -97,7 +94,7 @@ func (s *server) outlets(ctx context.Context) (all []func(context.Context), copi
 		}
 		copies = append(copies, followers...)
 	}
-	board, err := s.alerts(ctx, copies)
+	board, err := s.alerts(copies)
 	if err != nil {
 		return nil, nil, err
 	}

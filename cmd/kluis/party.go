@@ -22,13 +22,23 @@ const (
 	loginDir    = "login"    // the directory of principals and its issuer
 	vaultDir    = "vault"    // the custodian's
 	platformDir = "platform" // the operator's
+
+	governanceDir = "governance" // what scans have found, and people were told; it seals nothing, and has no root
 )
+
+// allParties are the parties that a data directory may have.
+var allParties = []string{loginDir, vaultDir, platformDir, governanceDir}
 
 var partySchemas = map[string]store.Schema{
 	loginDir:    store.DirectorySchema,
 	vaultDir:    store.VaultSchema,
 	platformDir: store.PlatformSchema,
+
+	governanceDir: store.GovernanceSchema,
 }
+
+// rooted reports whether a party has a root.
+func rooted(name string) bool { return name != governanceDir }
 
 // The files in a party's folder.
 const (
@@ -44,7 +54,7 @@ type party struct {
 	name string
 	dir  string
 	db   *sqlite.DB
-	root *root.Root
+	root *root.Root // nil of governance
 	log  *audit.Log
 }
 
@@ -60,8 +70,27 @@ func createParty(data, name, instance string, seal root.Seal) (root.Shares, erro
 		return nil, err
 	}
 	r.Close()
-	_, _, err = audit.CreateSigner(filepath.Join(dir, auditKeyFile), "kluis/"+instance+"/"+name)
-	return shares, err
+	return shares, createLog(dir, instance, name)
+}
+
+func createLog(dir, instance, name string) error {
+	_, _, err := audit.CreateSigner(filepath.Join(dir, auditKeyFile), "kluis/"+instance+"/"+name)
+	return err
+}
+
+// openGovernance opens governance, and makes it if it is not there: nothing in it needs
+// a root or recovery shares.
+func openGovernance(ctx context.Context, c Config, instance string) (*party, error) {
+	dir := filepath.Join(c.Data, governanceDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, auditKeyFile)); errors.Is(err, fs.ErrNotExist) {
+		if err := createLog(dir, instance, governanceDir); err != nil {
+			return nil, err
+		}
+	}
+	return openParty(ctx, c, governanceDir)
 }
 
 // openParty opens a party that was created.
@@ -90,20 +119,27 @@ func openUnlogged(ctx context.Context, c Config, name string) (_ *party, err err
 			p.close()
 		}
 	}()
-	if _, err := os.Stat(p.path(rootFile)); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out", c.Data)
-	}
-	unseal, err := c.unseal(ctx, p.path(rootFile))
-	if err != nil {
-		return nil, err
-	}
-	if p.root, err = root.Open(p.path(rootFile), unseal); err != nil {
-		return nil, err
+	if rooted(name) {
+		if err := p.openRoot(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	if p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[name]); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+func (p *party) openRoot(ctx context.Context, c Config) error {
+	if _, err := os.Stat(p.path(rootFile)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out", c.Data)
+	}
+	unseal, err := c.unseal(ctx, p.path(rootFile))
+	if err != nil {
+		return err
+	}
+	p.root, err = root.Open(p.path(rootFile), unseal)
+	return err
 }
 
 func (p *party) openLog(ctx context.Context, signer note.Signer, verifier note.Verifier) (*audit.Log, error) {

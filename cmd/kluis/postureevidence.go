@@ -74,13 +74,8 @@ func (p *packFlags) run(c *cobra.Command) error {
 	if contents.Scan, err = p.found(ctx); err != nil {
 		return err
 	}
-	for _, name := range p.policies {
-		if info, err := os.Stat(name); err == nil && info.IsDir() {
-			continue // a folder of Azure's definitions: they are Azure's, and published
-		}
-		if contents.Policy, err = os.ReadFile(name); err != nil {
-			return err
-		}
+	if contents.Policy, err = p.policyText(); err != nil {
+		return err
 	}
 	if contents.Window, err = kpi.WindowNamed(p.window, time.Now().UTC()); err != nil {
 		return usageError{err}
@@ -117,6 +112,19 @@ func (p *packFlags) run(c *cobra.Command) error {
 	return nil
 }
 
+// policyText returns the classification policy as it was written.
+func (s *scanFlags) policyText() (text []byte, err error) {
+	for _, name := range s.policies {
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			continue // a folder of Azure's definitions: they are Azure's, and published
+		}
+		if text, err = os.ReadFile(name); err != nil {
+			return nil, err
+		}
+	}
+	return text, nil
+}
+
 // found returns the scan that the pack is about.
 func (p *packFlags) found(ctx context.Context) (*posture.Scan, error) {
 	if p.saved == "" {
@@ -139,14 +147,22 @@ func (p *packFlags) signer(c *cobra.Command) (note.Signer, string, error) {
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(c.ErrOrStderr(), "kluis: making the signing key %s; publish %s%s\n", path, path, audit.VerifierSuffix)
+	}
+	s, err := evidenceSigner(path)
+	return s, path, err
+}
+
+// evidenceSigner returns the key that signs packs, which is made if it is not there.
+func evidenceSigner(path string) (note.Signer, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		s, _, err := audit.CreateSigner(path, "kluis/evidence")
-		return s, path, err
+		return s, err
 	}
 	s, _, err := audit.LoadSigner(path)
-	return s, path, err
+	return s, err
 }
 
 // extra returns the files beside the scan's.
@@ -161,11 +177,11 @@ func (p *packFlags) extra(ctx context.Context, w kpi.Window) (all []evidence.Fil
 			return nil, err
 		}
 	}
-	for _, name := range p.controls {
-		if err := add("scope/controls/"+filepath.Base(name), name); err != nil {
-			return nil, err
-		}
+	controls, err := p.controlTexts()
+	if err != nil {
+		return nil, err
 	}
+	all = append(all, controls...)
 	if p.config != "" {
 		if err := add("config/server.yaml", p.config); err != nil {
 			return nil, err
@@ -179,7 +195,7 @@ func (p *packFlags) extra(ctx context.Context, w kpi.Window) (all []evidence.Fil
 		return nil, err
 	}
 	defer lock.Close()
-	for _, party := range []string{loginDir, vaultDir, platformDir} {
+	for _, party := range allParties {
 		files, err := logFiles(ctx, p.data, party, w)
 		if err != nil {
 			return nil, fmt.Errorf("the %s's log: %w", party, err)
@@ -189,21 +205,28 @@ func (p *packFlags) extra(ctx context.Context, w kpi.Window) (all []evidence.Fil
 	return all, nil
 }
 
+// controlTexts returns the controls of one's own as they were written.
+func (s *scanFlags) controlTexts() (all []evidence.File, err error) {
+	for _, name := range s.controls {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, evidence.File{Name: "scope/controls/" + filepath.Base(name), Body: text})
+	}
+	return all, nil
+}
+
 // mostProofs bounds how many entries of a log are in the pack with a proof.
 const mostProofs = 200
 
-// logFiles returns what the pack has of a party's log: whether it holds, its newest
-// checkpoint and public key, every entry of the window that changed something or was
-// refused, and proofs of inclusion of those that an auditor asks for first.
+// logFiles is [logExtract] of a log in a data directory that nobody serves; of a party
+// that is not there it returns nothing.
 func logFiles(ctx context.Context, data, party string, w kpi.Window) ([]evidence.File, error) {
 	dir := filepath.Join(data, party)
 	path := filepath.Join(dir, databaseFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
-	}
-	verified, err := verifyLog(ctx, path, dir, party)
-	if err != nil {
-		return nil, err
 	}
 	signer, verifier, err := audit.LoadSigner(filepath.Join(dir, auditKeyFile))
 	if err != nil {
@@ -219,6 +242,22 @@ func logFiles(ctx context.Context, data, party string, w kpi.Window) ([]evidence
 		return nil, err
 	}
 	defer log.Close()
+	return logExtract(ctx, log, party, w)
+}
+
+// logExtract returns what the pack has of a party's open log: whether it holds, its newest
+// checkpoint and public key, every entry of the window that changed something or was
+// refused, and proofs of inclusion of those that an auditor asks for first.
+func logExtract(ctx context.Context, log *audit.Log, party string, w kpi.Window) ([]evidence.File, error) {
+	dir := filepath.Dir(log.CheckpointPath)
+	outside, err := os.ReadFile(log.CheckpointPath) // before the log, which then holds all that it covers
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	verified, err := audit.Verify(ctx, log.Store, log.Verifier, outside)
+	if err != nil {
+		return nil, err
+	}
 	var extract, proofs bytes.Buffer
 	proven := 0
 	err = eachEntry(ctx, log, audit.Query{From: w.From, Until: w.Until}, func(e audit.Numbered) error {

@@ -24,9 +24,6 @@ import (
 	"github.com/kluis-io/kluis/store/sqlite"
 )
 
-// governanceDir is the folder of what scans have found, in the data directory.
-const governanceDir = "governance"
-
 // recordFlags say where the history of scans and the logs lie.
 type recordFlags struct {
 	data, history, estate string

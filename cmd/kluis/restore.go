@@ -51,8 +51,13 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "restored %s as of %s\n", m.Instance, when(m.Made))
-			for _, party := range []string{loginDir, vaultDir} {
-				if p, ok := m.Parties[party]; ok {
+			for _, party := range backedUp {
+				p, ok := m.Parties[party]
+				switch {
+				case !ok:
+				case !rooted(party):
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: %d audit entries\n", party, p.Audit)
+				default:
 					fmt.Fprintf(cmd.OutOrStdout(), "%s: %d audit entries, root %s sealed by %s in the backup\n", party, p.Audit, p.RootID, p.Seal)
 				}
 			}
@@ -204,7 +209,7 @@ func (m manifest) fits(data, work string) error {
 		}
 	}
 	for party, p := range m.Parties {
-		if party != loginDir && party != vaultDir {
+		if !slices.Contains(backedUp, party) {
 			return fmt.Errorf("the backup is of a party %q", party)
 		}
 		for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -213,16 +218,10 @@ func (m manifest) fits(data, work string) error {
 				return fmt.Errorf("%s is there: move it away first, with its neighbours of that name", name)
 			}
 		}
-		_, id, err := root.Sealed(filepath.Join(work, party, rootFile))
-		if err != nil || id != p.RootID {
-			return errors.Join(fmt.Errorf("the %s's root in the backup is not the one that the manifest names", party), err)
-		}
-		_, id, err = root.Sealed(filepath.Join(data, party, rootFile))
-		if err == nil && id != p.RootID {
-			return fmt.Errorf("%s holds another root of the %s than the backup", data, party)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if rooted(party) {
+			if err := p.sameRoot(data, work, party); err != nil {
+				return err
+			}
 		}
 		key, err := os.ReadFile(filepath.Join(data, party, auditKeyFile))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -237,6 +236,23 @@ func (m manifest) fits(data, work string) error {
 		}
 	}
 	return nil
+}
+
+// sameRoot checks that the root in the backup is the manifest's, and the directory's if
+// that has one.
+func (p partyManifest) sameRoot(data, work, party string) error {
+	_, id, err := root.Sealed(filepath.Join(work, party, rootFile))
+	if err != nil || id != p.RootID {
+		return errors.Join(fmt.Errorf("the %s's root in the backup is not the one that the manifest names", party), err)
+	}
+	_, id, err = root.Sealed(filepath.Join(data, party, rootFile))
+	if err == nil && id != p.RootID {
+		return fmt.Errorf("%s holds another root of the %s than the backup", data, party)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // declare verifies an unpacked party's log and records in it that it was restored.

@@ -21,12 +21,12 @@ func installation(t *testing.T) (data, backup string) {
 		t.Fatal(err)
 	}
 	c := defaultConfig()
-	c.Data, c.PassphraseFile, c.Roles = filepath.Join(dir, "d"), phrase, []string{roleVault}
+	c.Data, c.PassphraseFile, c.Roles = filepath.Join(dir, "d"), phrase, []string{roleVault, roleGovernance}
 	if _, err := initialise(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	backup = filepath.Join(dir, "backup.tar")
-	if _, err := backUp(t.Context(), c.Data, backup, []string{loginDir, vaultDir}); err != nil {
+	if _, err := backUp(t.Context(), c.Data, backup, backedUp); err != nil {
 		t.Fatal(err)
 	}
 	return c.Data, backup
@@ -84,7 +84,7 @@ func repacked(t *testing.T, backup string, edit func(m *manifest), file func(nam
 func TestRestoreRefuses(t *testing.T) {
 	_, backup := installation(t)
 	other, _ := installation(t)
-	for _, party := range []string{loginDir, vaultDir} {
+	for _, party := range backedUp {
 		if err := os.Remove(filepath.Join(other, party, databaseFile)); err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestRestoreRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v; want %q", name, err, test.want)
 		}
-		for _, party := range []string{loginDir, vaultDir} {
+		for _, party := range backedUp {
 			if _, err := os.Stat(filepath.Join(into, party, databaseFile)); err == nil {
 				t.Errorf("%s: the %s was put in place", name, party)
 			}
@@ -148,7 +148,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	reports, err := verifyLogs(t.Context(), into)
-	if err != nil || len(reports) != 2 {
+	if err != nil || len(reports) != len(backedUp) {
 		t.Fatalf("%+v, %v", reports, err)
 	}
 	for _, r := range reports {

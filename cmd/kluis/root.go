@@ -60,7 +60,7 @@ func (a *rootAct) read(cmd *cobra.Command) (err error) {
 	if a.config, err = readConfig(cmd); err != nil {
 		return err
 	}
-	if _, ok := partySchemas[a.party]; !ok {
+	if _, ok := partySchemas[a.party]; !ok || !rooted(a.party) {
 		return usageError{fmt.Errorf("no such party: %q; there are login, vault and platform", a.party)}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/api/graph"
+	"github.com/kluis-io/kluis/api/posture"
 	"github.com/kluis-io/kluis/api/token"
 )
 
@@ -18,9 +19,9 @@ import (
 type router struct {
 	domain string
 
-	vault, fabric, arm, token, graph http.Handler
-	blob, dfs, storage               http.Handler // storage takes path-style requests of either
-	health                           http.Handler
+	vault, fabric, arm, token, graph, posture http.Handler
+	blob, dfs, storage                        http.Handler // storage takes path-style requests of either
+	health                                    http.Handler
 
 	account func(name string, dialect storageDialect) http.Handler // a storage account's; nil for a name that none can have
 	exists  func(ctx context.Context, name string) bool            // whether there is such an account
@@ -83,6 +84,8 @@ func (rt *router) route(r *http.Request) (http.Handler, string) {
 		return rt.token, path
 	case name == "graph":
 		return rt.graph, path
+	case name == "posture":
+		return rt.posture, path
 	}
 	return nil, path
 }
@@ -101,6 +104,8 @@ func (rt *router) bare(path string) http.Handler {
 		return rt.fabric
 	case first == "subscriptions" || first == "providers" || first == "metadata":
 		return rt.arm
+	case posture.Serves(path):
+		return rt.posture
 	case graph.Serves(path):
 		return rt.graph
 	case token.Serves(path):

@@ -42,22 +42,22 @@ func (p postureConfig) check(dev bool) error {
 
 // scanWhenDue scans when it is due, from the first start on, until workers end. It reads the
 // estate as a client of its interfaces, like anybody.
-func (s *server) scanWhenDue(ctx, workers context.Context) error {
+func (s *server) scanWhenDue(workers context.Context) {
 	c := s.config.Posture
-	if c.Interval == 0 || !s.config.has(roleGovernance) {
-		return nil
-	}
-	if err := s.openGovernance(ctx); err != nil {
-		return err
-	}
-	flags := scanFlags{
-		sources: []string{"profile"}, profile: orDefault(c.Profile, filepath.Join(s.config.Data, bootstrapFile)),
-		as: orDefault(c.As, "auditor"), policies: c.Policies, controls: c.Controls,
+	if c.Interval == 0 || s.governance == nil {
+		return
 	}
 	s.every(workers, min(c.Interval, time.Minute), "scanning", func(ctx context.Context) error {
-		return c.scan(ctx, s.governance.Posture(), flags)
+		return c.scan(ctx, s.governance.db.Posture(), c.flags(s.config.Data))
 	})
-	return nil
+}
+
+// flags say what is scanned, and as whom.
+func (c postureConfig) flags(data string) scanFlags {
+	return scanFlags{
+		sources: []string{"profile"}, profile: orDefault(c.Profile, filepath.Join(data, bootstrapFile)),
+		as: orDefault(c.As, "auditor"), policies: c.Policies, controls: c.Controls,
+	}
 }
 
 // scan scans if the last time lies an interval back.

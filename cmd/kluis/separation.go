@@ -6,11 +6,10 @@ import "github.com/kluis-io/kluis/rbac"
 // nobody may create or reset a principal that holds a role he lacks.
 func (s *server) roles() rbac.Parties {
 	var all rbac.Parties
-	if s.custodian != nil {
-		all = append(all, s.custodian.db.Roles())
-	}
-	if s.operator != nil {
-		all = append(all, s.operator.db.Roles())
+	for _, p := range s.parties() {
+		if p != s.login { // which gives none
+			all = append(all, p.db.Roles())
+		}
 	}
 	return all
 }

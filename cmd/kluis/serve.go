@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/api/token"
 	"github.com/kluis-io/kluis/encryption"
+	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/cryptoki"
 	"github.com/kluis-io/kluis/internal/localca"
@@ -34,7 +36,6 @@ import (
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/rbac"
-	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/hsm"
 	"github.com/kluis-io/kluis/vault/softkey"
@@ -93,9 +94,7 @@ type server struct {
 	authorities *x509.CertPool // that the platform's own clients trust
 	lock        *os.File
 
-	login, custodian, operator *party
-
-	governance *sqlite.DB // what scans have found and people were told; nil if nobody asked for it
+	login, custodian, operator, governance *party // nil if not served
 
 	hsm        *cryptoki.Client // nil if there is none
 	directory  *identity.Directory
@@ -106,6 +105,7 @@ type server struct {
 	ring       *encryption.Keyring
 	scopes     *encryption.Scopes
 	lake       *lake.Lake
+	records    *governance.Records
 
 	metrics *metrics // nil if nobody reads them
 	managed managedIdentity
@@ -163,9 +163,7 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	for _, run := range outlets {
 		s.workers.Go(func() { run(workers) })
 	}
-	if err := s.scanWhenDue(ctx, workers); err != nil {
-		return s, err
-	}
+	s.scanWhenDue(workers)
 	if err := s.listenEKM(); err != nil {
 		return s, err
 	}
@@ -177,6 +175,11 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	}
 	s.ready.set(nil)
 	return s, nil
+}
+
+// parties are those that are open.
+func (s *server) parties() []*party {
+	return slices.DeleteFunc([]*party{s.login, s.custodian, s.operator, s.governance}, func(p *party) bool { return p == nil })
 }
 
 // bind takes the port. Nothing is served on it yet.
@@ -204,6 +207,9 @@ func (s *server) wire(ctx context.Context, rt *router) error {
 		if err := s.wirePlatform(rt, tokens); err != nil {
 			return err
 		}
+	}
+	if s.governance != nil {
+		s.wireGovernance(rt, tokens)
 	}
 	if s.vaults != nil || s.accounts != nil {
 		rt.arm = arm.New(s.vaults, tokens, s.armConfig())
@@ -380,13 +386,8 @@ func (s *server) stop() error {
 		s.halt() // after the last request, which may need a key
 	}
 	s.workers.Wait()
-	for _, p := range []*party{s.operator, s.custodian, s.login} {
-		if p != nil {
-			errs = append(errs, p.close())
-		}
-	}
-	if s.governance != nil {
-		errs = append(errs, s.governance.Close())
+	for _, p := range slices.Backward(s.parties()) {
+		errs = append(errs, p.close())
 	}
 	if s.hsm != nil {
 		s.hsm.Close()

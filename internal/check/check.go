@@ -15,7 +15,7 @@ import (
 // A Finding is something that is not as it should be, or that could not be
 // checked.
 type Finding struct {
-	Party   string `json:"party"`             // whose data it is: login, vault or platform
+	Party   string `json:"party"`             // whose data it is: login, vault, platform or governance
 	Part    string `json:"part"`              // what kind of thing it is about
 	Subject string `json:"subject,omitempty"` // ids alone, never names
 	Text    string `json:"text"`

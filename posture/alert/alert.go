@@ -165,45 +165,56 @@ func fold(known []Alert, signals []Signal, sinks []string, now time.Time) (chang
 	return changed, gone
 }
 
-// Acknowledge notes that somebody knows of an alert, named by its id or the
-// beginning of one, for a time of at most 90 days. It fails with [fault.NotFound] and
-// [fault.InvalidArgument].
-func Acknowledge(ctx context.Context, store Store, id string, ack Ack) (Alert, error) {
-	var found Alert
+// AcknowledgeIn notes in a transaction that somebody knows of an alert, named by its id
+// or the beginning of one, for a time of at most 90 days. It fails with
+// [fault.NotFound] and [fault.InvalidArgument].
+func AcknowledgeIn(tx Tx, id string, ack Ack) (found Alert, err error) {
 	if ack.By == "" || !ack.Until.After(ack.At) || ack.Until.Sub(ack.At) > mostAck {
 		return found, fault.New(fault.InvalidArgument, "An acknowledgement says by whom, and for how long: at most 90 days.")
 	}
-	err := store.Update(ctx, func(tx Tx) error {
-		all, err := tx.Alerts()
-		if err != nil {
-			return err
+	all, err := tx.Alerts()
+	if err != nil {
+		return found, err
+	}
+	n := 0
+	for _, a := range all {
+		if id != "" && strings.HasPrefix(a.ID, strings.ToLower(id)) && a.Resolved.IsZero() {
+			found = a
+			n++
 		}
-		n := 0
-		for _, a := range all {
-			if id != "" && strings.HasPrefix(a.ID, strings.ToLower(id)) && a.Resolved.IsZero() {
-				found = a
-				n++
-			}
-		}
-		if n != 1 {
-			return fault.New(fault.NotFound, "No alert that stands has this id, or several begin so.").About(id)
-		}
-		found.Ack = &ack
-		return tx.PutAlert(found)
+	}
+	if n != 1 {
+		return found, fault.New(fault.NotFound, "No alert that stands has this id, or several begin so.").About(id)
+	}
+	found.Ack = &ack
+	return found, tx.PutAlert(found)
+}
+
+// Acknowledge is [AcknowledgeIn] in a transaction of its own.
+func Acknowledge(ctx context.Context, store Store, id string, ack Ack) (found Alert, err error) {
+	err = store.Update(ctx, func(tx Tx) error {
+		found, err = AcknowledgeIn(tx, id, ack)
+		return err
 	})
 	return found, err
 }
 
-// List returns the alerts that stand, the worst first, and with all those that were
+// Standing returns the alerts that stand, the worst first, and with all those that were
 // resolved in the last 30 days.
-func List(ctx context.Context, store Store, all bool) (out []Alert, err error) {
-	err = store.View(ctx, func(tx Tx) error {
-		out, err = tx.Alerts()
-		return err
-	})
+func Standing(tx Tx, all bool) ([]Alert, error) {
+	out, err := tx.Alerts()
 	out = slices.DeleteFunc(out, func(a Alert) bool { return !all && !a.Resolved.IsZero() })
 	slices.SortStableFunc(out, func(a, b Alert) int {
 		return cmp.Or(cmp.Compare(slices.Index(posture.Severities, a.Severity), slices.Index(posture.Severities, b.Severity)), b.Last.Compare(a.Last))
+	})
+	return out, err
+}
+
+// List is [Standing] in a transaction of its own.
+func List(ctx context.Context, store Store, all bool) (out []Alert, err error) {
+	err = store.View(ctx, func(tx Tx) error {
+		out, err = Standing(tx, all)
+		return err
 	})
 	return out, err
 }

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/kluis-io/kluis/api"
+	"github.com/kluis-io/kluis/api/posture"
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/governance"
+	"github.com/kluis-io/kluis/posture/evidence"
+	"github.com/kluis-io/kluis/posture/kpi"
+	"github.com/kluis-io/kluis/rbac"
+)
+
+// wireGovernance sets up the side that watches.
+func (s *server) wireGovernance(rt *router, tokens api.Tokens) {
+	c := governance.Config{
+		Store: s.governance.db.Governance(), Audit: s.governance.log, Tenant: s.identity.Tenant, Logs: s.tellLogs, Seal: s.sealPack,
+	}
+	if s.config.Dev || s.config.Posture.Profile != "" {
+		c.Look = s.look
+	}
+	s.records = governance.New(c)
+	rt.posture = posture.New(s.records, tokens, s.authority("posture"))
+}
+
+// governors are the first roles of a dev mode installation's principals.
+func governors(p map[string]Principal) []rbac.Assignment {
+	return append(assignments(p["admin"].ObjectID, "/", rbac.GovernanceOfficer), assignments(p["auditor"].ObjectID, "/", rbac.GovernanceReader)...)
+}
+
+// look scans the estate that the configuration names, as a client of its interfaces.
+func (s *server) look(ctx context.Context) (governance.Found, error) {
+	c := s.config.Posture
+	flags := c.flags(s.config.Data)
+	found, err := flags.scan(ctx)
+	return governance.Found{Estate: orDefault(c.Estate, "kluis"), Source: "profile", Scan: found}, err
+}
+
+// tellLogs adds what the other parties' logs tell from a time on.
+func (s *server) tellLogs(ctx context.Context, since time.Time, in *kpi.Input) error {
+	if s.custodian != nil {
+		first, err := s.custodian.log.Entries(ctx, audit.Query{Limit: 1})
+		if err != nil {
+			return err
+		}
+		if len(first) > 0 {
+			in.LogFrom = first[0].Time
+		}
+		if err := eachEntry(ctx, s.custodian.log, audit.Query{From: since}, func(e audit.Numbered) error { addAttempt(in, e.Entry); return nil }); err != nil {
+			return err
+		}
+	}
+	if s.operator == nil {
+		return nil
+	}
+	in.DrillLog = true
+	return eachEntry(ctx, s.operator.log, audit.Query{From: since, Operation: revocationDrill}, func(e audit.Numbered) error { addDrill(in, e.Entry); return nil })
+}
+
+// sealPack makes an evidence pack with extracts of the logs that are open here.
+func (s *server) sealPack(ctx context.Context, p governance.Pack) ([]byte, error) {
+	flags := s.config.Posture.flags(s.config.Data)
+	contents := evidence.Contents{Scan: p.Found.Scan, KPIs: p.Input, Window: p.Window}
+	var err error
+	if contents.Policy, err = flags.policyText(); err != nil {
+		return nil, err
+	}
+	if contents.Extra, err = flags.controlTexts(); err != nil {
+		return nil, err
+	}
+	for _, party := range s.parties() {
+		files, err := logExtract(ctx, party.log, party.name, p.Window)
+		if err != nil {
+			return nil, err
+		}
+		contents.Extra = append(contents.Extra, files...)
+	}
+	files, err := contents.Files()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := evidenceSigner(s.governance.path(evidenceKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	var archive bytes.Buffer
+	err = evidence.Write(&archive, signer, evidence.Manifest{Made: time.Now(), Maker: "kluis " + version, Subject: p.Found.Estate}, files)
+	return archive.Bytes(), err
+}
