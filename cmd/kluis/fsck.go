@@ -27,6 +27,7 @@ import (
 	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/vault"
+	"github.com/kluis-io/kluis/vault/hsm"
 	"github.com/kluis-io/kluis/vault/softkey"
 	"github.com/kluis-io/kluis/workspace"
 )
@@ -44,7 +45,8 @@ whether every row has what it names. Then everything that is sealed is opened an
 compared: keys, names, manifests, and each byte of content. For that the vault in
 the directory is served on the loopback address that its keys' identifiers name,
 for the time of the check, to nobody's use but the check's. What lies under a key
-that its vault refuses is said to be not checked, and is no damage.
+that its vault refuses is said to be not checked, and is no damage; the same is said of
+private keys that lie in an HSM, which is not asked.
 
 A directory that was not made by --dev needs the configuration that its server has.
 Nothing is mended, and nothing changes but the audit logs, which record the use of
@@ -205,7 +207,10 @@ func (f *fsck) party(ctx context.Context, name string) error {
 	case governanceDir:
 		return history.Check(ctx, p.db.Posture(), r)
 	case vaultDir:
-		return vault.Check(ctx, p.db.Vault(), softkey.New(p.root.Instance(), p.root.Derive("kluis/v1/private-keys")), r)
+		instance, under := p.root.Instance(), p.root.Derive("kluis/v1/private-keys")
+		return vault.Check(ctx, p.db.Vault(), map[string]vault.Prover{
+			vault.Software: softkey.New(instance, under), hsm.Platform: hsm.New(instance, under, nil),
+		}, r)
 	}
 	if err := f.went("scope", encryption.Check(ctx, p.db.Encryption(), p.root, r)); err != nil {
 		return err

@@ -4,6 +4,7 @@ package softhsmtest
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +72,22 @@ func (t Token) Add(tb testing.TB, util string) {
 	if out, err := c.CombinedOutput(); err != nil {
 		tb.Fatalf("softhsm2-util: %v\n%s", err, out)
 	}
+}
+
+// Objects counts what lies on the token: a private key, a public key and a secret key
+// are one each.
+func (t Token) Objects(tb testing.TB) (n int) {
+	tb.Helper()
+	err := filepath.WalkDir(t.Dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && filepath.Ext(p) == ".object" && d.Name() != "token.object" {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
 }
 
 // Missing skips the test, or fails it in CI.

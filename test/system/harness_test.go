@@ -201,9 +201,8 @@ func (s *site) connect(t testing.TB) {
 	}
 }
 
-// furnish makes a vault with a key that the platform may use, a workspace, and
-// files in it, small and large.
-func (s *site) furnish(ctx context.Context, t testing.TB) {
+// makeVault makes the vault.
+func (s *site) makeVault(ctx context.Context, t testing.TB) {
 	t.Helper()
 	target := s.clients.Target
 	poller, err := s.officer.Vaults.BeginCreateOrUpdate(ctx, "kluis", "custody", armkeyvault.VaultCreateOrUpdateParameters{
@@ -219,6 +218,13 @@ func (s *site) furnish(ctx context.Context, t testing.TB) {
 	vault, err := poller.PollUntilDone(ctx, nil)
 	must(t, err)
 	s.vaultID = *vault.ID
+}
+
+// furnish makes a vault with a key that the platform may use, a workspace, and
+// files in it, small and large.
+func (s *site) furnish(ctx context.Context, t testing.TB) {
+	t.Helper()
+	s.makeVault(ctx, t)
 	key, err := s.keys.CreateKey(ctx, keyName, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA), KeySize: to.Ptr[int32](2048)}, nil)
 	must(t, err)
 	s.identifier = strings.TrimSuffix(string(*key.Key.KID), "/"+key.Key.KID.Version())
@@ -346,13 +352,14 @@ func (s *site) await(ctx context.Context, t testing.TB, statuses ...string) sdk.
 	return st
 }
 
-// fsck checks the site's data directory, which nobody serves.
-func (s *site) fsck(t testing.TB) {
+// fsck checks the site's data directory, which nobody serves, and returns what it says.
+func (s *site) fsck(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command(build(t), "fsck", "--data", s.data).CombinedOutput()
 	if err != nil {
 		t.Fatalf("fsck: %v\n%s", err, out)
 	}
+	return string(out)
 }
 
 // copy copies the data directory to a new place, as it is.

@@ -461,19 +461,10 @@ func TestDelete(t *testing.T) {
 				t.Errorf("%s, destroyed: %v", s.Type, err)
 			}
 		}
-		if n := objects(t, token.Dir); n != 0 {
+		if n := token.Objects(t); n != 0 {
 			t.Errorf("%s: the token still holds %d objects", s.Type, n)
 		}
 	}
-}
-
-func objects(t *testing.T, dir string) (n int) {
-	for name := range contents(t, dir) {
-		if strings.HasSuffix(name, ".object") && !strings.HasSuffix(name, "token.object") {
-			n++
-		}
-	}
-	return n
 }
 
 // Killing the helper in the middle of work is not noticed by who works, and what

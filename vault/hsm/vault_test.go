@@ -110,7 +110,7 @@ func TestLife(t *testing.T) {
 				t.Errorf("restored what the token has destroyed: %v", err)
 			}
 			purge("kv2")
-			if n := objects(t, token.Dir); n != 0 {
+			if n := token.Objects(t); n != 0 {
 				t.Errorf("the token still holds %d objects", n)
 			}
 		})
@@ -136,7 +136,7 @@ func TestKeyThatWasNotKept(t *testing.T) {
 		if err := vaults.Sweep(t.Context(), f.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if n := objects(t, token.Dir); n != want {
+		if n := token.Objects(t); n != want {
 			t.Errorf("%d objects on the token, want %d", n, want)
 		}
 	}
