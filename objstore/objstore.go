@@ -23,12 +23,17 @@
 // It does not promise order between objects, and has no transactions: who writes
 // an object records it first and sweeps after a crash.
 //
-// [objstore/local] is a folder of files, [objstore/faulty] injects failures, and
-// [objstore/objtest] is the suite for all.
+// [objstore/local] is a folder of files; [objstore/s3] and [objstore/azblob] are
+// stores elsewhere, and [objstore/remote] what they have in common;
+// [objstore/faulty] injects failures, [objstore/objtest] is the suite for all, and
+// objstore/servertest starts real servers for it.
 //
 // [lake.Objects]: https://pkg.go.dev/github.com/kluis-io/kluis/lake#Objects
 // [fault.NotFound]: https://pkg.go.dev/github.com/kluis-io/kluis/fault#NotFound
 // [objstore/local]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/local
+// [objstore/remote]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/remote
+// [objstore/s3]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/s3
+// [objstore/azblob]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/azblob
 // [objstore/faulty]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/faulty
 // [objstore/objtest]: https://pkg.go.dev/github.com/kluis-io/kluis/objstore/objtest
 package objstore
