@@ -16,7 +16,7 @@ import (
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 const (
@@ -70,7 +70,7 @@ func start(t *testing.T) (*account.Accounts, *scopes, *recorder) {
 
 func startOver(t *testing.T) (*account.Accounts, *scopes, *recorder, account.Store) {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.PlatformSchema)
+	db, err := enginetest.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.PlatformSchema)
 	if err != nil {
 		t.Fatal(err)
 	}

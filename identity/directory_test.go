@@ -16,7 +16,7 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 // A recorder keeps what is recorded outside of transactions.
@@ -46,7 +46,7 @@ func (r roles) Covers(_ context.Context, _ identity.Caller, p identity.Principal
 }
 
 type world struct {
-	store     *sqlite.DB
+	store     *enginetest.DB
 	directory *identity.Directory
 	issuer    *identity.Issuer
 	verifier  *identity.Verifier
@@ -62,7 +62,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "directory.db"), store.DirectorySchema)
+	db, err := enginetest.Open(t.Context(), filepath.Join(t.TempDir(), "directory.db"), store.DirectorySchema)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -261,15 +261,23 @@ func (l *Lake) accountContainers(ctx context.Context, caller identity.Caller, ac
 			if err != nil || !ok {
 				return err
 			}
-			return tx.LakeEntries(f.ID, func(e EntryRow) error {
+			names := map[NodeID]string{}
+			err = tx.LakeEntries(f.ID, func(e EntryRow) error {
 				r, err := s.open(f, e)
-				if err != nil || r.kind != containerKind || !strings.HasPrefix(r.name, prefix) {
-					return err
+				if err == nil && r.kind == containerKind && strings.HasPrefix(r.name, prefix) {
+					names[e.ID] = r.name
 				}
-				_, m, err := s.node(tx, e.ID)
-				out = append(out, s.containerProperties(r.name, m))
 				return err
 			})
+			for id, name := range names {
+				if err != nil {
+					return err
+				}
+				var m manifest
+				_, m, err = s.node(tx, id)
+				out = append(out, s.containerProperties(name, m))
+			}
+			return err
 		})
 		if err != nil {
 			return err

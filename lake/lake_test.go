@@ -27,7 +27,7 @@ import (
 	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 const (
@@ -144,7 +144,7 @@ func (r *recorder) Record(ctx context.Context, e audit.Entry) error {
 type platform struct {
 	*lake.Lake
 	dir      string
-	db       *sqlite.DB
+	db       *enginetest.DB
 	objects  *faulty.Store
 	ring     *encryption.Keyring
 	scopes   *encryption.Scopes
@@ -201,7 +201,7 @@ func startLeased(t logging, dir string, lease time.Duration) *platform {
 func (p *platform) open(t logging) {
 	t.Helper()
 	var err error
-	p.db, err = sqlite.Open(t.Context(), filepath.Join(p.dir, "platform.db"), store.PlatformSchema)
+	p.db, err = enginetest.Open(t.Context(), filepath.Join(p.dir, "platform.db"), store.PlatformSchema)
 	must(t, err)
 	t.Cleanup(func() { p.db.Close() })
 	objects, err := local.Open(filepath.Join(p.dir, "objects"))
@@ -681,17 +681,23 @@ func (p *platform) countObjects(t logging) (n int) {
 // grep tells which files of the platform hold one of the needles.
 func (p *platform) grep(t logging, needles ...string) (found []string) {
 	t.Helper()
+	search := func(b []byte, where string) {
+		for _, n := range needles {
+			if bytes.Contains(b, []byte(n)) || strings.Contains(where, n) {
+				found = append(found, n+" in "+filepath.Base(where))
+			}
+		}
+	}
 	must(t, filepath.WalkDir(p.dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		for _, n := range needles {
-			if bytes.Contains(b, []byte(n)) || strings.Contains(path, n) {
-				found = append(found, n+" in "+filepath.Base(path))
-			}
-		}
+		search(b, path)
 		return err
 	}))
+	rows, err := p.db.Contents(context.Background())
+	must(t, err)
+	search(rows, "the database")
 	return found
 }

@@ -12,9 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/lake"
-	"pgregory.net/rapid"
 )
 
 // A model is what the tree should be: files by path, folders by path.

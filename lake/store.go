@@ -152,7 +152,7 @@ type Tx interface {
 	// LakeEntry returns the folder's entry with one of the look-up codes.
 	LakeEntry(folder NodeID, lookups ...[32]byte) (EntryRow, bool, error)
 	// LakeEntries calls each with the folder's entries, in no order, until it
-	// returns an error, and returns that.
+	// returns an error, and returns that. each asks the transaction nothing.
 	LakeEntries(folder NodeID, each func(EntryRow) error) error
 	// LakeEntriesSince does so with those whose ordinal is above after.
 	LakeEntriesSince(folder NodeID, after int64, each func(EntryRow) error) error

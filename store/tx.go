@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"strconv"
 
@@ -17,10 +18,11 @@ func isConstraint(err error) bool { return errors.Is(err, ErrConstraint) }
 // A Tx is one transaction: every domain's. Its methods are in the files of the
 // domains.
 type Tx struct {
-	ctx    context.Context // of the caller, who may have gone; see running
-	conn   *Conn           // nil until a read transaction needs one
-	group  *group          // that it commits with; nil of one that only reads
-	shreds Shreds          // what the transaction overwrites must leave the disk
+	ctx     context.Context // of the caller, who may have gone; see running
+	conn    *Conn           // nil until a read transaction needs one
+	group   *group          // that it commits with; nil of one that only reads
+	shreds  Shreds          // what the transaction overwrites must leave the disk
+	reading bool            // the rows of a query are being read
 
 	readers  *Readers  // of a read transaction: where its connection comes from
 	recalled *recalled // of one that recalls; nil of any other
@@ -40,15 +42,28 @@ func (t *Tx) Row(query string, args []any, into ...any) error { return t.row(que
 // able to, SQLite's driver and database/sql start a goroutine each for every
 // statement, and that costs as much as what most of ours do. Whoever has gone is
 // noticed before the next statement or row instead.
-func (t *Tx) running() (context.Context, error) {
-	return context.WithoutCancel(t.ctx), t.gone()
-}
+func (t *Tx) running() context.Context { return context.WithoutCancel(t.ctx) }
 
 func (t *Tx) gone() error {
 	if err := t.ctx.Err(); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "The request ended before the database was read.")
 	}
 	return nil
+}
+
+// statement returns the statement of a query that is about to run.
+func (t *Tx) statement(query string) (*sql.Stmt, error) {
+	if t.reading {
+		return nil, errors.New("a query while the rows of another are read: not every database can")
+	}
+	err := t.gone()
+	if err == nil && t.conn == nil {
+		err = t.beginReading()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.conn.prepare(query)
 }
 
 // exec runs a statement and returns how many rows it touched.
@@ -61,23 +76,14 @@ func (t *Tx) exec(query string, args ...any) (int64, error) {
 // keys name.
 func (t *Tx) execRow(keys []rowKey, query string, args ...any) (int64, error) {
 	t.changed(keys...)
-	ctx, err := t.running()
-	if err == nil && t.conn == nil {
-		err = t.beginReading()
+	s, err := t.statement(query)
+	if err == nil && t.group != nil {
+		err = t.group.begin()
 	}
 	if err != nil {
 		return 0, err
 	}
-	if t.group != nil {
-		if err := t.group.begin(); err != nil {
-			return 0, err
-		}
-	}
-	s, err := t.conn.prepare(query)
-	if err != nil {
-		return 0, err
-	}
-	r, err := s.ExecContext(ctx, portable(args)...)
+	r, err := s.ExecContext(t.running(), portable(args)...)
 	if err != nil {
 		return 0, t.conn.explain(err)
 	}
@@ -87,42 +93,33 @@ func (t *Tx) execRow(keys []rowKey, query string, args ...any) (int64, error) {
 // row runs a query for one row and scans it; it returns [sql.ErrNoRows] if there
 // is none.
 func (t *Tx) row(query string, args []any, into ...any) error {
-	ctx, err := t.running()
-	if err == nil && t.conn == nil {
-		err = t.beginReading()
-	}
+	s, err := t.statement(query)
 	if err != nil {
 		return err
 	}
-	s, err := t.conn.prepare(query)
-	if err != nil {
-		return err
-	}
-	err = s.QueryRowContext(ctx, portable(args)...).Scan(into...)
+	err = s.QueryRowContext(t.running(), portable(args)...).Scan(into...)
 	if moved := t.pin(); moved != nil {
 		return moved
 	}
 	return t.conn.explain(err)
 }
 
-// rows runs a query and calls each once a row; scan reads the row's columns.
+// rows runs a query and calls each once a row; scan reads the row's columns. each
+// must not ask the transaction anything.
 func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) error) error) error {
-	ctx, err := t.running()
-	if err == nil && t.conn == nil {
-		err = t.beginReading()
-	}
+	s, err := t.statement(query)
 	if err != nil {
 		return err
 	}
-	s, err := t.conn.prepare(query)
-	if err != nil {
-		return err
-	}
-	rs, err := s.QueryContext(ctx, portable(args)...)
+	rs, err := s.QueryContext(t.running(), portable(args)...)
 	if err != nil {
 		return t.conn.explain(err)
 	}
-	defer rs.Close()
+	t.reading = true
+	defer func() {
+		t.reading = false
+		rs.Close()
+	}()
 	for rs.Next() {
 		if err := errors.Join(t.pin(), t.gone()); err != nil {
 			return err

@@ -18,7 +18,7 @@ import (
 	"github.com/kluis-io/kluis/kek/kektest"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 	"github.com/kluis-io/kluis/workspace"
 )
 
@@ -51,7 +51,7 @@ func TestTenants(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		db, err := sqlite.Open(ctx, filepath.Join(dir, "platform.db"), store.Schema{"audit", "rbac", "encryption", "workspace"})
+		db, err := enginetest.Open(ctx, filepath.Join(dir, "platform.db"), store.Schema{"audit", "rbac", "encryption", "workspace"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/kluis-io/kluis/kek/kektest"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 	"github.com/kluis-io/kluis/workspace"
 )
 
@@ -67,7 +67,7 @@ func (r *recorder) Record(ctx context.Context, e audit.Entry) error {
 // A world is a platform with a vault beside it, in fake time.
 type world struct {
 	*testing.T
-	db       *sqlite.DB
+	db       *enginetest.DB
 	vault    *kektest.Vault
 	ring     *encryption.Keyring
 	scopes   *encryption.Scopes
@@ -94,7 +94,7 @@ func run(t *testing.T, fn func(w *world)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		db, err := sqlite.Open(t.Context(), filepath.Join(dir, "platform.db"),
+		db, err := enginetest.Open(t.Context(), filepath.Join(dir, "platform.db"),
 			store.Schema{"audit", "rbac", "encryption", "workspace"})
 		if err != nil {
 			t.Fatal(err)

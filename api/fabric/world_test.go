@@ -26,7 +26,7 @@ import (
 	"github.com/kluis-io/kluis/kek/kektest"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 	"github.com/kluis-io/kluis/workspace"
 )
 
@@ -101,7 +101,7 @@ func runWith(t *testing.T, c fabric.Config, wc workspace.Config, fn func(w *worl
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		db, err := sqlite.Open(t.Context(), filepath.Join(dir, "platform.db"),
+		db, err := enginetest.Open(t.Context(), filepath.Join(dir, "platform.db"),
 			store.Schema{"audit", "rbac", "encryption", "workspace"})
 		if err != nil {
 			t.Fatal(err)

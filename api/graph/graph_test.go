@@ -17,7 +17,7 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 const tenant identity.TenantID = "11111111-1111-4111-8111-111111111111"
@@ -48,7 +48,7 @@ type client struct {
 
 func newClient(t *testing.T) client {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "directory.db"), store.DirectorySchema)
+	db, err := enginetest.Open(t.Context(), filepath.Join(t.TempDir(), "directory.db"), store.DirectorySchema)
 	if err != nil {
 		t.Fatal(err)
 	}

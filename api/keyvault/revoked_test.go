@@ -22,7 +22,7 @@ import (
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 	"github.com/kluis-io/kluis/vault/vaulttest"
 )
 
@@ -37,7 +37,7 @@ func TestClaimsChallenge(t *testing.T) {
 	v := f.Vault(t, "kv1")
 	f.Key(t, "kv1", "k")
 	ctx := t.Context()
-	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "directory.db"), store.DirectorySchema)
+	db, err := enginetest.Open(ctx, filepath.Join(t.TempDir(), "directory.db"), store.DirectorySchema)
 	if err != nil {
 		t.Fatal(err)
 	}

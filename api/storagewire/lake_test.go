@@ -16,7 +16,7 @@ import (
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 	"github.com/kluis-io/kluis/workspace"
 )
 
@@ -43,7 +43,7 @@ func newPlatform(t *testing.T) (*lake.Lake, *account.Accounts) {
 			t.Fatal(err)
 		}
 	}
-	db, err := sqlite.Open(ctx, filepath.Join(dir, "db"), store.PlatformSchema)
+	db, err := enginetest.Open(ctx, filepath.Join(dir, "db"), store.PlatformSchema)
 	check(err)
 	t.Cleanup(func() { db.Close() })
 	signer, verifier, err := audit.CreateSigner(filepath.Join(dir, "audit.key"), "kluis/test/platform")

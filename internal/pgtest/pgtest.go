@@ -3,9 +3,11 @@
 package pgtest
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,6 +20,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver that makes databases
 )
 
@@ -26,6 +29,7 @@ type Server struct {
 	bin   string // its programs
 	dir   string
 	as    *syscall.Credential
+	alive io.Closer // the pipe, held open: a garbage-collected file is closed
 	count atomic.Int64
 }
 
@@ -40,13 +44,11 @@ func Run(m *testing.M, into *(*Server)) int {
 		}
 		return 0
 	}
-	defer os.RemoveAll(s.dir)
-	defer s.Stop("immediate")
 	*into = s
 	return m.Run()
 }
 
-// Start starts a server with a fresh cluster.
+// Start starts a server with a fresh cluster, which ends and goes with this process.
 func Start() (*Server, error) {
 	s := &Server{}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
@@ -77,7 +79,19 @@ func Start() (*Server, error) {
 	if err := s.program("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"); err != nil {
 		return nil, err
 	}
-	return s, s.Restart()
+	return s, errors.Join(s.Restart(), s.endWithProcess())
+}
+
+// endWithProcess has the server stopped and its folder removed when this process is no
+// more, however it ends: then the pipe that the shell reads is closed.
+func (s *Server) endWithProcess() error {
+	c := exec.Command("/bin/sh", "-c", `trap "" INT TERM; read -r never; "$1"/pg_ctl stop -D "$2"/data -m immediate; rm -rf "$2"`, "sh", s.bin, s.dir)
+	c.Dir, c.SysProcAttr = "/", &syscall.SysProcAttr{Credential: s.as, Setpgid: true}
+	var err error
+	if s.alive, err = c.StdinPipe(); err != nil {
+		return err
+	}
+	return c.Start()
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
@@ -120,11 +134,21 @@ func (s *Server) URL(database string) string {
 // Database makes a fresh database and returns its connection string.
 func (s *Server) Database(tb testing.TB) string {
 	tb.Helper()
-	name := "test" + strconv.FormatInt(s.count.Add(1), 10)
-	if err := s.Exec("postgres", "CREATE DATABASE "+name+" STRATEGY wal_log"); err != nil {
+	url, err := s.Named("test" + strconv.FormatInt(s.count.Add(1), 10))
+	if err != nil {
 		tb.Fatal(err)
 	}
-	return s.URL(name)
+	return url
+}
+
+// Named returns the connection string of a database, which it makes if it is missing.
+func (s *Server) Named(name string) (string, error) {
+	err := s.Exec("postgres", "CREATE DATABASE "+name+" STRATEGY wal_log")
+	var said *pgconn.PgError
+	if errors.As(err, &said) && said.Code == "42P04" { // there is one
+		err = nil
+	}
+	return s.URL(name), err
 }
 
 // Exec runs statements in a database, as its superuser.
@@ -136,4 +160,51 @@ func (s *Server) Exec(database string, statements ...string) error {
 	defer db.Close()
 	_, err = db.Exec(strings.Join(statements, ";\n"))
 	return err
+}
+
+// Contents returns the values of all rows of all tables of a database.
+func Contents(ctx context.Context, url string) ([]byte, error) {
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	var tables []string
+	all := []byte{}
+	err = each(ctx, db, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'", func(values []sql.RawBytes) {
+		tables = append(tables, string(values[0]))
+	})
+	for _, table := range tables {
+		if err == nil {
+			err = each(ctx, db, "SELECT * FROM "+table, func(values []sql.RawBytes) {
+				for _, v := range values {
+					all = append(append(all, v...), 0)
+				}
+			})
+		}
+	}
+	return all, err
+}
+
+func each(ctx context.Context, db *sql.DB, query string, row func([]sql.RawBytes)) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	values, into := make([]sql.RawBytes, len(columns)), make([]any, len(columns))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		row(values)
+	}
+	return rows.Err()
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/posture/kpi"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 var start = time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
@@ -49,9 +49,9 @@ func (r *receiver) take() []string {
 	return got
 }
 
-func database(t *testing.T) *sqlite.DB {
+func database(t *testing.T) *enginetest.DB {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.GovernanceSchema)
+	db, err := enginetest.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.GovernanceSchema)
 	if err != nil {
 		t.Fatal(err)
 	}

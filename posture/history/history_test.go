@@ -13,7 +13,7 @@ import (
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 const account = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/sa1"
@@ -32,7 +32,7 @@ func found(at time.Time, gaps int, judged bool, controls ...string) *posture.Sca
 
 // A finding's life: seen, seen again, hidden behind a gap, gone, back.
 func TestRecord(t *testing.T) {
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.GovernanceSchema)
+	db, err := enginetest.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.GovernanceSchema)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestRecord(t *testing.T) {
 // What a finding was meanwhile, and what ended it, is kept: an exception is no
 // remedy, nor is the end of the resource.
 func TestTurns(t *testing.T) {
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.GovernanceSchema)
+	db, err := enginetest.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.GovernanceSchema)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/posture/kpi"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -217,7 +217,7 @@ func TestRemediation(t *testing.T) {
 // gives is what the raw scans say, reckoned by hand; in any order, twice, through
 // JSON; and what came after a window leaves its report alone.
 func TestRecomputed(t *testing.T) {
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.GovernanceSchema)
+	db, err := enginetest.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.GovernanceSchema)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"sync/atomic"
@@ -125,7 +126,7 @@ func (db *DB) Close() error {
 		db.write.Unfit() // so that the server forgets its lock with it
 		db.write.Close()
 	}
-	return db.readers.Close()
+	return errors.Join(db.readers.Close(), db.pool.Close())
 }
 
 // Err returns nil: what a lost answer leaves in doubt is found out without a
@@ -261,7 +262,9 @@ func lost(err error) bool {
 		return said.Code[:2] == "57" || said.Code[:2] == "08" // the server ends, or the line is cut
 	}
 	var network net.Error
-	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.As(err, &network) || pgconn.SafeToRetry(err)
+	var connecting *pgconn.ConnectError
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.As(err, &network) || errors.As(err, &connecting)
 }
 
 // explain gives an error of the database its meaning.

@@ -18,7 +18,7 @@ import (
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/softkey"
 )
@@ -70,7 +70,7 @@ func (k *Keys) Generate(ctx context.Context, ref vault.Ref, s vault.Shape, place
 func New(t testing.TB, change ...func(*vault.Config)) *Fixture {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "vault.db"), store.VaultSchema)
+	db, err := enginetest.Open(t.Context(), filepath.Join(dir, "vault.db"), store.VaultSchema)
 	check(t, err)
 	t.Cleanup(func() { db.Close() })
 	signer, verifier, err := audit.CreateSigner(filepath.Join(dir, "audit.key"), "vault.test/log")
