@@ -77,7 +77,7 @@ func (r *Records) Status(ctx context.Context, c identity.Caller) (all []Status, 
 }
 
 // newest returns the newest scan of each estate, by the estates' names.
-func newest(tx Tx) (all []history.Scan, err error) {
+func newest(tx history.Tx) (all []history.Scan, err error) {
 	scans, err := tx.Scans("", time.Time{}, 10*MostScans)
 	seen := map[string]bool{}
 	for _, s := range scans { // newest first
@@ -125,17 +125,14 @@ type Page struct {
 // Findings returns a page of findings, in the order of estate, beginning and id: that of
 // one does not change while others come and go.
 func (r *Records) Findings(ctx context.Context, c identity.Caller, f Filter) (p Page, err error) {
-	f.Standing = cmp.Or(f.Standing, Open)
 	err = r.read(ctx, c, rbac.FindingsRead, "ListFindings", "/findings", func(tx Tx) error {
-		if err := f.check(); err != nil {
-			return err
+		if f.Limit < 1 || f.Limit > MostFindings {
+			return fault.New(fault.InvalidArgument, "Between 1 and 1000 findings can be asked for at once.")
 		}
-		all, err := spans(tx, f)
+		all, err := Select(tx, f)
 		if err != nil {
 			return err
 		}
-		all = slices.DeleteFunc(all, func(s history.Span) bool { return !f.selects(s) })
-		slices.SortFunc(all, func(a, b history.Span) int { return cmp.Compare(position(a), position(b)) })
 		p.Total = len(all)
 		from, found := slices.BinarySearchFunc(all, f.After, func(s history.Span, after string) int { return cmp.Compare(position(s), after) })
 		if found {
@@ -150,8 +147,21 @@ func (r *Records) Findings(ctx context.Context, c identity.Caller, f Filter) (p 
 	return p, err
 }
 
+// Select returns all findings that a filter selects, whatever its page, of a history that
+// need not be governance's own.
+func Select(tx history.Tx, f Filter) ([]history.Span, error) {
+	f.Standing = cmp.Or(f.Standing, Open)
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	all, err := spans(tx, f)
+	all = slices.DeleteFunc(all, func(s history.Span) bool { return !f.selects(s) })
+	slices.SortFunc(all, func(a, b history.Span) int { return cmp.Compare(position(a), position(b)) })
+	return all, err
+}
+
 // spans reads what a filter may select.
-func spans(tx Tx, f Filter) (all []history.Span, err error) {
+func spans(tx history.Tx, f Filter) (all []history.Span, err error) {
 	since := time.Time{}
 	if f.Standing == Resolved || f.Standing == Any {
 		since = time.UnixMicro(1)
@@ -179,8 +189,6 @@ func spans(tx Tx, f Filter) (all []history.Span, err error) {
 
 func (f Filter) check() error {
 	switch {
-	case f.Limit < 1 || f.Limit > MostFindings:
-		return fault.New(fault.InvalidArgument, "Between 1 and 1000 findings can be asked for at once.")
 	case !slices.Contains([]Standing{Open, Excepted, Resolved, Any}, f.Standing):
 		return fault.New(fault.InvalidArgument, "Findings are open, excepted, resolved or any.")
 	case f.AtLeast != "" && !slices.Contains(posture.Severities, f.AtLeast):

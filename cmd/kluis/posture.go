@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -32,7 +31,7 @@ for 'remediate' and 'backout' with --apply.
   kluis posture scan --source azure --subscription ID --policy policy.yaml --fail-on high
   kluis posture plan FINDING --source export:./answers --policy policy.yaml`,
 	}
-	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureEvidence(), postureAlerts(), postureTypes(), postureControls())
+	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureStatus(), postureFindings(), postureEvidence(), postureAlerts(), postureTypes(), postureControls())
 	c.AddCommand(postureRemediate(), postureBackout(), postureRuns())
 	return c
 }
@@ -42,7 +41,7 @@ type scanFlags struct {
 	sources       []string
 	subscriptions []string
 	endpoint      string
-	profile, as   string
+	server        serverFlags // that source profile reads
 	policies      []string
 	prices        string
 	controls      []string
@@ -53,12 +52,7 @@ func (s *scanFlags) declare(c *cobra.Command) {
 	f.StringArrayVar(&s.sources, "source", nil, "where to read: export:DIR, tfplan:FILE, azure, fabric or profile; may be given again")
 	f.StringSliceVar(&s.subscriptions, "subscription", nil, "the subscription `ID`s to read from azure")
 	f.StringVar(&s.endpoint, "endpoint", "", "the Resource Manager or Fabric `URL`, if it is not Azure's public one")
-	profile := os.Getenv("KLUIS_PROFILE")
-	if profile == "" {
-		profile = filepath.Join("kluis-data", "bootstrap.json")
-	}
-	f.StringVar(&s.profile, "profile", profile, "the kluis server that source profile reads: a bootstrap.json `FILE`, or KLUIS_PROFILE")
-	f.StringVar(&s.as, "as", "auditor", "the `PRINCIPAL` of the profile to read as")
+	s.server.declare(c, "auditor")
 	f.StringArrayVar(&s.policies, "policy", nil, "the classification policy, a YAML `FILE`; or a folder of Azure's policy definitions to judge by as well")
 	f.StringVar(&s.prices, "prices", "", "what keys cost, a YAML or JSON `FILE`")
 	f.StringArrayVar(&s.controls, "controls", nil, "controls of your own, a YAML `FILE`; may be given again")

@@ -44,6 +44,7 @@ inputs, the register of keys, extracts of the audit logs with their proofs, dril
 and the mapping to frameworks' clauses. Whoever has the key's public part verifies
 it without a server.
 
+  kluis posture evidence --out pack.zip          # a running server makes it
   kluis posture evidence --source export:answers --policy policy.yaml --data DIR --out pack.zip
   kluis posture evidence --scan scan.json --history scans.db --key evidence.key --out pack.zip
   kluis posture evidence verify pack.zip --key evidence.key.pub
@@ -69,6 +70,9 @@ is, since whoever has it can make packs.`,
 
 func (p *packFlags) run(c *cobra.Command) error {
 	ctx := c.Context()
+	if p.saved == "" && p.sources == nil && p.atServer() {
+		return p.fetch(c)
+	}
 	contents := evidence.Contents{}
 	var err error
 	if contents.Scan, err = p.found(ctx); err != nil {
@@ -109,6 +113,23 @@ func (p *packFlags) run(c *cobra.Command) error {
 	}
 	fmt.Fprintf(c.OutOrStdout(), "%s: %d files, %d bytes, signed by %s\nVerify it with: kluis posture evidence verify %s --key %s\n",
 		p.out, len(files), archive.Len(), signer.Name(), p.out, path+audit.VerifierSuffix)
+	return nil
+}
+
+// fetch has a running server make the pack.
+func (p *packFlags) fetch(c *cobra.Command) error {
+	if p.key != "" || p.config != "" || p.drills != nil || p.policies != nil || p.scanFlags.controls != nil {
+		return usageError{errors.New("a server makes the pack of what it knows, with a key of its own: name a --source or --scan for one of files")}
+	}
+	archive, err := p.scanFlags.server.download(c.Context(), p.window)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(p.out, archive, 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "%s: %d bytes\nVerify it with: kluis posture evidence verify %s --key FILE, with the public key that the server's operator publishes (%s%s)\n",
+		p.out, len(archive), p.out, evidenceKeyFile, audit.VerifierSuffix)
 	return nil
 }
 

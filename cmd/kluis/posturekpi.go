@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/posture/kpi"
@@ -26,6 +27,8 @@ import (
 
 // recordFlags say where the history of scans and the logs lie.
 type recordFlags struct {
+	server serverFlags
+
 	data, history, estate string
 	events                []string
 }
@@ -38,12 +41,15 @@ func (r *recordFlags) declare(c *cobra.Command) {
 	f.StringArrayVar(&r.events, "events", nil, "a key vault's audit log, a `FILE` with an AuditEvent a line; may be given again")
 }
 
+// atServer reports whether a running server is to be asked: nothing else is named.
+func (r *recordFlags) atServer() bool { return r.data == "" && r.history == "" && r.events == nil }
+
 // input reads everything that KPIs are reckoned from. A data directory without a
 // history has its logs all the same.
 func (r *recordFlags) input(ctx context.Context) (in kpi.Input, err error) {
 	path := r.history
 	if path == "" && r.data == "" {
-		return in, usageError{errors.New("--history or --data says where scans are kept")}
+		return in, usageError{errors.New("--events needs the scans that they go with: --history or --data says where those are kept")}
 	}
 	if r.data != "" {
 		lock, err := lockDir(r.data)
@@ -185,7 +191,8 @@ kept and from the audit logs: the same input gives the same figures again. What
 cannot be told is "not measurable", with the reason. --output json has each
 figure's formula, inputs and series.
 
-  kluis posture kpi --data DIR --window 90d
+  kluis posture kpi --window 90d            # of a running server
+  kluis posture kpi --data DIR --window 90d # of one at rest
   kluis posture kpi --history scans.db --events vault-audit.ndjson --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -200,11 +207,10 @@ figure's formula, inputs and series.
 			if err != nil {
 				return usageError{err}
 			}
-			in, err := r.input(c.Context())
+			report, err := r.report(c.Context(), window, w)
 			if err != nil {
 				return err
 			}
-			report := kpi.Reckon(in, w)
 			if output == "json" {
 				return printJSON(c.OutOrStdout(), report)
 			}
@@ -212,10 +218,34 @@ figure's formula, inputs and series.
 		},
 	}
 	r.declare(c)
+	r.server.declare(c, "auditor")
 	c.Flags().StringVar(&window, "window", "30d", strings.Join(kpi.Windows, ", "))
 	c.Flags().StringVar(&until, "until", "", "the window's end, a `TIME`; now if left out")
 	addOutput(c, &output)
 	return c
+}
+
+// report reckons the figures of a window, or asks the server for them.
+func (r *recordFlags) report(ctx context.Context, name string, w kpi.Window) (report kpi.Report, err error) {
+	if r.atServer() {
+		err = r.server.call(ctx, "GET", "/kpis", queried("window", name, "until", w.Until.Format(time.RFC3339Nano), "estate", r.estate), nil, &report)
+		return report, err
+	}
+	in, err := r.input(ctx)
+	return kpi.Reckon(in, w), err
+}
+
+// scans returns the scans of a window, or asks the server for them.
+func (r *recordFlags) scans(ctx context.Context, name string, w kpi.Window) ([]history.Scan, error) {
+	if r.atServer() {
+		var page struct {
+			Value []history.Scan `json:"value"`
+		}
+		err := r.server.call(ctx, "GET", "/trend", queried("window", name, "estate", r.estate), nil, &page)
+		return page.Value, err
+	}
+	in, err := r.input(ctx)
+	return in.Between(w), err
 }
 
 func printKPIs(w io.Writer, r kpi.Report) error {
@@ -278,11 +308,10 @@ func postureTrend() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			in, err := r.input(c.Context())
+			scans, err := r.scans(c.Context(), window, w)
 			if err != nil {
 				return err
 			}
-			scans := in.Between(w)
 			if output == "json" {
 				return printJSON(c.OutOrStdout(), scans)
 			}
@@ -298,6 +327,7 @@ func postureTrend() *cobra.Command {
 		},
 	}
 	r.declare(c)
+	r.server.declare(c, "auditor")
 	c.Flags().StringVar(&window, "window", "30d", strings.Join(kpi.Windows, ", "))
 	addOutput(c, &output)
 	return c
@@ -313,4 +343,23 @@ func recordScan(ctx context.Context, file, estate, source string, scan *posture.
 	defer db.Close()
 	_, err = history.Record(ctx, db.Posture(), estate, source, scan)
 	return err
+}
+
+// findingsIn returns the findings in a file of scans.
+func findingsIn(ctx context.Context, file, estate, standing, atLeast, control, resource string) (all []history.Span, err error) {
+	if _, err := os.Stat(file); err != nil {
+		return nil, err
+	}
+	db, err := sqlite.Open(ctx, file, store.GovernanceSchema)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	err = db.Posture().View(ctx, func(tx history.Tx) error {
+		all, err = governance.Select(tx, governance.Filter{
+			Estate: estate, Standing: governance.Standing(standing), AtLeast: posture.Severity(atLeast), Control: control, Resource: resource,
+		})
+		return err
+	})
+	return all, err
 }

@@ -175,7 +175,7 @@ func (s *scanFlags) managers(r remedyFlags) (m managers, err error) {
 		m.keys = m.data
 		return m, nil
 	case "profile":
-		t, err := sdk.ReadProfile(s.profile)
+		t, err := s.server.target()
 		if err != nil {
 			return m, fmt.Errorf("%w\nStart a server with 'kluis serve --dev', or name its bootstrap.json with --profile", err)
 		}

@@ -77,15 +77,15 @@ func (s *scanFlags) readAzure(ctx context.Context, inv *posture.Inventory) error
 
 // readProfile reads a kluis server as it would Azure and Fabric.
 func (s *scanFlags) readProfile(ctx context.Context, inv *posture.Inventory) error {
-	t, err := sdk.ReadProfile(s.profile)
+	t, err := s.server.target()
 	if err != nil {
-		return fmt.Errorf("%w\nStart a server with 'kluis serve --dev', or name its bootstrap.json with --profile", err)
+		return err
 	}
 	c, err := sdk.New(t)
 	if err != nil {
 		return err
 	}
-	cred, err := c.Credential(s.as)
+	cred, err := c.Credential(s.server.as)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (s *scanFlags) readProfile(ctx context.Context, inv *posture.Inventory) err
 	var refused *azcore.ResponseError
 	if errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden {
 		// The custodian's side has nothing to say on the platform's, and may be all there is.
-		inv.Gaps = append(inv.Gaps, posture.Gap{What: "the workspaces of " + t.Endpoints["fabric"], Why: s.as + " may not list them"})
+		inv.Gaps = append(inv.Gaps, posture.Gap{What: "the workspaces of " + t.Endpoints["fabric"], Why: s.server.as + " may not list them"})
 		return nil
 	}
 	return err

@@ -55,8 +55,8 @@ func (s *server) scanWhenDue(workers context.Context) {
 // flags say what is scanned, and as whom.
 func (c postureConfig) flags(data string) scanFlags {
 	return scanFlags{
-		sources: []string{"profile"}, profile: orDefault(c.Profile, filepath.Join(data, bootstrapFile)),
-		as: orDefault(c.As, "auditor"), policies: c.Policies, controls: c.Controls,
+		sources: []string{"profile"}, policies: c.Policies, controls: c.Controls,
+		server: serverFlags{profile: orDefault(c.Profile, filepath.Join(data, bootstrapFile)), as: orDefault(c.As, "auditor")},
 	}
 }
 

@@ -32,7 +32,8 @@ const (
 )
 
 // Call makes one call that no official client knows, with a token of the scope, in
-// as its JSON body and out to take the answer's; either may be nil. A refusal is
+// as its JSON body and out to take the answer's; either may be nil. An out that is an
+// [io.Writer] takes the answer's bytes. A refusal is
 // the SDKs' own *azcore.ResponseError.
 func (o *Officer) Call(ctx context.Context, scope, method, address string, in, out any) error {
 	token, err := o.cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
@@ -62,6 +63,10 @@ func (o *Officer) Call(ctx context.Context, scope, method, address string, in, o
 	defer resp.Body.Close()
 	if !runtime.HasStatusCode(resp, http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent) {
 		return runtime.NewResponseError(resp)
+	}
+	if w, ok := out.(io.Writer); ok {
+		_, err := io.Copy(w, resp.Body)
+		return err
 	}
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || out == nil || len(text) == 0 {

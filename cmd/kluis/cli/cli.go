@@ -99,7 +99,7 @@ func (s *session) wrap(c *cobra.Command) {
 			return usage("--output is table or json, not %q", s.output)
 		}
 		s.out, s.in, s.errOut = cmd.OutOrStdout(), cmd.InOrStdin(), cmd.ErrOrStderr()
-		return explain(run(cmd, args))
+		return Explain(run(cmd, args))
 	}
 }
 

@@ -106,7 +106,7 @@ func keyUsage(s *session) *cobra.Command {
 func (s *session) dependents(ctx context.Context, o *sdk.Officer, k keyRef) {
 	all, err := s.uses(ctx, o, k)
 	if err != nil {
-		fmt.Fprintf(s.errOut, "Who depends on key %s is not known: %v\n", k.name, explain(err))
+		fmt.Fprintf(s.errOut, "Who depends on key %s is not known: %v\n", k.name, Explain(err))
 		return
 	}
 	s.tellUses("key "+k.name, useHeader, useRows(o, all))
@@ -135,7 +135,7 @@ func (s *session) vaultDependents(ctx context.Context, o *sdk.Officer, vault str
 	}
 	all, err := listKeys(ctx, keys)
 	if err != nil {
-		fmt.Fprintf(s.errOut, "Who depends on the keys of vault %s is not known: %v\n", vault, explain(err))
+		fmt.Fprintf(s.errOut, "Who depends on the keys of vault %s is not known: %v\n", vault, Explain(err))
 		return
 	}
 	for _, k := range all {

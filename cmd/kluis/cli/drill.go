@@ -361,7 +361,7 @@ func cmpErr(err error) error {
 	if err == nil {
 		return errors.New("it succeeds")
 	}
-	return explain(err)
+	return Explain(err)
 }
 
 // trial takes the key away, and gives it back whatever happens.

@@ -9,9 +9,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 )
 
-// explain makes a service's error one that people read: its code and its own
+// Explain makes a service's error one that people read: its code and its own
 // words, instead of the whole exchange.
-func explain(err error) error {
+func Explain(err error) error {
 	var re *azcore.ResponseError
 	if !errors.As(err, &re) {
 		return err

@@ -227,7 +227,7 @@ func (s *session) upload(ctx context.Context, from, to string) error {
 		_, err = e.Blobs.UploadFile(ctx, p.workspace, f.remote, r, nil)
 		r.Close()
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.local, explain(err))
+			return fmt.Errorf("%s: %w", f.local, Explain(err))
 		}
 		bar.Add64(f.size)
 	}
@@ -275,7 +275,7 @@ func (s *session) download(ctx context.Context, from, target string) error {
 	bar := s.bar(total, "Copying")
 	for _, f := range files {
 		if err := fetch(ctx, fsys, f.remote, f.local, f.size); err != nil {
-			return fmt.Errorf("%s: %w", f.remote, explain(err))
+			return fmt.Errorf("%s: %w", f.remote, Explain(err))
 		}
 		bar.Add64(f.size)
 	}
