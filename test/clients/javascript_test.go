@@ -10,23 +10,7 @@ import (
 // The published npm package @azure/keyvault-keys, in a script of ours, against a
 // vault and a managed HSM.
 func TestJavaScript(t *testing.T) {
-	if !slow {
-		t.Skip("SKIPPED, SET CI=true TO RUN: npm fetches the package and what it needs")
-	}
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("SKIPPED: there is no %s", program)
-		}
-	}
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("js/keyvault")); err != nil {
-		t.Fatal(err)
-	}
-	install := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
+	dir := npm(t, "js/keyvault")
 	binary, target := serve(t)
 	identity := managedIdentity(t, target)
 	through, refused := proxy(t)
@@ -48,4 +32,27 @@ func TestJavaScript(t *testing.T) {
 	if r := refused(); len(r) > 0 {
 		t.Errorf("the package wanted to leave the machine for %v", r)
 	}
+}
+
+// npm copies one of the scripts' folders and fetches the packages that it names.
+func npm(t *testing.T, folder string) (dir string) {
+	t.Helper()
+	if !slow {
+		t.Skip("SKIPPED, SET CI=true TO RUN: npm fetches Microsoft's packages")
+	}
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("SKIPPED: there is no %s", program)
+		}
+	}
+	dir = t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(folder)); err != nil {
+		t.Fatal(err)
+	}
+	install := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
+	}
+	return dir
 }

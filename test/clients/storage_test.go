@@ -2,21 +2,16 @@ package clients_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
-	"fmt"
-	"io/fs"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/kluis-io/kluis/internal/sdk"
 )
@@ -44,45 +39,60 @@ func furnish(t *testing.T, target sdk.Target) {
 }
 
 // Microsoft's clients for JavaScript, at both kinds of address; in the dialect of
-// paths they know one.
+// paths they know one. Then a tree of 2,000 files in each dialect.
 func TestStorageJavaScript(t *testing.T) {
-	if !slow {
-		t.Skip("SKIPPED: npm fetches Microsoft's packages; it runs in CI (CI=true)")
-	}
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("SKIPPED: there is no %s", program)
-		}
-	}
+	dir := npm(t, "js/storage")
 	_, target := serve(t)
 	furnish(t, target)
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("js/storage")); err != nil {
-		t.Fatal(err)
-	}
-	install := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
 	identity := managedIdentity(t, target)
 	through, refused := proxy(t)
 	port := target.Endpoints["blob"][strings.LastIndexByte(target.Endpoints["blob"], ':')+1:]
 	port = strings.TrimRight(port, "/")
-	for style, at := range map[string][2]string{
-		"host": {"https://onelake.blob.localhost:" + port, "https://onelake.dfs.localhost:" + port},
-		"path": {"https://localhost:" + port + "/onelake", ""},
-	} {
+	host := [2]string{"https://onelake.blob.localhost:" + port, "https://onelake.dfs.localhost:" + port}
+	node := func(t *testing.T, at [2]string, style string, args ...string) []byte {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "node", args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS="+target.CAFile,
+			"IDENTITY_ENDPOINT="+identity.Endpoint, "IDENTITY_HEADER="+identity.Header, "AZURE_CLIENT_ID="+target.Principals["engineer"].ClientID,
+			"BLOB="+at[0], "DFS="+at[1], "CONTAINER=clients", "STYLE="+style,
+			"HTTPS_PROXY="+through, "https_proxy="+through, "NO_PROXY=", "no_proxy=")
+		var out, log bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &log
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("node %s: %v\n%s%s", strings.Join(args, " "), err, out.Bytes(), log.Bytes())
+		}
+		return out.Bytes()
+	}
+	for style, at := range map[string][2]string{"host": host, "path": {"https://localhost:" + port + "/onelake", ""}} {
 		t.Run(style, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), "node", "storage.mjs")
-			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS="+target.CAFile,
-				"IDENTITY_ENDPOINT="+identity.Endpoint, "IDENTITY_HEADER="+identity.Header, "AZURE_CLIENT_ID="+target.Principals["engineer"].ClientID,
-				"BLOB="+at[0], "DFS="+at[1], "CONTAINER=clients", "STYLE="+style,
-				"HTTPS_PROXY="+through, "https_proxy="+through, "NO_PROXY=", "no_proxy=")
-			if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("passed")) {
-				t.Errorf("%v\n%s", err, out)
+			if out := node(t, at, style, "storage.mjs"); !bytes.Contains(out, []byte("passed")) {
+				t.Errorf("%s", out)
 			}
+		})
+	}
+	local := plant(t)
+	for _, kind := range []string{"blob", "path"} {
+		t.Run("tree/"+kind, func(t *testing.T) {
+			do := func(args ...string) []byte {
+				t.Helper()
+				return node(t, host, "", append([]string{"tree.mjs", kind, "lake.Lakehouse/Files/js " + kind}, args...)...)
+			}
+			carry(t, local, remote{
+				up: func(dir string) { do("up", dir) },
+				list: func() (sizes map[string]int64) {
+					if err := json.Unmarshal(do("list"), &sizes); err != nil {
+						t.Fatal(err)
+					}
+					return sizes
+				},
+				read: func(name string, offset, count int) []byte {
+					return do("read", name, strconv.Itoa(offset), strconv.Itoa(count))
+				},
+				move:   func(from, to string) { do("move", from, to) },
+				down:   func(dir string) { do("down", dir) },
+				remove: func() { do("remove") },
+			})
 		})
 	}
 	if r := refused(); len(r) > 0 {
@@ -118,92 +128,35 @@ func TestRclone(t *testing.T) {
 		}
 		return out.String()
 	}
-	local := filepath.Join(t.TempDir(), "tree")
-	want := plant(t, local, 2000)
-	const remote = ":azureblob:clients/lake.Lakehouse/Files/tree"
-	rclone("copy", local, remote)
-	var count struct{ Count, Bytes int64 }
-	if err := json.Unmarshal([]byte(rclone("size", remote, "--json")), &count); err != nil || count.Count != 2000 {
-		t.Errorf("size: %+v, %v", count, err)
-	}
-	rclone("check", local, remote)
-	rclone("check", local, remote, "--download")
-
-	// Everything is renamed that lies in one folder; the copies are the server's.
-	rclone("moveto", remote+"/dir 3", remote+"/renamed/dir three")
-	for name, sum := range want {
-		if rest, ok := strings.CutPrefix(name, "dir 3/"); ok {
-			delete(want, name)
-			want["renamed/dir three/"+rest] = sum
-		}
-	}
-	if head := rclone("cat", remote+"/dir 1/file-1.bin", "--offset", "1", "--count", "3"); head != string(bodyOf(1)[1:4]) {
-		t.Errorf("a range: %q", head)
-	}
-	back := filepath.Join(t.TempDir(), "back")
-	rclone("copy", remote, back)
-	if diff := cmp.Diff(want, harvest(t, back)); diff != "" {
-		t.Errorf("what came down is not what went up:\n%.2000s", diff)
-	}
-	rclone("purge", remote)
-	if left := rclone("lsf", ":azureblob:clients/lake.Lakehouse/Files", "--recursive", "--files-only"); left != "" {
-		t.Errorf("left: %.500s", left)
-	}
-}
-
-// bodyOf returns the n-th file's content: mostly small, some in blocks.
-func bodyOf(n int) []byte {
-	size := n*37%5000 + 4
-	if n%400 == 7 {
-		size = 6 << 20
-	}
-	b := make([]byte, size)
-	rnd := rand.NewChaCha8([32]byte{byte(n), byte(n >> 8)})
-	rnd.Read(b)
-	return b
-}
-
-// plant makes a tree of n files and returns the hash of each.
-func plant(t *testing.T, dir string, n int) map[string]string {
-	t.Helper()
-	sums := map[string]string{}
-	for i := range n {
-		name := fmt.Sprintf("dir %d/file-%d.bin", i%10, i)
-		switch {
-		case i%10 == 1 && i > 1:
-			name = fmt.Sprintf("dir 1/sub/é+%d %%41.bin", i)
-		case i%10 == 5:
-			name = fmt.Sprintf("a/b/c/%d/f&=.txt", i)
-		}
-		file := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, bodyOf(i), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		sums[name] = fmt.Sprintf("%x", sha256.Sum256(bodyOf(i)))
-	}
-	return sums
-}
-
-// harvest returns the hash of each file of a tree.
-func harvest(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	sums := map[string]string{}
-	root := os.DirFS(dir)
-	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := fs.ReadFile(root, name)
-		sums[name] = fmt.Sprintf("%x", sha256.Sum256(b))
-		return err
+	const folder = ":azureblob:clients/lake.Lakehouse/Files/rclone"
+	local := plant(t)
+	carry(t, local, remote{
+		up: func(string) { rclone("copy", local.dir, folder) },
+		list: func() map[string]int64 {
+			var all []struct {
+				Path string
+				Size int64
+			}
+			if err := json.Unmarshal([]byte(rclone("lsjson", ":azureblob:clients/lake.Lakehouse/Files", "--recursive", "--files-only")), &all); err != nil {
+				t.Fatal(err)
+			}
+			sizes := map[string]int64{}
+			for _, f := range all {
+				sizes[strings.TrimPrefix(f.Path, "rclone/")] = f.Size
+			}
+			return sizes
+		},
+		check: func() {
+			rclone("check", local.dir, folder)
+			rclone("check", local.dir, folder, "--download")
+		},
+		read: func(name string, offset, count int) []byte {
+			return []byte(rclone("cat", folder+"/"+name, "--offset", strconv.Itoa(offset), "--count", strconv.Itoa(count)))
+		},
+		move:   func(from, to string) { rclone("moveto", folder+"/"+from, folder+"/"+to) }, // the copies are the server's
+		down:   func(dir string) { rclone("copy", folder, dir) },
+		remove: func() { rclone("purge", folder) },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sums
 }
 
 // identityProxy is proxy with, where a virtual machine has its instance's metadata

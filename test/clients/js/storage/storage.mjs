@@ -1,24 +1,12 @@
 // What an application does with Microsoft's storage clients for JavaScript, through
-// both dialects. It reads BLOB, DFS, CONTAINER and STYLE beside the managed identity's
-// IDENTITY_ENDPOINT, IDENTITY_HEADER and AZURE_CLIENT_ID.
+// both dialects. It reads BLOB, DFS, CONTAINER and STYLE beside what identity.mjs reads.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { BlobServiceClient, BlobBatchClient } from "@azure/storage-blob";
 import { DataLakeServiceClient } from "@azure/storage-file-datalake";
+import { credential } from "./identity.mjs";
 
 const env = process.env;
-// The managed-identity endpoint, which the package @azure/identity would ask too.
-const credential = {
-  async getToken(scopes) {
-    const resource = [scopes].flat()[0].replace(/\/\.default$/, "");
-    const at = new URL(env.IDENTITY_ENDPOINT);
-    at.search = new URLSearchParams({ "api-version": "2019-08-01", resource, client_id: env.AZURE_CLIENT_ID });
-    const answer = await fetch(at, { headers: { "X-IDENTITY-HEADER": env.IDENTITY_HEADER } });
-    assert.equal(answer.status, 200, await answer.clone().text());
-    const { access_token: token, expires_on: until } = await answer.json();
-    return { token, expiresOnTimestamp: Number(until) * 1000 };
-  },
-};
 const base = `lake.Lakehouse/Files/js-${env.STYLE}`;
 const text = async (response) => Buffer.from(await new Response(response.readableStreamBody).arrayBuffer());
 const refused = (code, promise) => assert.rejects(promise, (e) => (e.code ?? e.details?.errorCode) === code, `want ${code}`);
