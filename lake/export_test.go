@@ -1,6 +1,12 @@
 package lake
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/rbac"
+)
 
 // Knobs for tests.
 
@@ -41,8 +47,56 @@ func SetOrdered(from, bytes int64) (restore func()) {
 	return func() { orderedFrom, maxOrder, maxOrders = oldFrom, oldMax, oldAll }
 }
 
-// Orders counts the orders that are kept.
-func (l *Lake) Orders() int { return l.orders.recent.Len() }
+// SetBlocks makes an order's blocks smaller, and keeps less beside them and less in
+// memory while it is made.
+func SetBlocks(size, recent, names int) (restore func()) {
+	oldSize, oldLeast, oldMost, oldGathered := blockSize, leastRecent, mostRecent, maxGathered
+	blockSize, leastRecent, mostRecent, maxGathered = size, recent, recent, 1<<chunkBits+8*names
+	return func() {
+		blockSize, leastRecent, mostRecent, maxGathered = oldSize, oldLeast, oldMost, oldGathered
+	}
+}
+
+// Enter enters n names in the folder, which is there, and nothing behind them: what a
+// listing looks at.
+func (l *Lake) Enter(ctx context.Context, caller identity.Caller, p Path, n int, name func(int) string) error {
+	const atOnce = 10_000
+	for first := 0; first < n; first += atOnce {
+		err := l.do(ctx, caller, opWrite, rbac.DataWrite, p, func(s *session) error {
+			return s.update(ctx, func(tx Tx) error {
+				pl, err := s.locate(tx, p.inner())
+				if err != nil {
+					return err
+				}
+				f, _, err := tx.LakeFolder(pl.entry.ID)
+				if err != nil {
+					return err
+				}
+				for i := first; i < min(n, first+atOnce); i++ {
+					r := record{name(i), attributes{kind: File, etag: 1, created: s.now(), modified: s.now(), headers: ContentHeaders{Type: "application/octet-stream"}}}
+					if err := s.putEntry(tx, &f, EntryRow{ID: NodeID(newID())}, r); err != nil {
+						return err
+					}
+				}
+				return tx.PutLakeFolder(f)
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Orders counts the orders that are kept, and their bytes.
+func (l *Lake) Orders() (n int, bytes int64) {
+	for el := l.orders.recent.Front(); el != nil; el = el.Next() {
+		if !el.Value.(orderEntry).order.none {
+			n++
+		}
+	}
+	return n, l.orders.bytes
+}
 
 // MaxInline is the most content that is kept in a row.
 const MaxInline = maxInline

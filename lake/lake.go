@@ -155,6 +155,7 @@ func New(c Config) *Lake {
 	l := &Lake{
 		store: c.Store, objects: c.Objects, keys: c.Keys, catalog: c.Catalog, recorder: c.Recorder,
 		now: c.Now, horizon: c.BackupHorizon, delegation: c.Delegation,
+		orders: orderCache{making: make(chan struct{}, 1)},
 	}
 	if l.now == nil {
 		l.now = time.Now

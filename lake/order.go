@@ -2,11 +2,9 @@ package lake
 
 import (
 	"cmp"
-	"container/list"
-	"encoding/hex"
 	"slices"
+	"sort"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/kluis-io/kluis/encryption"
@@ -16,9 +14,13 @@ import (
 // For a folder of many names the order is kept in memory, for as long as the key
 // lease holds: a page of a listing then reads the rows of that page alone.
 //
+// What is kept of a name is its ordinal, which no other name of the folder has or
+// will have; of one name in a block its text too, to find a block by. A name of any
+// length takes little more than four bytes, twice that if it is a folder's.
+//
 // An order only ever gains names: those that the folder was given since are asked
 // for by their ordinals. What was removed or renamed is noticed when its row is
-// looked at, and left out.
+// looked for, and left out.
 
 // The bounds of what is kept, in bytes of memory. Of a folder above the second no
 // order is kept, and each page looks at all of its rows.
@@ -26,153 +28,138 @@ var (
 	maxOrders   int64 = 48 << 20
 	maxOrder    int64 = 24 << 20
 	orderedFrom int64 = 2048 // names that a folder has been given before an order is worth it
+
+	blockSize   = 128     // places whose first has its name in memory
+	leastRecent = 1 << 14 // places that are kept beside the blocks before these are made anew,
+	mostRecent  = 1 << 16 // in a small and in a large folder
 )
 
-// A position is one place in a folder's order: a name or, for a folder's second
-// place, its name with a slash, behind which lies what it holds.
+// A spot is one place in a folder's order: a name's, by its ordinal, or, for a
+// folder's second place, that of what lies behind its name and a slash.
+type spot uint32
+
+const (
+	below   spot = 1 << 31
+	maxSpot      = 1<<31 - 1 // the largest ordinal that an order can hold
+)
+
+func (s spot) ordinal() int64 { return int64(s &^ below) }
+
+// A position is a spot with its key: the name or, for what lies behind it, the
+// name with a slash.
 type position struct {
-	key string
-	id  [16]byte
+	key  string
+	spot spot
 }
 
-const positionSize = 40 // bytes in memory, but for the name
+const positionSize = 24 // bytes in memory, but for the name
+
+// key returns the position's key if the entry has the name.
+func (s spot) key(name string) string {
+	if s&below != 0 {
+		return name + "/"
+	}
+	return name
+}
 
 // An order is a folder's names in byte order. It does not change.
 type order struct {
-	use   *encryption.Use
-	upto  int64 // the ordinal of the last name in it
-	all   []position
-	bytes int64
-	gone  *atomic.Int64 // positions found to be out of date
+	use    *encryption.Use
+	upto   int64      // the ordinal of the last name in it
+	none   bool       // there is none: it would be too large
+	spots  []spot     // in blocks
+	first  []string   // the key of each block's first spot
+	recent []position // what came since, by key
+	bytes  int64
+	gone   *atomic.Int64 // spots found to be out of date
 }
 
-// from returns the positions from the first one on that is not below key.
-func (o *order) from(key string) []position {
-	i, _ := slices.BinarySearchFunc(o.all, key, func(p position, key string) int { return cmp.Compare(p.key, key) })
-	return o.all[i:]
+func newOrder(use *encryption.Use, upto int64) *order {
+	return &order{use: use, upto: upto, gone: new(atomic.Int64)}
 }
 
-// with returns an order with more positions.
+// add adds the position behind all others.
+func (o *order) add(key string, s spot) {
+	if len(o.spots)%blockSize == 0 {
+		o.first = append(o.first, strings.Clone(key))
+		o.bytes += 16 + int64(len(key))
+	}
+	o.spots = append(o.spots, s)
+	o.bytes += 4
+}
+
+// between returns the spots of all keys from the one on and below another, and of
+// some around them: limit recent ones and so many blocks, at the most. There is no
+// other key if nothing more comes.
+func (o *order) between(from string, blocks, limit int) (spots []spot, to string, more bool) {
+	b := max(0, sort.Search(len(o.first), func(i int) bool { return o.first[i] > from })-1)
+	end := min(b+blocks, len(o.first))
+	if end < len(o.first) {
+		to, more = o.first[end], true
+	}
+	spots = slices.Clone(o.spots[min(b*blockSize, len(o.spots)):min(end*blockSize, len(o.spots))])
+	i, _ := slices.BinarySearchFunc(o.recent, from, func(p position, key string) int { return cmp.Compare(p.key, key) })
+	for _, p := range o.recent[i:] {
+		if more && p.key >= to {
+			break
+		}
+		if limit--; limit < 0 {
+			return spots, p.key, true
+		}
+		spots = append(spots, p.spot)
+	}
+	return spots, to, more
+}
+
+// with returns the order with more names. One that the order holds already has been
+// taken from the entry that had it.
 func (o *order) with(more []position, upto int64) *order {
 	slices.SortFunc(more, comparePositions)
-	all := make([]position, 0, len(o.all)+len(more))
-	i := 0
-	for _, p := range more {
-		for i < len(o.all) && comparePositions(o.all[i], p) < 0 {
-			all = append(all, o.all[i])
-			i++
+	n := *o
+	n.upto, n.recent = upto, make([]position, 0, len(o.recent)+len(more))
+	old := o.recent
+	for len(old) > 0 || len(more) > 0 {
+		from := &more
+		if len(more) == 0 || len(old) > 0 && comparePositions(old[0], more[0]) < 0 {
+			from = &old
 		}
-		all = append(all, p)
+		p := (*from)[0]
+		*from = (*from)[1:]
+		if last := len(n.recent) - 1; last >= 0 && n.recent[last].key == p.key {
+			n.recent[last] = p
+			continue
+		}
+		n.recent = append(n.recent, p)
 	}
-	all = slices.Compact(append(all, o.all[i:]...))
-	return newOrder(o.use, all, upto)
-}
-
-func newOrder(use *encryption.Use, all []position, upto int64) *order {
-	o := &order{use: use, upto: upto, all: all, gone: new(atomic.Int64)}
-	for _, p := range all {
-		o.bytes += positionSize + int64(len(p.key))
+	for _, p := range n.recent {
+		n.bytes += positionSize + int64(len(p.key))
 	}
-	return o
+	for _, p := range o.recent {
+		n.bytes -= positionSize + int64(len(p.key))
+	}
+	return &n
 }
 
 func comparePositions(a, b position) int {
 	if c := cmp.Compare(a.key, b.key); c != 0 {
 		return c
 	}
-	return slices.Compare(a.id[:], b.id[:])
+	return cmp.Compare(a.spot.ordinal(), b.spot.ordinal())
 }
 
 // appendPositions adds the places of an entry.
-func appendPositions(all []position, id NodeID, r record) []position {
-	p := position{key: strings.Clone(r.name)}
-	if n, err := hex.Decode(p.id[:], []byte(id)); err != nil || n != len(p.id) {
-		return all // not one of ours
-	}
-	all = append(all, p)
+func appendPositions(all []position, ordinal int64, r record) []position {
+	all = append(all, position{r.name, spot(ordinal)})
 	if r.kind == Folder {
-		p.key += "/"
-		all = append(all, p)
+		all = append(all, position{r.name + "/", spot(ordinal) | below})
 	}
 	return all
-}
-
-// An orderCache keeps orders; the least recently used go first.
-type orderCache struct {
-	mu       sync.Mutex
-	byFolder map[NodeID]*list.Element
-	recent   list.List // of orderEntry
-	bytes    int64
-}
-
-type orderEntry struct {
-	folder NodeID
-	order  *order
-}
-
-func (c *orderCache) get(folder NodeID) *order {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	el := c.byFolder[folder]
-	if el == nil {
-		return nil
-	}
-	c.recent.MoveToFront(el)
-	return el.Value.(orderEntry).order
-}
-
-// put keeps an order, unless it is too large.
-func (c *orderCache) put(folder NodeID, o *order) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.remove(c.byFolder[folder])
-	if o == nil || o.bytes > maxOrder {
-		return
-	}
-	if c.byFolder == nil {
-		c.byFolder = map[NodeID]*list.Element{}
-	}
-	c.byFolder[folder] = c.recent.PushFront(orderEntry{folder, o})
-	c.bytes += o.bytes
-	for c.bytes > maxOrders {
-		c.remove(c.recent.Back())
-	}
-}
-
-func (c *orderCache) remove(el *list.Element) {
-	if el == nil {
-		return
-	}
-	e := c.recent.Remove(el).(orderEntry)
-	delete(c.byFolder, e.folder)
-	c.bytes -= e.order.bytes
-}
-
-// dropIf drops the orders that the function names.
-func (c *orderCache) dropIf(drop func(*order) bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for el := c.recent.Front(); el != nil; {
-		next := el.Next()
-		if drop(el.Value.(orderEntry).order) {
-			c.remove(el)
-		}
-		el = next
-	}
-}
-
-func (c *orderCache) forget(scope encryption.ScopeID) {
-	c.dropIf(func(o *order) bool { return o.use.Scope() == scope })
-}
-
-func (c *orderCache) expire() {
-	c.dropIf(func(o *order) bool { return o.use.Check() != nil })
 }
 
 // ordered returns the folder's order as the transaction sees it; nil if it is not
 // worth keeping or too large to keep.
 func (s *session) ordered(tx Tx, f FolderRow) (*order, error) {
-	if f.Names < orderedFrom {
+	if f.Names < orderedFrom || f.Names > maxSpot {
 		return nil, nil
 	}
 	if err := s.use.Check(); err != nil {
@@ -181,101 +168,110 @@ func (s *session) ordered(tx Tx, f FolderRow) (*order, error) {
 	}
 	o := s.lake.orders.get(f.ID)
 	switch {
-	case o != nil && o.gone.Load() > int64(len(o.all)/4):
-		o = nil // it is mostly history
-	case o != nil && o.upto == f.Names:
+	case o == nil || o.upto > f.Names: // or this transaction began before another one's end
+		return nil, noOrder(f.ID)
+	case o.none:
+		return nil, nil
+	case o.stale(f):
+		return nil, noOrder(f.ID)
+	case o.upto == f.Names:
 		return o, nil
-	case o != nil && o.upto > f.Names:
-		return nil, nil // this transaction began before another one's end
-	}
-	var after int64 = -1
-	if o != nil {
-		after = o.upto
 	}
 	var more []position
-	var bytes int64
-	err := tx.LakeEntriesSince(f.ID, after, func(e EntryRow) error {
+	err := tx.LakeEntriesSince(f.ID, o.upto, func(e EntryRow) error {
 		r, err := s.open(f, e)
-		if err != nil {
-			return err
+		if err == nil {
+			more = appendPositions(more, e.Ordinal, r)
 		}
-		if bytes += positionSize + int64(len(r.name)); bytes <= maxOrder {
-			more = appendPositions(more, e.ID, r)
-		}
-		return nil
+		return err
 	})
-	if err != nil || bytes > maxOrder {
+	if err != nil {
 		return nil, err
-	}
-	if o == nil {
-		o = newOrder(s.use, nil, 0)
 	}
 	o = o.with(more, f.Names)
 	s.lake.orders.put(f.ID, o)
 	return o, nil
 }
 
-// batchIDs is how many rows one statement of a page asks for.
-const batchIDs = 256
+// stale reports whether the order is to be made anew: too much has come, or gone,
+// since it was.
+func (o *order) stale(f FolderRow) bool {
+	came := int64(len(o.recent)) + f.Names - o.upto
+	return came > int64(min(max(leastRecent, len(o.spots)/16), mostRecent)) || o.gone.Load() > int64(len(o.spots)+len(o.recent))/4
+}
 
 // nextOrdered is next for a folder whose order is known.
 func (w *lister) nextOrdered(tx Tx, s *session, f FolderRow, o *order, base string) (steps []step, more bool, err error) {
-	rest := o.from(w.firstKey(base))
 	prefix, _ := strings.CutPrefix(w.o.Prefix, base)
 	if len(w.o.Prefix) <= len(base) {
 		prefix = ""
 	}
-	limit := w.max - w.n + 1
-	for len(steps) == 0 {
-		var batch []step
-		var ids []NodeID
-		for len(rest) > 0 && len(batch) < min(limit, batchIDs) {
-			p := rest[0]
-			rest = rest[1:]
-			if !strings.HasPrefix(p.key, prefix) {
-				if p.key > prefix {
-					rest = nil
-				}
-				continue
-			}
-			st := step{path: base + p.key, id: NodeID(hex.EncodeToString(p.id[:]))}
-			st.descend = strings.HasSuffix(p.key, "/") && !w.o.Delimited
-			if st.descend && !w.o.Recursive || !w.wanted(st) {
-				continue
-			}
-			batch = append(batch, st)
-			ids = append(ids, st.id)
-		}
-		if len(batch) == 0 {
-			return nil, false, nil
-		}
-		rows, err := tx.LakeEntriesByID(ids)
+	limit := min(w.max-w.n+1, maxBatch)
+	from := w.firstKey(base)
+	for {
+		var to string
+		var spots []spot
+		spots, to, more = o.between(from, 1+limit/blockSize, limit)
+		entries, err := s.entriesAt(tx, f, o, spots)
 		if err != nil {
 			return nil, false, err
 		}
-		byID := make(map[NodeID]EntryRow, len(rows))
-		for _, e := range rows {
-			byID[e.ID] = e
-		}
-		for _, st := range batch {
-			e, ok := byID[st.id]
-			if ok = ok && e.Folder == f.ID; ok {
-				if st.rec, err = s.open(f, e); err != nil {
-					return nil, false, err
-				}
-				ok = base+st.rec.name == strings.TrimSuffix(st.path, "/")
-			}
-			switch folder := st.rec.kind == Folder; {
-			case !ok:
-				o.gone.Add(1)
+		for _, sp := range spots {
+			e, ok := entries[sp.ordinal()]
+			key := sp.key(e.rec.name)
+			if !ok || key < from || more && key >= to || !strings.HasPrefix(key, prefix) {
 				continue
-			case w.o.Delimited && folder != strings.HasSuffix(st.path, "/"):
-				continue // a folder is shown as a prefix alone
 			}
-			steps = append(steps, st)
+			st := step{path: base + key, id: e.id, rec: e.rec, descend: sp&below != 0 && !w.o.Delimited}
+			switch {
+			case st.descend && !w.o.Recursive || !w.wanted(st):
+			case w.o.Delimited && (e.rec.kind == Folder) != (sp&below != 0): // a folder is shown as a prefix alone
+			default:
+				steps = append(steps, st)
+			}
 		}
+		if more && (to > prefix && !strings.HasPrefix(to, prefix) || w.o.EndBefore != "" && base+to >= w.o.EndBefore) {
+			more = false
+		}
+		if len(steps) > 0 || !more {
+			slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.path, b.path) })
+			return steps, more, nil
+		}
+		from = to
 	}
-	return steps, len(rest) > 0, nil
+}
+
+// maxBatch is how many entries are looked at in one go.
+const maxBatch = 1024
+
+// An opened is an entry whose record is open.
+type opened struct {
+	id  NodeID
+	rec record
+}
+
+// entriesAt returns the entries, by ordinal, that are still at the spots.
+func (s *session) entriesAt(tx Tx, f FolderRow, o *order, spots []spot) (map[int64]opened, error) {
+	entries := make(map[int64]opened, len(spots))
+	ordinals := make([]int64, 0, len(spots))
+	for _, sp := range spots {
+		ordinals = append(ordinals, sp.ordinal())
+	}
+	slices.Sort(ordinals) // rows that came after each other lie together
+	ordinals = slices.Compact(ordinals)
+	rows, err := tx.LakeEntriesAt(f.ID, ordinals)
+	if err != nil {
+		return nil, err
+	}
+	o.gone.Add(int64(len(ordinals) - len(rows)))
+	for _, e := range rows {
+		r, err := s.open(f, e)
+		if err != nil {
+			return nil, err
+		}
+		entries[e.Ordinal] = opened{e.ID, r}
+	}
+	return entries, nil
 }
 
 // firstKey returns the key below which nothing in the folder is wanted.

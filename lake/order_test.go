@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -37,6 +40,15 @@ func (p *platform) all(t logging, path lake.Path, o lake.ListOptions) (names []s
 // Listings are the same whether or not a folder's order is kept, whatever happens
 // to its names.
 func TestOrder(t *testing.T) {
+	for _, size := range []int{128, 2} {
+		t.Run(fmt.Sprintf("blocks of %d", size), func(t *testing.T) {
+			defer lake.SetBlocks(size, 3*size, 4*size)()
+			testOrder(t)
+		})
+	}
+}
+
+func testOrder(t *testing.T) {
 	p := start(t, t.TempDir())
 	rnd := rand.New(rand.NewPCG(1, 2))
 	names := []string{"a", "a!", "a-b", "a.txt", "a/b", "a/b.c", "a0", "b", "b/a.c", "b/a/c", "é", "z z"}
@@ -117,24 +129,25 @@ func TestOrderIsForgotten(t *testing.T) {
 	p.put(t, "Files/f", nil)
 	p.assign(t)
 	p.all(t, at("Files"), lake.ListOptions{})
-	if p.Orders() == 0 {
+	if n, _ := p.Orders(); n == 0 {
 		t.Fatal("no order is kept")
 	}
 	p.Forget(wsID)
-	if n := p.Orders(); n != 0 {
+	if n, _ := p.Orders(); n != 0 {
 		t.Errorf("%d orders are kept of a scope that is to be forgotten", n)
 	}
 }
 
 // Above its bound no order is kept, and listings are as they were.
 func TestOrderIsBounded(t *testing.T) {
-	defer lake.SetOrdered(0, 100)()
+	defer lake.SetOrdered(0, 79)()
 	p := start(t, t.TempDir())
 	for i := range 20 {
 		p.put(t, fmt.Sprintf("Files/large/%02d", i), nil)
 	}
-	if got := p.all(t, at("Files/large"), lake.ListOptions{Max: 3}); len(got) != 20 || p.Orders() != 0 {
-		t.Errorf("%d names, %d orders", len(got), p.Orders())
+	got := p.all(t, at("Files/large"), lake.ListOptions{Max: 3})
+	if n, _ := p.Orders(); len(got) != 20 || n != 0 {
+		t.Errorf("%d names, %d orders", len(got), n)
 	}
 }
 
@@ -161,6 +174,80 @@ func BenchmarkList(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkListMillion lists a folder of 1,000,000 names that came in no order: its
+// first page, when the order is made, and pages in its midst.
+func BenchmarkListMillion(b *testing.B) {
+	p := start(b, b.TempDir())
+	go p.ring.Run(b.Context())
+	const n = 1_000_000
+	_, err := p.Create(b.Context(), p.caller, at("Files/large"), lake.Folder, lake.PutOptions{})
+	must(b, err)
+	name := func(i int) string {
+		return fmt.Sprintf("part-%016x.c000.snappy.parquet", uint64(i+1)*0x9e3779b97f4a7c15)
+	}
+	must(b, p.Enter(b.Context(), p.caller, at("Files/large"), n, name))
+	page := func(b *testing.B, most int, from string) {
+		l, err := p.List(b.Context(), p.caller, at("Files/large"), lake.ListOptions{Max: most, StartFrom: "lh.Lakehouse/Files/large/" + from})
+		if err != nil || len(l.Entries) != most {
+			b.Fatal(len(l.Entries), err)
+		}
+	}
+	b.Run("first", func(b *testing.B) {
+		peak := peakHeap(b, func() {
+			for b.Loop() {
+				p.Forget(wsID)
+				page(b, 5000, "")
+			}
+		})
+		_, bytes := p.Orders()
+		b.ReportMetric(float64(bytes)/1e6, "MB-kept")
+		b.ReportMetric(float64(peak)/1e6, "MB-peak")
+	})
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, most := range []int{100, 5000} {
+		b.Run(fmt.Sprintf("page=%d", most), func(b *testing.B) {
+			for b.Loop() {
+				page(b, most, fmt.Sprintf("part-%x", rnd.IntN(15)))
+			}
+		})
+	}
+	b.Run("without", func(b *testing.B) {
+		defer lake.SetOrdered(1<<60, 1<<30)()
+		for b.Loop() {
+			page(b, 5000, "")
+		}
+	})
+}
+
+// peakHeap returns the most that the heap's live and not yet swept objects took, in
+// bytes, above what they took before fn.
+func peakHeap(b *testing.B, fn func()) uint64 {
+	b.Helper()
+	heap := func() uint64 {
+		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	runtime.GC()
+	before, peak := heap(), uint64(0)
+	done, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			peak = max(peak, heap())
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	fn()
+	close(done)
+	<-over
+	return peak - min(peak, before)
 }
 
 // fill makes empty files, many at a time.

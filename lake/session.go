@@ -202,6 +202,7 @@ func (s *session) run(ctx context.Context, do func(context.Context, func(Tx) err
 		err := do(ctx, fn)
 		var key noKey
 		var salt noSalt
+		var unordered noOrder
 		switch {
 		case errors.As(err, &key):
 			k, err := s.use.Key(ctx, s.item.ID, encryption.KeyID(key))
@@ -211,6 +212,10 @@ func (s *session) run(ctx context.Context, do func(context.Context, func(Tx) err
 			s.keys[k.ID()] = k
 		case errors.As(err, &salt):
 			if err := s.resalt(ctx, NodeID(salt)); err != nil {
+				return err
+			}
+		case errors.As(err, &unordered):
+			if err := s.order(ctx, NodeID(unordered)); err != nil {
 				return err
 			}
 		default:

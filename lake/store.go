@@ -156,8 +156,9 @@ type Tx interface {
 	LakeEntries(folder NodeID, each func(EntryRow) error) error
 	// LakeEntriesSince does so with those whose ordinal is above after.
 	LakeEntriesSince(folder NodeID, after int64, each func(EntryRow) error) error
-	// LakeEntriesByID returns those of the entries that are there, in no order.
-	LakeEntriesByID(ids []NodeID) ([]EntryRow, error)
+	// LakeEntriesAt returns those of the folder's entries that have one of the
+	// ordinals, in no order.
+	LakeEntriesAt(folder NodeID, ordinals []int64) ([]EntryRow, error)
 	// LakeEntriesUnder returns entries of the folder that are under the key; all
 	// of them if that is "".
 	LakeEntriesUnder(folder NodeID, key encryption.KeyID, limit int) ([]EntryRow, error)

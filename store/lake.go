@@ -163,15 +163,16 @@ func (t *Tx) LakeEntriesSince(folder lake.NodeID, after int64, each func(lake.En
 		})
 }
 
-// LakeEntriesByID implements [lake.Tx]. Of ids there are as many in a statement as
+// LakeEntriesAt implements [lake.Tx]. Of ordinals there are as many in a statement as
 // stay far from any database's limit.
-func (t *Tx) LakeEntriesByID(ids []lake.NodeID) (out []lake.EntryRow, err error) {
-	for part := range slices.Chunk(ids, 256) {
-		args := make([]any, 256) // one statement for all lengths
-		for i := range args {
-			args[i] = string(part[min(i, len(part)-1)])
+func (t *Tx) LakeEntriesAt(folder lake.NodeID, ordinals []int64) (out []lake.EntryRow, err error) {
+	for part := range slices.Chunk(ordinals, 256) {
+		args := make([]any, 257) // one statement for all lengths
+		args[0] = string(folder)
+		for i := range args[1:] {
+			args[i+1] = part[min(i, len(part)-1)]
 		}
-		rows, err := many(t, scanEntry, lakeEntriesByID, args...)
+		rows, err := many(t, scanEntry, lakeEntriesAt, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -180,13 +181,13 @@ func (t *Tx) LakeEntriesByID(ids []lake.NodeID) (out []lake.EntryRow, err error)
 	return out, nil
 }
 
-var lakeEntriesByID = func() string {
-	q := []byte(`SELECT ` + entryColumns + ` FROM lake_entry WHERE id IN (`)
+var lakeEntriesAt = func() string {
+	q := []byte(`SELECT ` + entryColumns + ` FROM lake_entry WHERE folder = $1 AND ordinal IN (`)
 	for i := range 256 {
 		if i > 0 {
 			q = append(q, ',')
 		}
-		q = strconv.AppendInt(append(q, '$'), int64(i+1), 10)
+		q = strconv.AppendInt(append(q, '$'), int64(i+2), 10)
 	}
 	return string(append(q, ')'))
 }()

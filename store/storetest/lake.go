@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"testing"
@@ -165,6 +166,29 @@ func lakeEntries(t *testing.T, s lakeStore) {
 		}
 		if err := tx.LakeEntries(moved.Folder, func(lake.EntryRow) error { return stop }); !errors.Is(err, stop) {
 			t.Errorf("an error in between becomes %v", err)
+		}
+		return nil
+	})
+	const ordered = 300 // more than one statement asks for
+	update(t, s, func(tx lake.Tx) (err error) {
+		for i := range ordered {
+			e := lakeEntryRow(1000+i, 2, 0)
+			e.Ordinal, e.Lookup = int64(i+1), sha256.Sum256([]byte{byte(i), byte(i >> 8)})
+			err = errors.Join(err, tx.PutLakeEntry(e))
+		}
+		return err
+	})
+	view(t, s, func(tx lake.Tx) error {
+		ordinals := []int64{5000, -1}
+		for n := int64(ordered); n > 0; n-- {
+			ordinals = append(ordinals, n)
+		}
+		wantLakeRows[lake.EntryRow](t, "at the ordinals", ordered)(tx.LakeEntriesAt(moved.Folder, ordinals))
+		wantLakeRows[lake.EntryRow](t, "at one ordinal", 1)(tx.LakeEntriesAt(moved.Folder, []int64{7}))
+		wantLakeRows[lake.EntryRow](t, "at one in another folder", 0)(tx.LakeEntriesAt(lakeID[lake.NodeID](1), []int64{7}))
+		n := 0
+		if err := tx.LakeEntriesSince(moved.Folder, ordered-5, func(lake.EntryRow) error { n++; return nil }); n != 5 || err != nil {
+			t.Errorf("%d entries since, %v", n, err)
 		}
 		return nil
 	})
