@@ -4,8 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,17 +14,19 @@ import (
 
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/kek"
 	"github.com/kluis-io/kluis/kek/kektest"
 )
 
 // TestHistories plays random histories of custodian, administrator, writers and
 // crashes against a small model: what should be readable is, what should not be is
-// not, what was acknowledged stands, and the status is true. It plays 200, 4,000 in
-// CI, and more with -rapid.checks, twice as many as that says.
+// not, what was acknowledged stands, and the status is true. It plays 200, 2,000 in
+// CI, 100,000 where [effort.Of] is full, and twice as many as -rapid.checks says if that
+// is given.
 func TestHistories(t *testing.T) {
-	if f := flag.Lookup("rapid.checks"); os.Getenv("CI") == "true" && f.Value.String() == f.DefValue {
-		f.Value.Set("2000")
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		f.Value.Set(strconv.Itoa(effort.Of(100, 1_000, 50_000)))
 		t.Cleanup(func() { f.Value.Set(f.DefValue) })
 	}
 	for name, feed := range map[string]bool{"with a feed": true, "without a feed": false} {

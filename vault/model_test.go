@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
@@ -262,10 +262,7 @@ var errBack = errors.New("back to the start")
 // Authorization on the real store agrees with a model that is a list and a loop: of
 // roles at every scope, of managed HSMs' own, of access policies and of networks.
 func TestAuthorizationAgainstModel(t *testing.T) {
-	histories := uint64(2_000)
-	if os.Getenv("CI") == "true" {
-		histories = 100_000
-	}
+	histories := uint64(effort.Of(2_000, 20_000, 100_000))
 	var asked, allowed atomic.Int64
 	shards := uint64(runtime.GOMAXPROCS(0)) // a database takes one transaction at a time
 	var all sync.WaitGroup

@@ -9,11 +9,11 @@ import (
 	"math"
 	"math/big"
 	mathrand "math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/vaulttest"
 )
@@ -22,10 +22,7 @@ import (
 // and invalid ones get answers of one status and one shape, in times that no
 // Welch test tells apart (Bleichenbacher, CRYPTO 1998).
 func TestRSA15IsNoOracle(t *testing.T) {
-	samples := 2_000
-	if os.Getenv("CI") != "" {
-		samples = 20_000
-	}
+	samples := effort.Of(2_000, 6_000, 20_000)
 	f := vaulttest.New(t)
 	f.Vault(t, "kv1")
 	b := f.Key(t, "kv1", "k")

@@ -13,13 +13,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"github.com/kluis-io/kluis/cmd/kluis/cli"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
 )
 
 func tenantCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "tenant", Short: "Make further tenants, and connect the platform to their directories"}
-	cmd.AddCommand(tenantCreateCommand(), tenantAdoptCommand(), tenantConnectCommand())
+	cmd := &cobra.Command{Use: "tenant", Short: "Make further tenants, connect the platform to their directories, and change their settings"}
+	cmd.AddCommand(tenantCreateCommand(), tenantAdoptCommand(), tenantConnectCommand(), cli.TenantSettings())
 	return cmd
 }
 

@@ -13,6 +13,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/kluis-io/kluis/internal/effort"
 )
 
 // bound is how soon a revocation takes effect with a kluis vault at its default
@@ -22,10 +24,7 @@ const bound = 5 * time.Second
 // TestRevocation revokes a key in each way, many times over, and measures how long
 // a reader that never pauses still gets data after the custodian's call returned.
 func TestRevocation(t *testing.T) {
-	trials := 5
-	if slow {
-		trials = 100
-	}
+	trials := effort.Of(5, 25, 100)
 	ctx := t.Context()
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
 	p := start(t, s.data, s.port)

@@ -11,7 +11,6 @@ import (
 	"math"
 	"math/big"
 	mathrand "math/rand/v2"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/softkey"
 )
@@ -95,10 +95,7 @@ func mask(out, seed []byte) {
 // within the rounds, so that what the machine does meanwhile strikes all alike; and
 // they are the thread's CPU time, which others do not add to.
 func TestPaddingIsNoOracle(t *testing.T) {
-	rounds := 300
-	if os.Getenv("CI") == "true" {
-		rounds = 5_000
-	}
+	rounds := effort.Of(300, 1_500, 5_000)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

@@ -26,10 +26,13 @@ func encryptionStatus(s *session) *cobra.Command {
 		func(ctx context.Context, f *sdk.Fabric, id string, _ []string) error {
 			for {
 				st, err := f.Encryption(ctx, id)
-				if err != nil {
+				switch {
+				case watch && ctx.Err() != nil: // whoever watches may stop
+					return nil
+				case err != nil:
 					return err
 				}
-				if err := s.showStatus(st); err != nil || !watch {
+				if err := s.showStatus(st); err != nil || !watch || !inProgress(st) {
 					return err
 				}
 				select {
@@ -37,11 +40,18 @@ func encryptionStatus(s *session) *cobra.Command {
 					return nil
 				case <-time.After(2 * time.Second):
 				}
-				fmt.Fprintln(s.out)
+				if s.output == "table" {
+					fmt.Fprintln(s.out)
+				}
 			}
 		})
-	c.Flags().BoolVar(&watch, "watch", false, "show it again every two seconds")
+	c.Flags().BoolVar(&watch, "watch", false, "show it again every two seconds, until no change is in progress")
 	return c
+}
+
+// inProgress reports whether a change of the workspace's encryption is under way.
+func inProgress(st sdk.EncryptionStatus) bool {
+	return strings.HasSuffix(st.Detail.Status, "InProgress")
 }
 
 func (s *session) showStatus(st sdk.EncryptionStatus) error {
@@ -126,7 +136,7 @@ func (s *session) wait(ctx context.Context, f *sdk.Fabric, id string, nowait boo
 		if err != nil {
 			return err
 		}
-		if nowait || !strings.HasSuffix(st.Detail.Status, "InProgress") {
+		if nowait || !inProgress(st) {
 			return s.showStatus(st)
 		}
 		if p := st.Progress; bar != nil && p != nil && p.TotalBytes > 0 {
