@@ -58,6 +58,7 @@ type Row struct {
 	Identity    ManagedIdentity
 	KeyIdentity string
 	SharedKey   bool
+	BlobService BlobService
 	Created     time.Time
 	Updated     time.Time
 }

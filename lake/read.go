@@ -49,13 +49,16 @@ func (l *Lake) ListContainers(ctx context.Context, caller identity.Caller, accou
 }
 
 // Container describes a container, by name or id. Like all data access it is
-// refused while the container's key is revoked.
-func (l *Lake) Container(ctx context.Context, caller identity.Caller, p Path) (props ContainerProperties, err error) {
+// refused while the container's key is revoked. Of the conditions only the lease counts.
+func (l *Lake) Container(ctx context.Context, caller identity.Caller, p Path, c Conditions) (props ContainerProperties, err error) {
 	p.Segments = nil
 	err = l.do(ctx, caller, opContainer, rbac.DataRead, p, func(s *session) error {
 		props = ContainerProperties{Container: s.container, ETag: managedETag(s.container.ID)}
 		if p.Account != "" {
 			props = s.containerProperties(p.Container, s.root)
+			if err := s.root.lease.allowsRead(c.Lease); err != nil {
+				return err
+			}
 		}
 		return s.recordRead(ctx, "", 0)
 	})

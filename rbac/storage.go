@@ -22,6 +22,8 @@ const (
 	AccountKeysList      Action = "Microsoft.Storage/storageAccounts/listKeys/action"
 	AccountKeysRenew     Action = "Microsoft.Storage/storageAccounts/regenerateKey/action"
 	AccountNameCheck     Action = "Microsoft.Storage/checknameavailability/read"
+	BlobServicesRead     Action = "Microsoft.Storage/storageAccounts/blobServices/read"
+	BlobServicesWrite    Action = "Microsoft.Storage/storageAccounts/blobServices/write"
 	ContainersRead       Action = "Microsoft.Storage/storageAccounts/blobServices/containers/read"
 	ContainersWrite      Action = "Microsoft.Storage/storageAccounts/blobServices/containers/write"
 	ContainersDelete     Action = "Microsoft.Storage/storageAccounts/blobServices/containers/delete"

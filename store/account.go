@@ -15,19 +15,22 @@ func (d Domains) Account() account.Store {
 }
 
 const accountColumns = `id, tenant, subscription, resource_group, name, deleted, location, sku, kind, tags, identity_type,
-	user_identities, key_identity, shared_key, created, updated`
+	user_identities, key_identity, shared_key, created, updated, blob_service`
 
 func scanAccount(scan func(...any) error) (r account.Row, err error) {
-	var tags, users string
+	var tags, users, service string
 	var created, updated int64
 	err = scan(&r.ID, &r.Tenant, &r.Subscription, &r.ResourceGroup, &r.Name, &r.Deleted, &r.Location, &r.SKU, &r.Kind, &tags,
-		&r.Identity.Type, &users, &r.KeyIdentity, &r.SharedKey, &created, &updated)
+		&r.Identity.Type, &users, &r.KeyIdentity, &r.SharedKey, &created, &updated, &service)
 	if err != nil {
 		return r, err
 	}
 	r.Created, r.Updated = fromMicros(created), fromMicros(updated)
 	if users != "" {
 		r.Identity.UserAssigned = strings.Split(users, "\n")
+	}
+	if err := json.Unmarshal([]byte(service), &r.BlobService); err != nil {
+		return r, err
 	}
 	return r, json.Unmarshal([]byte(tags), &r.Tags)
 }
@@ -63,14 +66,18 @@ func (t *Tx) PutAccount(r account.Row) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO account (`+accountColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+	service, err := json.Marshal(r.BlobService)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO account (`+accountColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 		ON CONFLICT (id) DO UPDATE SET deleted = excluded.deleted, location = excluded.location, sku = excluded.sku,
 		kind = excluded.kind, tags = excluded.tags, identity_type = excluded.identity_type,
 		user_identities = excluded.user_identities, key_identity = excluded.key_identity, shared_key = excluded.shared_key,
-		updated = excluded.updated`,
+		updated = excluded.updated, blob_service = excluded.blob_service`,
 		string(r.ID), string(r.Tenant), r.Subscription, r.ResourceGroup, string(r.Name), r.Deleted, r.Location, r.SKU, r.Kind,
 		string(tags), string(r.Identity.Type), strings.Join(r.Identity.UserAssigned, "\n"), r.KeyIdentity, r.SharedKey,
-		micros(r.Created), micros(r.Updated))
+		micros(r.Created), micros(r.Updated), string(service))
 	return conflict(err, "The storage account's name is taken.")
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
 )
@@ -146,7 +147,7 @@ func (s *server) part(w *partAnswer, outer *http.Request, p batchPart, prefix, b
 		if first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/"); below != "" && first != below {
 			return fault.New(fault.InvalidPath, "A part of the batch is not in its container.")
 		}
-		return s.serve(w, r)
+		return s.serve(w, r, account.BlobService{})
 	}()
 	if err != nil {
 		s.fail(w, r, err)

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
@@ -26,7 +27,7 @@ import (
 // A Lake is what the protocol needs of [lake.Lake].
 type Lake interface {
 	ListContainers(ctx context.Context, caller identity.Caller, account, prefix string) ([]lake.ContainerProperties, error)
-	Container(ctx context.Context, caller identity.Caller, p lake.Path) (lake.ContainerProperties, error)
+	Container(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.ContainerProperties, error)
 	CreateContainer(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string) (lake.ContainerProperties, error)
 	SetContainerMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.ContainerProperties, error)
 	AccessPolicies(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.ContainerProperties, []lake.AccessPolicy, error)
@@ -76,13 +77,10 @@ type call struct {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	storagewire.Stamp(w, r)
-	if err := s.serve(w, r); err != nil {
-		s.fail(w, r, err)
-	}
+	s.config.Serve(w, r, s.serve, s.fail)
 }
 
-func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
+func (s *server) serve(w http.ResponseWriter, r *http.Request, setup account.BlobService) error {
 	q, err := storagewire.ParseQuery(r)
 	if err != nil {
 		return err
@@ -91,6 +89,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	storagewire.DefaultVersion(w, r, q, setup)
 	if err := refuse(r, q); err != nil {
 		return err
 	}
@@ -133,6 +132,10 @@ func (s *server) service(c *call) error {
 		return s.listContainers(c)
 	case c.r.Method == http.MethodGet && comp == "properties" && restype == "service":
 		return s.serviceProperties(c)
+	case c.r.Method == http.MethodPut && comp == "properties" && restype == "service" && s.config.Services != nil:
+		return s.setServiceProperties(c)
+	case c.r.Method == http.MethodGet && comp == "stats" && restype == "service" && s.config.Services != nil:
+		return s.serviceStats(c)
 	case c.r.Method == http.MethodPost && comp == "userdelegationkey" && restype == "service":
 		return s.delegationKey(c)
 	case c.r.Method == http.MethodPost && comp == "batch" && (restype == "" || restype == "container"):
@@ -184,7 +187,11 @@ func (s *server) container(c *call) error {
 }
 
 func (s *server) containerProperties(c *call) error {
-	p, err := s.lake.Container(c.r.Context(), c.caller, c.path)
+	conditions, err := storagewire.ParseConditions(c.r.Header, "")
+	if err != nil {
+		return err
+	}
+	p, err := s.lake.Container(c.r.Context(), c.caller, c.path, conditions)
 	if err != nil {
 		return err
 	}
@@ -215,7 +222,7 @@ func (s *server) containerProperties(c *call) error {
 // storage client. Clients that create the container before they use it continue if
 // they are told that it exists.
 func (s *server) createContainer(c *call) error {
-	_, err := s.lake.Container(c.r.Context(), c.caller, c.path)
+	_, err := s.lake.Container(c.r.Context(), c.caller, c.path, lake.Conditions{})
 	switch fault.ReasonOf(err) {
 	case "":
 		return fault.New(fault.ContainerExists, "")

@@ -51,7 +51,7 @@ func (c *canned) DeleteContainer(context.Context, identity.Caller, lake.Path, la
 	return c.err
 }
 
-func (c *canned) Container(context.Context, identity.Caller, lake.Path) (lake.ContainerProperties, error) {
+func (c *canned) Container(context.Context, identity.Caller, lake.Path, lake.Conditions) (lake.ContainerProperties, error) {
 	return lake.ContainerProperties{ETag: `"0xC"`}, c.err
 }
 

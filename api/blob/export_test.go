@@ -9,7 +9,9 @@ var (
 	Faults         = faults
 	ParseBlockList = parseBlockList
 	ParsePolicies  = parsePolicies
-	ParseKeyTime   = parseDelegationTime
+
+	ParseServiceProperties = parseServiceProperties
+	ParseKeyTime           = parseDelegationTime
 )
 
 // ParseBatch returns the requests of a batch.

@@ -71,40 +71,6 @@ func (s *server) accountInfo(c *call) error {
 	return nil
 }
 
-type (
-	retention struct{ Enabled bool }
-	logging   struct {
-		Version             string
-		Delete, Read, Write bool
-		RetentionPolicy     retention
-	}
-	metrics struct {
-		Version         string
-		Enabled         bool
-		RetentionPolicy retention
-	}
-	serviceProperties struct {
-		XMLName               xml.Name `xml:"StorageServiceProperties"`
-		Logging               logging
-		HourMetrics           metrics
-		MinuteMetrics         metrics
-		Cors                  struct{}
-		DeleteRetentionPolicy retention
-		StaticWebsite         struct{ Enabled bool }
-	}
-)
-
-// serviceProperties answers Get Blob Service Properties: none of what they switch
-// is offered, so all of it is off, and none of it can be set.
-func (s *server) serviceProperties(c *call) error {
-	if _, err := s.lake.ListContainers(c.r.Context(), c.caller, s.config.Storage(), ""); err != nil {
-		return err
-	}
-	off := metrics{Version: "1.0"}
-	writeXML(c.w, http.StatusOK, serviceProperties{Logging: logging{Version: "1.0"}, HourMetrics: off, MinuteMetrics: off})
-	return nil
-}
-
 // maxKeyInfo bounds the body that asks for a user delegation key, in bytes.
 const maxKeyInfo = 4 << 10
 

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/api/storagewire"
 	"github.com/kluis-io/kluis/fault"
@@ -25,7 +26,7 @@ import (
 // A Lake is what the protocol needs of [lake.Lake].
 type Lake interface {
 	ListContainers(ctx context.Context, caller identity.Caller, account, prefix string) ([]lake.ContainerProperties, error)
-	Container(ctx context.Context, caller identity.Caller, p lake.Path) (lake.ContainerProperties, error)
+	Container(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) (lake.ContainerProperties, error)
 	CreateContainer(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string) (lake.ContainerProperties, error)
 	SetContainerMetadata(ctx context.Context, caller identity.Caller, p lake.Path, metadata map[string]string, c lake.Conditions) (lake.ContainerProperties, error)
 	DeleteContainer(ctx context.Context, caller identity.Caller, p lake.Path, c lake.Conditions) error
@@ -69,10 +70,7 @@ type call struct {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	storagewire.Stamp(w, r)
-	if err := s.serve(w, r); err != nil {
-		s.fail(w, r, err)
-	}
+	s.config.Serve(w, r, s.serve, s.fail)
 }
 
 // ignored are the headers that OneLake ignores and names in its answer.
@@ -80,7 +78,7 @@ var ignored = append([]string{
 	"x-ms-owner", "x-ms-group", "x-ms-permissions", "x-ms-umask", "x-ms-acl", "x-ms-acls", "x-ms-access-tier", "x-ms-encryption-context",
 }, storagewire.KeyHeaders...)
 
-func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
+func (s *server) serve(w http.ResponseWriter, r *http.Request, setup account.BlobService) error {
 	q, err := storagewire.ParseQuery(r)
 	if err != nil {
 		return err
@@ -89,6 +87,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	storagewire.DefaultVersion(w, r, q, setup)
 	if err := storagewire.Refuse(r.Header); err != nil {
 		return err
 	}

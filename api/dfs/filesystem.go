@@ -77,7 +77,7 @@ func (s *server) filesystem(c *call) error {
 		if s.config.Storage() != "" {
 			return s.createFilesystem(c)
 		}
-		_, err := s.lake.Container(c.r.Context(), c.caller, c.path)
+		_, err := s.lake.Container(c.r.Context(), c.caller, c.path, lake.Conditions{})
 		switch fault.ReasonOf(err) {
 		case "":
 			return fault.New(fault.ContainerExists, "")
@@ -93,7 +93,11 @@ func (s *server) filesystem(c *call) error {
 // and access control of its root, by which Hadoop finds out that the namespace is
 // hierarchical.
 func (s *server) root(c *call) error {
-	p, err := s.lake.Container(c.r.Context(), c.caller, c.path)
+	conditions, err := storagewire.ParseConditions(c.r.Header, "")
+	if err != nil {
+		return err
+	}
+	p, err := s.lake.Container(c.r.Context(), c.caller, c.path, conditions)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func accountEndpoints(t *testing.T) (all []endpoint, key string, accounts *accou
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := storagewire.Config{Account: "acct1", Keys: accounts, Delegations: l, Issuances: tokens{}, Policies: l, AuthorizationURI: "https://login.localhost/t/oauth2/authorize"}
+	c := storagewire.Config{Account: "acct1", Keys: accounts, Delegations: l, Issuances: tokens{}, Policies: l, Services: accounts, AuthorizationURI: "https://login.localhost/t/oauth2/authorize"}
 	b, d := blob.New(l, tokens{}, c), dfs.New(l, tokens{}, c)
 	both := http.StripPrefix("/acct1", storagewire.Dispatch(b, d))
 	server := httptest.NewTLSServer(api.WithRequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

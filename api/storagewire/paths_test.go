@@ -28,7 +28,7 @@ func (r recorder) Stat(_ context.Context, _ identity.Caller, p lake.Path, _ lake
 	return lake.Properties{Kind: lake.File, ETag: `"1"`}, nil
 }
 
-func (r recorder) Container(context.Context, identity.Caller, lake.Path) (lake.ContainerProperties, error) {
+func (r recorder) Container(context.Context, identity.Caller, lake.Path, lake.Conditions) (lake.ContainerProperties, error) {
 	return lake.ContainerProperties{}, nil
 }
 
@@ -42,7 +42,7 @@ func (d dfsRecorder) Stat(ctx context.Context, c identity.Caller, p lake.Path, o
 	return d.recorder.Stat(ctx, c, p, o)
 }
 
-func (d dfsRecorder) Container(context.Context, identity.Caller, lake.Path) (lake.ContainerProperties, error) {
+func (d dfsRecorder) Container(context.Context, identity.Caller, lake.Path, lake.Conditions) (lake.ContainerProperties, error) {
 	return lake.ContainerProperties{}, nil
 }
 

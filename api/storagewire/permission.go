@@ -122,6 +122,8 @@ func (c Config) needs(r *http.Request, q Query, l level) string {
 		return "r"
 	case l == serviceLevel && q["comp"] == "batch":
 		return "dw"
+	case l == serviceLevel && r.Method == http.MethodPut && q["comp"] == "properties":
+		return "w"
 	case l == serviceLevel:
 		return ""
 	case l == containerLevel:

@@ -39,6 +39,7 @@ type Config struct {
 	Delegations Delegations // nil: nor with user delegation keys
 	Issuances   Issuances   // needed with Delegations
 	Policies    Policies    // nil: signatures name no stored access policies
+	Services    Services    // nil: the endpoint has no setup of its own
 }
 
 // Storage returns the name of the storage account whose own containers these are,

@@ -31,7 +31,7 @@ func (s *server) wireAccounts(rt *router, tokens api.Tokens, c storagewire.Confi
 		Subscriptions: []account.Subscription{{ID: s.identity.Subscription, Tenant: s.identity.Tenant, Name: "kluis"}},
 		Principal:     s.platformPrincipal, Reserved: reservedAccounts,
 	})
-	c.Keys = s.accounts
+	c.Keys, c.Services = s.accounts, s.accounts
 	rt.account = func(name string, dialect storageDialect) http.Handler {
 		if _, err := account.ParseName(name); err != nil {
 			return nil

@@ -71,6 +71,10 @@ func Account(t *testing.T, open func(t *testing.T) account.Store) {
 		// What makes an account what it is stays; the rest is replaced.
 		changed := one
 		changed.Tags, changed.SharedKey, changed.Updated = map[string]string{"a": "b"}, false, created.Add(time.Hour)
+		changed.BlobService = account.BlobService{
+			Logging: account.Logging{Version: "2.0", Read: true, Retention: account.Retention{Enabled: true, Days: 3}}, Version: "2021-12-02",
+			CORS: []account.CORSRule{{Origins: []string{"https://a.test"}, Methods: []string{"GET"}, Headers: []string{"*"}, MaxAge: 5}},
+		}
 		update(t, s, func(tx account.Tx) error { return tx.PutAccount(changed) })
 		if diff := cmp.Diff(changed, named(t, s, "beta", "")); diff != "" {
 			t.Errorf("changed (-) and read (+): %s", diff)
