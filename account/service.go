@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
@@ -192,7 +191,7 @@ func (a *Accounts) SetBlobService(ctx context.Context, c identity.Caller, name s
 // answers by it before it knows who asks: the zero value if there is no such account.
 func (a *Accounts) BlobServiceOf(ctx context.Context, name string) (s BlobService, err error) {
 	err = a.store.View(ctx, func(tx Tx) error {
-		row, err := tx.AccountNamed(Name(strings.ToLower(name)))
+		row, err := tx.AccountNamed(Name(name))
 		s = row.BlobService
 		return err
 	})

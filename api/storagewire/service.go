@@ -20,10 +20,13 @@ type Services interface {
 	SetBlobService(ctx context.Context, caller identity.Caller, name string, change account.BlobServiceChange) error
 }
 
+// An Adapter answers what is asked of an account that is set up so.
+type Adapter func(w http.ResponseWriter, r *http.Request, setup account.BlobService) error
+
 // Serve answers a request: as far as that goes by how the account is set up, with CORS
 // headers and a preflight's whole answer, and the rest by serve. What fails is answered
 // by fail.
-func (c Config) Serve(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request, account.BlobService) error, fail func(http.ResponseWriter, *http.Request, error)) {
+func (c Config) Serve(w http.ResponseWriter, r *http.Request, serve Adapter, fail func(http.ResponseWriter, *http.Request, error)) {
 	Stamp(w, r)
 	var setup account.BlobService
 	var err error
