@@ -111,6 +111,9 @@ func (inv *Inventory) addResource(rules []*Rule, id string, d document, ev Evide
 		r.Group = d.str("resourceGroup")
 	}
 	r.later = laterTags(field(d.body, "tags"))
+	if r.Type == "Microsoft.Fabric/workspaces" {
+		r.sensitivity = d.str("sensitivityLabel.id")
+	}
 	r.CMK = rules[0].evaluate(d)
 	r.links = rules[0].linksOf(d, id)
 	if direct := rules[0].direct; direct != nil {

@@ -165,6 +165,8 @@ type Resource struct {
 	federated bool     // its key is in another tenant, on purpose
 	app       *app     // of an App Service or Functions app
 	later     []string // tags known after apply
+
+	sensitivity string // the id of its label, of a Fabric workspace
 }
 
 // Rule returns the type's row in the table of types.

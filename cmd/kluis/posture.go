@@ -25,13 +25,13 @@ func postureCommand() *cobra.Command {
 		Short: "Find what is not under a customer's key, and how to mend it",
 		Long: `kluis posture reads what an estate says of its keys, holds it against your
 classification, and reports what does not hold. It reads, and changes nothing, but
-for 'remediate' and 'backout' with --apply.
+for 'remediate', 'backout' and 'labels' with --apply.
 
   kluis posture scan --source export:./answers --policy policy.yaml
   kluis posture scan --source azure --subscription ID --policy policy.yaml --fail-on high
   kluis posture plan FINDING --source export:./answers --policy policy.yaml`,
 	}
-	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureStatus(), postureFindings(), postureEvidence(), postureAlerts(), postureTypes(), postureControls())
+	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureStatus(), postureFindings(), postureLabels(), postureEvidence(), postureAlerts(), postureTypes(), postureControls())
 	c.AddCommand(postureRemediate(), postureBackout(), postureRuns())
 	return c
 }
