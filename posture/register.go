@@ -49,7 +49,7 @@ const (
 // A VersionRecord is one version of a key.
 type VersionRecord struct {
 	Version string     `json:"version"`
-	Enabled bool       `json:"enabled"`
+	Enabled *bool      `json:"enabled"` // null where it was not read
 	Created *time.Time `json:"created,omitempty"`
 	Expires *time.Time `json:"expires,omitempty"`
 	Kind    string     `json:"kty,omitempty"`
@@ -63,11 +63,11 @@ type VaultRecord struct {
 	Host            string   `json:"host,omitempty"`
 	HSM             bool     `json:"managedHsm,omitempty"`
 	Deleted         bool     `json:"deleted,omitempty"`
-	SoftDelete      bool     `json:"softDelete"`
+	SoftDelete      *bool    `json:"softDelete"` // null, as those below, where it was not read
 	RetentionDays   int      `json:"retentionDays,omitempty"`
-	PurgeProtection bool     `json:"purgeProtection"`
-	RBAC            bool     `json:"roleBased"`
-	Firewall        bool     `json:"firewall"`
+	PurgeProtection *bool    `json:"purgeProtection"`
+	RBAC            *bool    `json:"roleBased"`
+	Firewall        *bool    `json:"firewall"`
 	Policies        []string `json:"accessPolicies,omitempty"` // principal: rights on keys
 	Dependants      int      `json:"dependants"`
 }
@@ -96,8 +96,9 @@ func (j *judge) register() *Register {
 	}
 	slices.SortFunc(g.Keys, func(a, b KeyRecord) int { return cmp.Compare(a.Key, b.Key) })
 	for _, v := range j.inv.Vaults {
-		r := VaultRecord{ID: v.ID, Host: v.Host, HSM: v.HSM, Deleted: v.Deleted, SoftDelete: v.SoftDelete, RetentionDays: v.Retention,
-			PurgeProtection: v.Purge, RBAC: v.RBAC, Firewall: v.Firewall, Dependants: len(v.users)}
+		r := VaultRecord{ID: v.ID, Host: v.Host, HSM: v.HSM, Deleted: v.Deleted, RetentionDays: v.Retention, Dependants: len(v.users),
+			SoftDelete: told(v.SoftDelete, v.knows(vaultSoftDelete)), PurgeProtection: told(v.Purge, v.knows(vaultPurge)),
+			RBAC: told(v.RBAC, v.knows(vaultRBAC)), Firewall: told(v.Firewall, v.knows(vaultFirewall))}
 		for _, p := range v.Policies {
 			r.Policies = append(r.Policies, p.principal+": "+strings.Join(p.keys, ", "))
 		}
@@ -135,7 +136,7 @@ func (j *judge) keyRecord(k *Key, certain bool) KeyRecord {
 	}
 	for _, v := range k.Versions {
 		r.Versions = append(r.Versions, VersionRecord{
-			Version: v.Version, Enabled: v.Enabled, Created: present(v.Created), Expires: present(v.Expires), Kind: v.Kind, Bits: v.Bits,
+			Version: v.Version, Enabled: told(v.Enabled, v.knows("enabled")), Created: present(v.Created), Expires: present(v.Expires), Kind: v.Kind, Bits: v.Bits,
 			Due: present(k.Rotation.due(v)),
 		})
 	}
@@ -146,6 +147,14 @@ func (j *judge) keyRecord(k *Key, certain bool) KeyRecord {
 		r.Due = r.Versions[n-1].Due
 	}
 	return r
+}
+
+// told returns what is known, nil for what is not.
+func told(v, known bool) *bool {
+	if !known {
+		return nil
+	}
+	return &v
 }
 
 func present(t time.Time) *time.Time {

@@ -28,7 +28,7 @@ func TestRegister(t *testing.T) {
 	if unread.Read || unread.Dependants != 1 || unread.Rotation != posture.RotationUnread || unread.Due != nil {
 		t.Errorf("%+v", unread)
 	}
-	if v := r.Vaults[0]; v.Dependants != 2 || !v.PurgeProtection || v.Host != "kv1.vault.azure.net" {
+	if v := r.Vaults[0]; v.Dependants != 2 || v.PurgeProtection == nil || !*v.PurgeProtection || v.Firewall == nil || !*v.Firewall || v.Host != "kv1.vault.azure.net" {
 		t.Errorf("%+v", v)
 	}
 
@@ -36,5 +36,13 @@ func TestRegister(t *testing.T) {
 	inv.Gaps = append(inv.Gaps, posture.Gap{What: "subscription t", Why: "403"})
 	if k := posture.Judge(inv, nil, nil, now).Register.Keys[0]; k.Certain || k.Rotation != posture.RotationUnread {
 		t.Errorf("after a gap: %+v", k)
+	}
+
+	// What a plan leaves to apply is not false.
+	inv = &posture.Inventory{}
+	inv.Add(map[string]any{"id": vaultID, "properties": map[string]any{"enablePurgeProtection": posture.UnknownValue, "enableSoftDelete": true}}, posture.Evidence{})
+	inv.Link()
+	if v := posture.Judge(inv, nil, nil, now).Register.Vaults[0]; v.PurgeProtection != nil || v.SoftDelete == nil || !*v.SoftDelete {
+		t.Errorf("%+v", v)
 	}
 }

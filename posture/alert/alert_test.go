@@ -159,7 +159,7 @@ func TestFromScans(t *testing.T) {
 	day := func(n int) *time.Time { return new(start.AddDate(0, 0, n)) }
 	key := func(name string, dependants int, enabled bool, expires, due *time.Time) posture.KeyRecord {
 		return posture.KeyRecord{Key: "https://v/keys/" + name, Read: true, Dependants: dependants, Due: due,
-			Versions: []posture.VersionRecord{{Version: "1", Enabled: enabled, Expires: expires}}}
+			Versions: []posture.VersionRecord{{Version: "1", Enabled: &enabled, Expires: expires}}}
 	}
 	deleted := key("deleted", 2, true, nil, nil)
 	deleted.Deleted = true

@@ -76,7 +76,7 @@ func fromKey(k posture.KeyRecord, now time.Time) (all []Signal) {
 		return nil
 	}
 	v := k.Versions[len(k.Versions)-1]
-	if !v.Enabled && k.Dependants > 0 {
+	if v.Enabled != nil && !*v.Enabled && k.Dependants > 0 {
 		all = append(all, unavailable(k, "disabled"))
 	}
 	if k.Due != nil && now.After(k.Due.Add(overdue)) {

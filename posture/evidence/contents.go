@@ -219,7 +219,7 @@ func keys(g *posture.Register) [][]string {
 		}
 		for _, v := range versions {
 			rows = append(rows, []string{
-				k.Key, v.Version, v.Kind, fmt.Sprint(v.Bits), fmt.Sprint(v.Enabled), maybe(v.Created), maybe(v.Expires), k.Rotation, maybe(v.Due), fmt.Sprint(k.Deleted),
+				k.Key, v.Version, v.Kind, fmt.Sprint(v.Bits), known(v.Enabled), maybe(v.Created), maybe(v.Expires), k.Rotation, maybe(v.Due), fmt.Sprint(k.Deleted),
 				fmt.Sprint(k.Read), fmt.Sprint(k.Dependants), fmt.Sprint(k.Certain), k.Owner, k.Procedure, k.Tested,
 			})
 		}
@@ -227,12 +227,20 @@ func keys(g *posture.Register) [][]string {
 	return rows
 }
 
+// known spells a setting, "unknown" if it was not read.
+func known(b *bool) string {
+	if b == nil {
+		return "unknown"
+	}
+	return fmt.Sprint(*b)
+}
+
 func vaults(g *posture.Register) [][]string {
 	rows := [][]string{{"vault", "host", "managedHsm", "deleted", "softDelete", "retentionDays", "purgeProtection", "roleBased", "firewall", "accessPolicies", "dependants"}}
 	for _, v := range g.Vaults {
 		rows = append(rows, []string{
-			v.ID, v.Host, fmt.Sprint(v.HSM), fmt.Sprint(v.Deleted), fmt.Sprint(v.SoftDelete), fmt.Sprint(v.RetentionDays), fmt.Sprint(v.PurgeProtection),
-			fmt.Sprint(v.RBAC), fmt.Sprint(v.Firewall), strings.Join(v.Policies, "; "), fmt.Sprint(v.Dependants),
+			v.ID, v.Host, fmt.Sprint(v.HSM), fmt.Sprint(v.Deleted), known(v.SoftDelete), fmt.Sprint(v.RetentionDays), known(v.PurgeProtection),
+			known(v.RBAC), known(v.Firewall), strings.Join(v.Policies, "; "), fmt.Sprint(v.Dependants),
 		})
 	}
 	return rows
