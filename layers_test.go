@@ -18,7 +18,7 @@ import (
 const module = "github.com/kluis-io/kluis"
 
 // domains are the packages that hold the product's rules, with all below them.
-var domains = []string{"fault", "envelope", "audit", "identity", "rbac", "root", "vault", "kek", "encryption", "workspace", "account", "lake", "governance"}
+var domains = []string{"fault", "envelope", "audit", "identity", "rbac", "root", "vault", "kek", "encryption", "workspace", "account", "lake", "governance", "witness"}
 
 // platform are the domains of the operator's side.
 var platform = []string{"kek", "encryption", "workspace", "account", "lake"}
@@ -47,6 +47,8 @@ var bans = []ban{
 		reason: "the operator reaches a vault over HTTPS alone, its own neighbour included"},
 	{from: []string{"fault", "envelope"}, banned: []string{"audit", "identity", "rbac", "root", "encryption"},
 		reason: "they are the ground that the others stand on"},
+	{from: []string{"witness"}, banned: append([]string{"audit", "vault"}, platform...),
+		reason: "it remembers for both parties, and knows neither"},
 	{from: []string{"encryption"}, banned: []string{"workspace", "lake"},
 		reason: "keys do not know what lies under them"},
 	{from: []string{"account"}, banned: []string{"workspace", "lake"},
@@ -65,7 +67,7 @@ var bans = []ban{
 		reason: "an adapter translates; what it needs, a domain gives it"},
 	{from: []string{"internal"}, banned: append([]string{"api", "store", "objstore", "portal"}, domains[4:]...),
 		reason: "machinery has no meaning of its own"},
-	{from: []string{"fault", "envelope", "audit", "identity", "rbac", "root", "vault", "kek", "encryption", "workspace", "account", "lake", "api", "store", "objstore", "internal"},
+	{from: []string{"fault", "envelope", "audit", "identity", "rbac", "root", "vault", "kek", "encryption", "workspace", "account", "lake", "witness", "api", "store", "objstore", "internal"},
 		banned: []string{"cmd"}, reason: "nothing imports the wiring"},
 }
 

@@ -2,8 +2,10 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -12,7 +14,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kluis-io/kluis/fault"
-	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/internal/failpoint"
 )
 
@@ -32,6 +33,14 @@ type Config struct {
 	// checkpoint: best on another disk, or where another user collects it.
 	CheckpointPath string
 
+	// Witness is a further such place, which whoever puts an older database back does
+	// not reach; nil if there is none.
+	Witness Outside
+
+	// Failed is told when the open database turns out not to be the one that was
+	// signed: somebody has put an older one in its place. It may be nil.
+	Failed func(error)
+
 	// Interval is the longest time for which an entry stays uncovered by a
 	// checkpoint. Zero means a second; below zero there is no ticker.
 	Interval time.Duration
@@ -39,6 +48,15 @@ type Config struct {
 	// Restored declares that the database was restored from a backup, so that
 	// it may be older than the checkpoint outside. The log records that.
 	Restored bool
+	Declared map[string]string // what the record says of it: who, and why
+}
+
+// An Outside is a place outside the database that holds the log's newest checkpoint.
+type Outside interface {
+	// Load returns the signed note that was stored last, or nil if none was.
+	Load(ctx context.Context) ([]byte, error)
+	// Store replaces it, and returns once that is durable.
+	Store(ctx context.Context, note []byte) error
 }
 
 // A Log is a party's open audit log. It is safe for concurrent use.
@@ -49,7 +67,7 @@ type Log struct {
 	tree      *frontier  // of the newest checkpoint: what has been signed, and nothing from the database since
 	newest    Checkpoint
 	note      []byte // newest, signed
-	published bool   // newest is in the file outside, too
+	published bool   // newest is in every place outside, too
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -72,6 +90,7 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 			"size":   strconv.FormatInt(l.newest.Size, 10),
 			"serial": strconv.FormatInt(l.newest.Serial, 10),
 		}}
+		maps.Copy(e.Detail, c.Declared)
 		if err := l.Record(ctx, e); err != nil {
 			return nil, err
 		}
@@ -98,6 +117,9 @@ func (l *Log) tick(ctx context.Context) {
 		case <-t.C:
 			if _, err := l.Checkpoint(ctx); err != nil && ctx.Err() == nil {
 				slog.ErrorContext(ctx, "audit checkpoint failed", "log", l.Signer.Name(), "error", err)
+				if l.Failed != nil && fault.ReasonOf(err) == fault.Integrity {
+					l.Failed(err)
+				}
 			}
 		}
 	}
@@ -129,7 +151,12 @@ func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	next := *l.tree
-	if err := l.Store.View(ctx, func(tx Tx) error { return grow(&next, tx) }); err != nil {
+	if err := l.Store.View(ctx, func(tx Tx) error {
+		if size, err := tx.AuditSize(); err != nil || size < next.size {
+			return errors.Join(err, damaged(nil, fmt.Sprintf("The audit log has %d entries, and had %d a moment ago.", size, next.size)))
+		}
+		return grow(&next, tx)
+	}); err != nil {
 		return l.newest, err
 	}
 	if next.size > l.newest.Size {
@@ -147,10 +174,9 @@ func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
 		if err := checkpointStored.Hit(); err != nil {
 			return l.newest, err
 		}
-		if err := durable.WriteFile(l.CheckpointPath, l.note, 0o644); err != nil {
-			return l.newest, fmt.Errorf("audit checkpoint outside the database: %w", err)
+		if err := l.publish(ctx); err != nil {
+			return l.newest, err
 		}
-		l.published = true
 	}
 	return l.newest, nil
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/internal/failpoint"
@@ -14,6 +16,9 @@ import (
 
 // checkpointBegun: a new log's first checkpoint is outside the database only.
 var checkpointBegun = failpoint.New("audit/checkpoint/begun")
+
+// checkpointPlaced: the newest checkpoint is in some of the places outside.
+var checkpointPlaced = failpoint.New("audit/checkpoint/placed")
 
 // resume finds the newest checkpoint and believes the database only as far as
 // signatures reach.
@@ -23,12 +28,15 @@ var checkpointBegun = failpoint.New("audit/checkpoint/begun")
 // checkpoint always has one outside that is not newer, whatever crashed when,
 // and anything else has been tampered with or restored.
 func (l *Log) resume(ctx context.Context) error {
-	outside, err := os.ReadFile(l.CheckpointPath)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("audit checkpoint outside the database: %w", err)
-	}
-	if l.Restored {
-		outside = nil
+	outside := l.places()
+	for i, p := range outside {
+		if l.Restored {
+			break
+		}
+		var err error
+		if outside[i].note, err = p.Load(ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
 	var inside []StoredCheckpoint
 	if err := l.Store.View(ctx, func(tx Tx) (err error) {
@@ -53,55 +61,117 @@ func (l *Log) resume(ctx context.Context) error {
 		if l.Restored {
 			return nil
 		}
-		l.published, err = l.compare(tx, outside)
-		return err
+		l.published = true
+		for _, p := range outside {
+			current, err := l.compare(tx, p)
+			if err != nil {
+				return err
+			}
+			l.published = l.published && current
+		}
+		return nil
 	})
+}
+
+// A place is where the newest checkpoint lies beside the database.
+type place struct {
+	Outside
+	name string
+	note []byte // as it was found at the start
+}
+
+func (l *Log) places() []place {
+	all := []place{{Outside: file(l.CheckpointPath), name: "the checkpoint file"}}
+	if l.Witness != nil {
+		all = append(all, place{Outside: l.Witness, name: "the witness"})
+	}
+	return all
+}
+
+// publish puts the newest checkpoint into every place outside.
+func (l *Log) publish(ctx context.Context) error {
+	for _, p := range l.places() {
+		if err := p.Store(ctx, l.note); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		if err := checkpointPlaced.Hit(); err != nil {
+			return err
+		}
+	}
+	l.published = true
+	return nil
+}
+
+// A file is the place that everybody may read and collect.
+type file string
+
+func (f file) Load(context.Context) ([]byte, error) {
+	note, err := os.ReadFile(string(f))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return note, err
+}
+
+func (f file) Store(_ context.Context, note []byte) error {
+	return durable.WriteFile(string(f), note, 0o644)
 }
 
 // begin starts a log that has no checkpoint yet, or one that crashed while it
 // was starting.
-func (l *Log) begin(ctx context.Context, outside []byte) error {
+func (l *Log) begin(ctx context.Context, outside []place) error {
 	l.tree = new(frontier)
 	l.newest = Checkpoint{Origin: l.Signer.Name(), Root: l.tree.root()}
-	if len(outside) > 0 {
-		c, err := OpenCheckpoint(outside, l.Verifier)
+	for _, p := range outside {
+		if len(p.note) == 0 {
+			continue
+		}
+		c, err := p.open(l.Verifier)
 		if err != nil {
-			return damaged(err, "The checkpoint outside the audit log's database is not one that this log's key signed.")
+			return err
 		}
 		if c != l.newest {
-			return damaged(nil, fmt.Sprintf("The audit log has no checkpoint, and the one outside its database covers %d entries.", c.Size))
+			return damaged(nil, fmt.Sprintf("The audit log has no checkpoint, and %s outside its database covers %d entries.", p.name, c.Size))
 		}
 	}
 	var err error
 	if l.note, err = l.newest.sign(l.Signer); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(l.CheckpointPath, l.note, 0o644); err != nil {
-		return fmt.Errorf("audit checkpoint outside the database: %w", err)
+	if err := l.publish(ctx); err != nil {
+		return err
 	}
 	if err := checkpointBegun.Hit(); err != nil {
 		return err
 	}
-	l.published = true
 	return l.Store.Update(ctx, func(tx Tx) error { return store(tx, l.newest, l.note) })
 }
 
-// compare holds the checkpoint outside against the database. It reports whether
-// it is the newest.
-func (l *Log) compare(tx Tx, outside []byte) (current bool, err error) {
-	if len(outside) == 0 {
-		return false, damaged(nil, "The checkpoint outside the audit log's database is gone.")
-	}
-	c, err := OpenCheckpoint(outside, l.Verifier)
+// open returns the checkpoint that was found in the place.
+func (p place) open(v note.Verifier) (Checkpoint, error) {
+	c, err := OpenCheckpoint(p.note, v)
 	if err != nil {
-		return false, damaged(err, "The checkpoint outside the audit log's database is not one that this log's key signed.")
+		err = damaged(err, fmt.Sprintf("What %s outside the audit log's database holds is not what this log's key signed.", p.name))
+	}
+	return c, err
+}
+
+// compare holds the checkpoint of a place against the database. It reports whether
+// it is the newest.
+func (l *Log) compare(tx Tx, p place) (current bool, err error) {
+	if len(p.note) == 0 {
+		return false, damaged(nil, fmt.Sprintf("The audit log has a checkpoint, and %s outside its database is gone.", p.name))
+	}
+	c, err := p.open(l.Verifier)
+	if err != nil {
+		return false, err
 	}
 	if c == l.newest {
 		return true, nil
 	}
 	if c.Serial >= l.newest.Serial || c.Size >= l.newest.Size {
-		return false, damaged(nil, fmt.Sprintf("The audit log's newest checkpoint is number %d and covers %d entries; outside its database there is number %d of %d entries.",
-			l.newest.Serial, l.newest.Size, c.Serial, c.Size))
+		return false, damaged(nil, fmt.Sprintf("The database is older than %s outside it: its audit log's newest checkpoint is number %d of %d entries, and outside there is number %d of %d entries.",
+			p.name, l.newest.Serial, l.newest.Size, c.Serial, c.Size))
 	}
 	_, err = signedTree(tx, c)
 	return false, err
@@ -128,6 +198,6 @@ func signedTree(tx Tx, c Checkpoint) (*frontier, error) {
 }
 
 func damaged(err error, detail string) error {
-	return fault.Wrap(fault.Integrity, err, detail).WithMend("If the database was restored from a backup, declare the restore; " +
+	return fault.Wrap(fault.Integrity, err, detail).WithMend("If the database was restored from a backup, declare the restore (kluis restore --declare); " +
 		"otherwise keep the database and the checkpoint as they are, and verify the log offline.")
 }

@@ -78,6 +78,11 @@ func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation s
 		key.Clear()
 		return err
 	}
+	if err := k.bearWitness(ctx, next); err != nil {
+		m.clear()
+		key.Clear()
+		return err
+	}
 	k.remember(slot, view{scope: next, generations: []Generation{g}})
 	m.scope, m.sealing, m.lease = next, g, kek.NewLease(by.asked, k.leaseOf(next))
 	m.scopeKeys[g.Number] = key

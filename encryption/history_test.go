@@ -52,6 +52,7 @@ func play(t *testing.T, rt *rapid.T, feed bool) {
 	h := &history{world: newWorld(rt, vault), enabled: map[kek.KID]bool{}, deleted: map[string]bool{},
 		granted: true, connected: true, items: []encryption.ItemID{lake}, objects: map[string]encryption.ItemID{}}
 	defer func() { h.stop() }()
+	h.remember() // whatever crashes when, no mere crash is taken for a rollback
 	h.vault.Create("b")
 	for _, k := range keyNames {
 		h.enabled[h.vault.Newest(k)] = true

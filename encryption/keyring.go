@@ -30,6 +30,7 @@ type Config struct {
 	Vault    Vault
 	Recorder audit.Recorder
 	Policy   kek.Policy // at which hosts customers' keys may lie
+	Witness  Witness    // nil if nobody remembers, outside the database, what it held
 
 	Lease time.Duration // a key lease's length; 0 means 30 s. At most Bound.
 	Bound time.Duration // the kill-switch bound; 0 means 60 s
@@ -47,6 +48,7 @@ type Keyring struct {
 	vault    Vault
 	recorder audit.Recorder
 	policy   kek.Policy
+	witness  Witness
 	lease    time.Duration
 	bound    time.Duration
 	poll     time.Duration
@@ -97,7 +99,7 @@ const (
 func NewKeyring(c Config) *Keyring {
 	k := &Keyring{
 		store: c.Store, root: c.Root, vault: c.Vault, recorder: c.Recorder, policy: c.Policy,
-		lease: c.Lease, bound: c.Bound, poll: c.Poll, now: c.Now, log: c.Log,
+		witness: c.Witness, lease: c.Lease, bound: c.Bound, poll: c.Poll, now: c.Now, log: c.Log,
 		slots: map[ScopeID]*slot{},
 		stop:  context.Background(),
 	}

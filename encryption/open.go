@@ -153,6 +153,9 @@ func (k *Keyring) unlock(ctx context.Context, v view) (*material, error) {
 		return nil, err
 	}
 	defer sh.clear()
+	if err := k.witnessed(ctx, v.scope); err != nil {
+		return nil, err
+	}
 	m := &material{scope: v.scope, sealing: g, lease: kek.NewLease(k.now(), k.leaseOf(v.scope)), scopeKeys: map[int64]*envelope.Key{}}
 	if g.Mode == PlatformManaged {
 		err = m.derive(k.root.Instance(), v, sh)

@@ -196,6 +196,9 @@ func (s *Scopes) finish(ctx context.Context, id ScopeID) error {
 		return err
 	}
 	k := s.ring
+	if err := k.witnessedNow(ctx, id); err != nil {
+		return err
+	}
 	var next view
 	err := k.store.Update(ctx, func(tx Tx) error {
 		v, err := readView(tx, id)
@@ -245,6 +248,9 @@ func (s *Scopes) finish(ctx context.Context, id ScopeID) error {
 		return tx.AppendAudit(e)
 	})
 	if err != nil || next.scope.ID == "" {
+		return err
+	}
+	if err := k.bearWitness(ctx, next.scope); err != nil {
 		return err
 	}
 	k.settle(next)

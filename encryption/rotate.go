@@ -90,6 +90,7 @@ func (k *Keyring) publishWrap(ctx context.Context, s Scope, to kek.KeyInfo, shar
 	if err != nil {
 		return err
 	}
+	var next Scope
 	err = k.store.Update(ctx, func(tx Tx) error {
 		v, err := readView(tx, s.ID)
 		if err != nil {
@@ -115,7 +116,7 @@ func (k *Keyring) publishWrap(ctx context.Context, s Scope, to kek.KeyInfo, shar
 		}
 		defer sh.clear()
 		old := g.KID
-		next := v.scope
+		next = v.scope
 		next.Epoch++
 		next.serve()
 		g.KID, g.Algorithm, g.Wrapped, g.Epoch = to.KID, to.Algorithm, wrapped, next.Epoch
@@ -131,6 +132,9 @@ func (k *Keyring) publishWrap(ctx context.Context, s Scope, to kek.KeyInfo, shar
 		return tx.AppendAudit(e)
 	})
 	if err != nil {
+		return err
+	}
+	if err := k.bearWitness(ctx, next); err != nil {
 		return err
 	}
 	return rotateAfterPublish.Hit()

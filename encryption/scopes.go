@@ -268,6 +268,9 @@ func (w withoutReason) Error() string { return w.err.Error() }
 // retry makes a scope's failed items due at once, and notes how the key was spelled
 // this time: clients compare what they are told with what they gave.
 func (s *Scopes) retry(ctx context.Context, caller identity.Caller, id ScopeID, keyIdentifier string) error {
+	if err := s.ring.witnessedNow(ctx, id); err != nil {
+		return err
+	}
 	err := s.ring.store.Update(ctx, func(tx Tx) error {
 		if err := s.permit(tx, caller, id, rbac.EncryptionWrite); err != nil {
 			return err

@@ -86,6 +86,10 @@ type Config struct {
 	Webhooks []webhookConfig `yaml:"webhooks"`
 	Audit    auditConfig     `yaml:"audit"`
 
+	// Witness is the folder that remembers how far the databases had come; beside each
+	// of them if empty, where whoever puts an old one back reaches it too.
+	Witness string `yaml:"witness"`
+
 	// Metrics is the loopback address that Prometheus reads; none if empty.
 	Metrics string `yaml:"metrics"`
 
@@ -125,6 +129,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
 	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
 	f.StringSlice("vaults", nil, "further host suffixes under which customers' keys may lie")
+	f.String("witness", "", "the `FOLDER`, out of reach of who restores databases, that knows how far they had come")
 	f.String("metrics", "", "serve Prometheus metrics on this loopback `ADDR`ess and port")
 	f.StringSlice("trust", nil, "`FILE`s of certificate authorities to trust beside the system's")
 	f.String("config", "", "read the configuration from `FILE` (YAML)")
@@ -184,7 +189,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
 		set("dev", &c.Dev), set("activate-hsms", &c.ActivateHSMs), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
 		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile),
-		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("metrics", &c.Metrics), set("lease", &c.Lease), set("bound", &c.Bound))
+		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("witness", &c.Witness), set("metrics", &c.Metrics), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
 		return c, err
 	}

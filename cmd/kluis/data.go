@@ -69,25 +69,33 @@ func (s *server) openData(ctx context.Context) error {
 	if s.ca, err = localca.Open(filepath.Join(data, tlsDir), s.config.Domain); err != nil {
 		return err
 	}
-	if s.login, err = openParty(ctx, s.config, loginDir); err != nil {
+	if s.login, err = openParty(ctx, s.config, loginDir, s.halted); err != nil {
 		return err
 	}
 	if s.config.has(roleVault) {
-		if s.custodian, err = openParty(ctx, s.config, vaultDir); err != nil {
+		if s.custodian, err = openParty(ctx, s.config, vaultDir, s.halted); err != nil {
 			return err
 		}
 	}
 	if s.config.has(rolePlatform) {
-		if s.operator, err = openParty(ctx, s.config, platformDir); err != nil {
+		if s.operator, err = openParty(ctx, s.config, platformDir, s.halted); err != nil {
 			return err
 		}
 	}
 	if s.config.has(roleGovernance) {
-		if s.governance, err = openGovernance(ctx, s.config, s.identity.Instance); err != nil {
+		if s.governance, err = openGovernance(ctx, s.config, s.identity.Instance, s.halted); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// halted ends the process: a database is not the one that was opened.
+func (s *server) halted(err error) {
+	select {
+	case s.failure <- err:
+	default:
+	}
 }
 
 // readInstance reads what the directory is, or makes it.

@@ -8,12 +8,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/witness"
 )
 
 // The parties' folders in the data directory. Each holds its own database, root
@@ -46,6 +45,8 @@ const (
 	rootFile       = "root"
 	auditKeyFile   = "audit.key"
 	checkpointFile = "checkpoint"
+
+	witnessDir = "witness" // unless the configuration names a better place
 )
 
 // A party is one side of the installation, open: what it keeps, what seals it,
@@ -56,6 +57,8 @@ type party struct {
 	db   *sqlite.DB
 	root *root.Root // nil of governance
 	log  *audit.Log
+
+	witness *witness.Witness // nil if no root is open
 }
 
 // createParty makes a party's folder, with a root under the seal, and returns the
@@ -80,7 +83,7 @@ func createLog(dir, instance, name string) error {
 
 // openGovernance opens governance, and makes it if it is not there: nothing in it needs
 // a root or recovery shares.
-func openGovernance(ctx context.Context, c Config, instance string) (*party, error) {
+func openGovernance(ctx context.Context, c Config, instance string, failed func(error)) (*party, error) {
 	dir := filepath.Join(c.Data, governanceDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -90,24 +93,33 @@ func openGovernance(ctx context.Context, c Config, instance string) (*party, err
 			return nil, err
 		}
 	}
-	return openParty(ctx, c, governanceDir)
+	return openParty(ctx, c, governanceDir, failed)
 }
 
-// openParty opens a party that was created.
-func openParty(ctx context.Context, c Config, name string) (*party, error) {
+// openParty opens a party that was created. failed is told if its database turns out
+// later not to be the one that was opened.
+func openParty(ctx context.Context, c Config, name string, failed func(error)) (*party, error) {
 	p, err := openUnlogged(ctx, c, name)
 	if err != nil {
 		return nil, err
 	}
-	signer, verifier, err := audit.LoadSigner(p.path(auditKeyFile))
-	if err == nil {
-		p.log, err = p.openLog(ctx, signer, verifier)
-	}
-	if err != nil {
+	if err := p.openWitnessed(ctx, c, failed); err != nil {
 		p.close()
 		return nil, fmt.Errorf("opening the %s: %w", name, err)
 	}
 	return p, nil
+}
+
+// openWitnessed opens the party's log, and fails with [fault.Integrity] if the
+// database is older than the witness has seen it.
+func (p *party) openWitnessed(ctx context.Context, c Config, failed func(error)) (err error) {
+	if p.root == nil { // and no key that a witness could be believed for
+		return p.openLog(ctx, audit.Config{Failed: failed})
+	}
+	if p.witness, err = witness.Open(ctx, p.records(c), p.root, p.name); err != nil {
+		return err
+	}
+	return p.openLog(ctx, audit.Config{Witness: p.witness, Failed: failed})
 }
 
 // openUnlogged opens a party without its log, to look at and not to change.
@@ -132,7 +144,7 @@ func openUnlogged(ctx context.Context, c Config, name string) (_ *party, err err
 
 func (p *party) openRoot(ctx context.Context, c Config) error {
 	if _, err := os.Stat(p.path(rootFile)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out", c.Data)
+		return fmt.Errorf("%s is not a data directory: run 'kluis init', or 'kluis serve --dev' to try kluis out (%w)", c.Data, err)
 	}
 	unseal, err := c.unseal(ctx, p.path(rootFile))
 	if err != nil {
@@ -142,10 +154,23 @@ func (p *party) openRoot(ctx context.Context, c Config) error {
 	return err
 }
 
-func (p *party) openLog(ctx context.Context, signer note.Signer, verifier note.Verifier) (*audit.Log, error) {
-	return audit.Open(ctx, audit.Config{
-		Store: p.db.Audit(), Signer: signer, Verifier: verifier, CheckpointPath: p.path(checkpointFile),
-	})
+// openLog opens the party's log over its own files, and otherwise as c says.
+func (p *party) openLog(ctx context.Context, c audit.Config) (err error) {
+	if c.Signer, c.Verifier, err = audit.LoadSigner(p.path(auditKeyFile)); err != nil {
+		return err
+	}
+	c.Store, c.CheckpointPath = p.db.Audit(), p.path(checkpointFile)
+	p.log, err = audit.Open(ctx, c)
+	return err
+}
+
+// records is where the party's witness lies: in a folder of the configuration, where
+// each installation and party has its own, or beside the database.
+func (p *party) records(c Config) witness.Store {
+	if c.Witness == "" {
+		return witness.Folder(p.path(witnessDir))
+	}
+	return witness.Folder(filepath.Join(c.Witness, p.root.Instance(), p.name))
 }
 
 func (p *party) path(file string) string { return filepath.Join(p.dir, file) }
@@ -157,6 +182,9 @@ func (p *party) close() error {
 	}
 	if p.db != nil {
 		errs = append(errs, p.db.Close())
+	}
+	if p.witness != nil {
+		p.witness.Close()
 	}
 	if p.root != nil {
 		p.root.Close()

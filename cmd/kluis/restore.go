@@ -30,7 +30,10 @@ import (
 var beforeDatabase = failpoint.New("kluis/restore/before-database")
 
 func restoreCommand() *cobra.Command {
-	var data, from string
+	var from string
+	var parties []string
+	var declare bool
+	var d declaration
 	cmd := &cobra.Command{
 		Use:   "restore",
 		Short: "Restore a backup into a data directory that lost what is in it",
@@ -43,10 +46,26 @@ before anything is put in place, and the audit logs record the restore. The root
 sealed as they were when the backup was made: if what sealed them is lost, go on with
 'kluis root recover'.
 
+A restored database is older than the witness outside it has seen, and a server
+refuses such a one. So a restore is declared: it says who restores and why, which the
+audit log keeps, and from then on the witness goes by the restored database. That
+takes the roots open. With --declare, and without --from, it is done for databases
+that were put back in another way, and where the witness itself is lost.
+
 What was revoked, disabled or purged after the backup is not so any more.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := restore(cmd.Context(), data, from)
+			c, err := readConfig(cmd)
+			if err != nil {
+				return err
+			}
+			if err := d.check(); err != nil {
+				return err
+			}
+			if declare {
+				return declareRestore(cmd.Context(), cmd.OutOrStdout(), c, parties, d)
+			}
+			m, err := restore(cmd.Context(), c.Data, from, d)
 			if err != nil {
 				return err
 			}
@@ -61,16 +80,26 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 					fmt.Fprintf(cmd.OutOrStdout(), "%s: %d audit entries, root %s sealed by %s in the backup\n", party, p.Audit, p.RootID, p.Seal)
 				}
 			}
-			return nil
+			return tellWitnesses(cmd.Context(), cmd.OutOrStdout(), c, m)
 		},
 	}
-	cmd.Flags().StringVar(&data, "data", defaultConfig().Data, "the data `DIR`ectory")
+	addFlags(cmd.Flags())
+	for _, other := range []string{"dev", "seal", "listen", "roles", "lease", "bound", "public-port", "vaults"} {
+		cmd.Flags().MarkHidden(other)
+	}
 	cmd.Flags().StringVar(&from, "from", "", "the backup's `FILE`")
-	cmd.MarkFlagRequired("from")
+	cmd.Flags().BoolVar(&declare, "declare", false, "only declare a restore that was done in another way")
+	cmd.Flags().StringSliceVar(&parties, "party", nil, "with --declare: whose database was restored, of login, vault, platform and governance (default: those that are refused)")
+	cmd.Flags().StringVar(&d.why, "why", "", "why the older state is to be served: a `TEXT` for the audit log")
+	cmd.Flags().StringVar(&d.by, "by", operatingUser(), "`WHO` restores, for the audit log")
+	cmd.MarkFlagsOneRequired("from", "declare")
+	cmd.MarkFlagsMutuallyExclusive("from", "declare")
+	cmd.MarkFlagsMutuallyExclusive("from", "party")
+	cmd.MarkFlagRequired("why")
 	return cmd
 }
 
-func restore(ctx context.Context, data, from string) (m manifest, err error) {
+func restore(ctx context.Context, data, from string, d declaration) (m manifest, err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return m, err
@@ -96,7 +125,7 @@ func restore(ctx context.Context, data, from string) (m manifest, err error) {
 		return m, err
 	}
 	for party := range m.Parties {
-		if err := declare(ctx, filepath.Join(work, party), party); err != nil {
+		if err := recordRestore(ctx, filepath.Join(work, party), party, d); err != nil {
 			return m, fmt.Errorf("the %s in the backup: %w", party, err)
 		}
 	}
@@ -255,8 +284,9 @@ func (p partyManifest) sameRoot(data, work, party string) error {
 	return err
 }
 
-// declare verifies an unpacked party's log and records in it that it was restored.
-func declare(ctx context.Context, dir, party string) error {
+// recordRestore verifies an unpacked party's log and records in it that it was
+// restored.
+func recordRestore(ctx context.Context, dir, party string, d declaration) error {
 	signer, verifier, err := audit.LoadSigner(filepath.Join(dir, auditKeyFile))
 	if err != nil {
 		return err
@@ -279,7 +309,7 @@ func declare(ctx context.Context, dir, party string) error {
 	}
 	var log *audit.Log
 	if err == nil {
-		log, err = audit.Open(ctx, audit.Config{Store: db.Audit(), Signer: signer, Verifier: verifier, CheckpointPath: checkpoint, Restored: true})
+		log, err = audit.Open(ctx, audit.Config{Store: db.Audit(), Signer: signer, Verifier: verifier, CheckpointPath: checkpoint, Restored: true, Declared: d.detail()})
 	}
 	if err == nil {
 		err = log.Close()

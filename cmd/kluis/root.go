@@ -97,11 +97,7 @@ func (a *rootAct) with(ctx context.Context, act func(p *party, i instance) error
 	if p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[a.party]); err != nil {
 		return err
 	}
-	signer, verifier, err := audit.LoadSigner(p.path(auditKeyFile))
-	if err != nil {
-		return err
-	}
-	if p.log, err = p.openLog(ctx, signer, verifier); err != nil {
+	if err := p.openLog(ctx, audit.Config{}); err != nil {
 		return err
 	}
 	return act(p, i)

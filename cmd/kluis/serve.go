@@ -75,9 +75,13 @@ SIGTERM drains and stops.`,
 			if s.separated() != "" {
 				slog.Warn("the parties are not separated", "because", s.separated())
 			}
-			<-cmd.Context().Done()
+			var failure error
+			select {
+			case <-cmd.Context().Done():
+			case failure = <-s.failure:
+			}
 			slog.Info("stopping")
-			return s.stop()
+			return errors.Join(failure, s.stop())
 		},
 	}
 	addFlags(cmd.Flags())
@@ -112,6 +116,7 @@ type server struct {
 	http    []*http.Server
 	workers sync.WaitGroup
 	halt    context.CancelFunc
+	failure chan error // why the process must not go on
 	ready   readiness
 }
 
@@ -120,7 +125,7 @@ const drainTime = 20 * time.Second
 
 // start opens what the configuration names, and serves it when it returns.
 func start(ctx context.Context, c Config) (_ *server, err error) {
-	s := &server{config: c}
+	s := &server{config: c, failure: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -284,7 +289,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	policy := kek.Policy{Suffixes: append(kek.AzureSuffixes(), s.config.Vaults...)}
 	policy.Suffixes = append(policy.Suffixes, "."+s.host("vault"), "."+s.host("managedhsm"))
 	s.ring = encryption.NewKeyring(encryption.Config{
-		Store: s.operator.db.Encryption(), Root: s.operator.root, Recorder: s.operator.log, Policy: policy,
+		Store: s.operator.db.Encryption(), Root: s.operator.root, Recorder: s.operator.log, Policy: policy, Witness: s.operator.witness,
 		Lease: s.config.Lease, Bound: s.config.Bound,
 		Vault: kek.NewClient(kek.Config{
 			Policy: policy, Credential: s.platformCredential, Roots: s.authorities, AllowPrivate: s.private,
