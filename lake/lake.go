@@ -146,6 +146,8 @@ type Lake struct {
 	folders folderCache
 	orders  orderCache
 	arrives arrivals
+
+	objectsSwept time.Time // when all objects were last listed; Sweep's alone
 }
 
 const defaultHorizon = 7 * 24 * time.Hour

@@ -451,6 +451,7 @@ func (c *Content) WriteTo(w io.Writer) (written int64, err error) {
 		}
 	}()
 	end := c.Offset + c.Length
+	var lost ExtentID // whose object went while it was read
 	for c.position < end {
 		if err := c.ctx.Err(); err != nil {
 			return written, err
@@ -465,6 +466,14 @@ func (c *Content) WriteTo(w io.Writer) (written int64, err error) {
 		r.Close()
 		written += n
 		c.position += n
+		if id := c.extents[c.open.index].id; errors.Is(err, fault.NotFound) && id != lost {
+			// Re-encryption has put another in its place; not every store keeps what is open.
+			lost = id
+			delete(c.rows, id)
+			c.open.close()
+			c.open = nil
+			continue
+		}
 		if err != nil {
 			return written, err
 		}

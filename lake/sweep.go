@@ -14,15 +14,18 @@ const (
 	// week, https://learn.microsoft.com/rest/api/storageservices/put-block).
 	stagedLife = 7 * 24 * time.Hour
 	// lostLife is how long what no upload can still be working on is kept.
-	lostLife  = 24 * time.Hour
-	sweepRows = 500
+	lostLife = 24 * time.Hour
+	// objectsEvery is how often all objects are listed, which a store elsewhere charges
+	// for.
+	objectsEvery = time.Hour
+	sweepRows    = 500
 )
 
 // Sweep removes what nothing needs any more: items whose keys are shredded, what
 // lay in deleted folders, content that was never committed, extents whose time
 // has come, objects that no row names, and folders' keys of scopes that do not
 // serve. It needs no key, may be stopped at any point, and goes on past what it
-// cannot do.
+// cannot do. One call runs at a time.
 func (l *Lake) Sweep(ctx context.Context) error {
 	l.folders.expire()
 	l.orders.expire()
@@ -159,7 +162,11 @@ func (l *Lake) sweepDue(ctx context.Context) error {
 // sweepObjects removes old objects that no row names: what a crash has left
 // between an object and its row, and what a restored database does not know.
 func (l *Lake) sweepObjects(ctx context.Context) error {
-	before := l.now().Add(-lostLife)
+	now := l.now()
+	if now.Sub(l.objectsSwept) < objectsEvery {
+		return nil
+	}
+	before := now.Add(-lostLife)
 	var batch []string
 	flush := func() error {
 		var orphans []string
@@ -193,6 +200,9 @@ func (l *Lake) sweepObjects(ctx context.Context) error {
 	})
 	if err == nil {
 		err = flush()
+	}
+	if err == nil {
+		l.objectsSwept = now
 	}
 	return err
 }
