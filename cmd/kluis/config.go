@@ -67,6 +67,12 @@ type Config struct {
 	// certificates of vaults and of their token issuers may come.
 	Trust []string `yaml:"trust"`
 
+	// Objects is where the platform's extents lie, if not in its folder:
+	// s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX. ObjectsCredential is the
+	// file of kluis's credential there, if it is not in the environment.
+	Objects           string `yaml:"objects"`
+	ObjectsCredential string `yaml:"objectsCredential"`
+
 	// HSMSocket is where kluis-hsm listens, for keys of the -HSM types and for roots
 	// that a token seals.
 	HSMSocket string `yaml:"hsmSocket"`
@@ -124,6 +130,8 @@ func addFlags(f *pflag.FlagSet) {
 	f.String("passphrase-file", "", "read the passphrase that seals the roots from `FILE`")
 	f.String("seal-key", "", "the `URL` of the key of a vault elsewhere that seals the roots")
 	f.String("seal-credential", "", "the `FILE` of the principal that may use that key")
+	f.String("objects", "", "the `URL` of the object store for extents: s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX (default a local folder)")
+	f.String("objects-credential", "", "the `FILE` of the credential for it, if it is not in the environment")
 	f.String("hsm-socket", "", "the Unix `SOCKET` of kluis-hsm, for keys of the -HSM types")
 	f.String("public-port", "", "the `PORT` that clients use, if it is not the one listened on")
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
@@ -189,7 +197,8 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
 		set("dev", &c.Dev), set("activate-hsms", &c.ActivateHSMs), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
 		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile),
-		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("witness", &c.Witness), set("metrics", &c.Metrics), set("lease", &c.Lease), set("bound", &c.Bound))
+		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("witness", &c.Witness), set("metrics", &c.Metrics),
+		set("objects", &c.Objects), set("objects-credential", &c.ObjectsCredential), set("lease", &c.Lease), set("bound", &c.Bound))
 	if err != nil {
 		return c, err
 	}
@@ -230,6 +239,9 @@ func (c Config) check() error {
 	}
 	if c.Lease > encryption.MaxBound || c.Bound > encryption.MaxBound {
 		return usageError{fmt.Errorf("a lease and the kill-switch bound are at most %s", encryption.MaxBound)}
+	}
+	if _, err := parseObjects(c.Objects); err != nil {
+		return usageError{err}
 	}
 	if err := c.Platform.check(); err != nil {
 		return err

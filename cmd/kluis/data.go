@@ -32,6 +32,7 @@ const (
 	lockFile       = "lock"
 	tlsDir         = "tls"
 	extentsDir     = "extents" // in the platform's folder
+	objectsFile    = "objects" // in the platform's folder: where extents lie, if not in extentsDir
 )
 
 // defaultVault is the vault that dev mode makes, reachable on the bare host.

@@ -24,7 +24,6 @@ import (
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/check"
 	"github.com/kluis-io/kluis/lake"
-	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/hsm"
@@ -221,7 +220,7 @@ func (f *fsck) party(ctx context.Context, name string) error {
 	if err := f.went("storage account", account.Check(ctx, p.db.Account(), p.root, r)); err != nil {
 		return err
 	}
-	objects, err := local.Open(p.path(extentsDir))
+	objects, err := f.config.objects(ctx, p.dir)
 	if err != nil {
 		return err
 	}
@@ -235,6 +234,10 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	defer s.stop()
 	if err := s.openData(ctx); err != nil {
 		return f.went("party", err)
+	}
+	var err error
+	if s.objects, err = f.config.objects(ctx, s.operator.dir); err != nil {
+		return err
 	}
 	listener, err := s.bind()
 	if err != nil {
@@ -250,10 +253,6 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	if err := s.listen(listener, &router{domain: rt.domain, vault: rt.vault, token: rt.token, health: rt.health}); err != nil {
 		return err
 	}
-	objects, err := local.Open(s.operator.path(extentsDir))
-	if err != nil {
-		return err
-	}
 	keys := s.ring.Inspect()
 	defer keys.Close()
 	r := &f.report
@@ -264,7 +263,7 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	if err := f.went("workspace", workspace.CheckContent(ctx, s.operator.db.Workspace(), keys, r)); err != nil {
 		return err
 	}
-	files := lake.New(lake.Config{Store: s.operator.db.Lake(), Objects: objects, Keys: keys})
+	files := lake.New(lake.Config{Store: s.operator.db.Lake(), Objects: s.objects, Keys: keys})
 	return f.went("file or folder", files.CheckContent(ctx, f.quick, r))
 }
 

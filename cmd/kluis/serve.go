@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -34,7 +33,6 @@ import (
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/kek"
 	"github.com/kluis-io/kluis/lake"
-	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/hsm"
@@ -108,6 +106,7 @@ type server struct {
 	accounts   *account.Accounts
 	ring       *encryption.Keyring
 	scopes     *encryption.Scopes
+	objects    lake.Objects // nil in commands that look at no content
 	lake       *lake.Lake
 	records    *governance.Records
 
@@ -132,6 +131,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 		}
 	}()
 	if err := s.openData(ctx); err != nil {
+		return s, err
+	}
+	if err := s.openObjects(ctx); err != nil {
 		return s, err
 	}
 	listener, err := s.bind()
@@ -279,10 +281,7 @@ func (s *server) wireVault(rt *router, tokens api.Tokens) {
 // wirePlatform sets up the operator's side. It reaches the vaults, its own
 // neighbour included, over HTTPS alone.
 func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
-	objects, err := local.Open(filepath.Join(s.operator.dir, extentsDir))
-	if err != nil {
-		return err
-	}
+	var err error
 	if s.authorities, err = s.trusted(); err != nil {
 		return err
 	}
@@ -297,7 +296,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	})
 	s.workspaces = workspace.New(s.workspaceConfig())
 	s.lake = lake.New(lake.Config{
-		Store: s.operator.db.Lake(), Objects: objects, Keys: s.ring, Catalog: catalog{s.workspaces, func() *account.Accounts { return s.accounts }}, Recorder: s.operator.log,
+		Store: s.operator.db.Lake(), Objects: s.objects, Keys: s.ring, Catalog: catalog{s.workspaces, func() *account.Accounts { return s.accounts }}, Recorder: s.operator.log,
 		Delegation: s.operator.root.Derive("kluis/v1/user-delegation"),
 	})
 	s.ring.OnDrop(s.lake.Forget)

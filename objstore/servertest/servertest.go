@@ -40,6 +40,9 @@ type Server struct {
 	*Proxy
 	// Place is the bucket or container, which is empty.
 	Place string
+	// Dir holds a folder of objects for each bucket, under their names; "" if the store
+	// keeps them otherwise.
+	Dir string
 	// Account and Key are Azurite's account and its key, or the S3 access key's id and
 	// secret.
 	Account, Key string
@@ -95,7 +98,7 @@ func Versity(t *testing.T) *Server {
 	cmd := exec.Command(binary, "--port", "127.0.0.1:"+port, "--keep-alive", "--quiet", "posix", "--sidecar", sidecar, objects)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+s.Account, "ROOT_SECRET_ACCESS_KEY="+s.Key)
 	run(t, cmd, port)
-	s.Proxy = newProxy(t, port)
+	s.Proxy, s.Dir = newProxy(t, port), objects
 	return s
 }
 
