@@ -112,7 +112,13 @@ exception covers is at least as bad as --fail-on says.`,
 					return err
 				}
 			}
-			if err := writeReport(c.OutOrStdout(), file, format, scan); err != nil {
+			var figures *report.Figures
+			if record != "" && format == "html" {
+				if figures, err = figuresOf(c.Context(), record, estate); err != nil {
+					return err
+				}
+			}
+			if err := writeReport(c.OutOrStdout(), file, format, scan, figures); err != nil {
 				return err
 			}
 			if failOn != "" && scan.Worst(posture.Severity(failOn)) {
@@ -133,16 +139,22 @@ exception covers is at least as bad as --fail-on says.`,
 }
 
 // writeReport writes to a file, or to out if there is none.
-func writeReport(out io.Writer, file, format string, scan *posture.Scan) (err error) {
+func writeReport(out io.Writer, file, format string, scan *posture.Scan, figures *report.Figures) (err error) {
+	write := func(w io.Writer) error {
+		if figures != nil {
+			return report.Page(w, scan, figures)
+		}
+		return report.Write(w, format, scan)
+	}
 	if file == "" {
-		return report.Write(out, format, scan)
+		return write(out)
 	}
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return report.Write(f, format, scan)
+	return write(f)
 }
 
 func posturePlan() *cobra.Command {

@@ -21,6 +21,7 @@ import (
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/posture/kpi"
+	"github.com/kluis-io/kluis/posture/report"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
 )
@@ -362,4 +363,15 @@ func findingsIn(ctx context.Context, file, estate, standing, atLeast, control, r
 		return err
 	})
 	return all, err
+}
+
+// figuresOf reckons what the HTML report shows of the scans in a file: the last 90 days
+// of an estate.
+func figuresOf(ctx context.Context, file, estate string) (*report.Figures, error) {
+	in, err := (&recordFlags{estate: estate}).load(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	w, err := kpi.WindowNamed("90d", time.Now().UTC())
+	return &report.Figures{KPIs: kpi.Reckon(in, w), Trend: in.Between(w)}, err
 }

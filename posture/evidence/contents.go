@@ -128,7 +128,10 @@ func (c Contents) Files() ([]File, error) {
 	asJSON("drills.json", c.KPIs.Drills)
 	asCSV("mappings.csv", mappings(s))
 	asJSON("controls.json", posture.Controls())
-	for name, format := range map[string]string{"findings.csv": "csv", "report.html": "html", "scan.json": "json", "sarif.json": "sarif", "ocsf.json": "ocsf"} {
+	var page bytes.Buffer
+	err := report.Page(&page, s, c.figures())
+	add("report.html", page.Bytes(), err)
+	for name, format := range map[string]string{"findings.csv": "csv", "scan.json": "json", "sarif.json": "sarif", "ocsf.json": "ocsf"} {
 		var b bytes.Buffer
 		err := report.Write(&b, format, s)
 		add(name, b.Bytes(), err)
@@ -136,6 +139,15 @@ func (c Contents) Files() ([]File, error) {
 	files = append(files, c.Extra...)
 	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
 	return files, failed
+}
+
+// figures are what the page shows of the window, nil if nothing was kept in it.
+func (c Contents) figures() *report.Figures {
+	f := &report.Figures{KPIs: kpi.Reckon(c.KPIs, c.Window), Trend: c.KPIs.Between(c.Window)}
+	if len(f.Trend) == 0 {
+		return nil
+	}
+	return f
 }
 
 // Recompute reckons the figures of a pack's files again, and reports whether they

@@ -13,6 +13,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/kluis-io/kluis/posture"
+	"github.com/kluis-io/kluis/posture/history"
+	"github.com/kluis-io/kluis/posture/kpi"
 	"github.com/kluis-io/kluis/posture/posturetest"
 	"github.com/kluis-io/kluis/posture/report"
 )
@@ -64,11 +66,28 @@ exceptions:
 	return posture.Judge(inv, p, nil, time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
 }
 
+// figures are those of three scans, of which the last is scan.
+func figures(t *testing.T, scan *posture.Scan) *report.Figures {
+	t.Helper()
+	var trend []history.Scan
+	for i, coverage := range []float64{10, 35, scan.Summary.Coverage} {
+		s := history.Scan{Estate: "bank", Time: scan.Time.AddDate(0, 0, i-2), Summary: scan.Summary, Opened: 3 - i, Resolved: i}
+		s.Summary.Coverage = coverage
+		trend = append(trend, s)
+	}
+	w, err := kpi.WindowNamed("30d", scan.Time.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &report.Figures{KPIs: kpi.Reckon(kpi.Input{Scans: trend}, w), Trend: trend}
+}
+
 // A look is what a browser tells of the page.
 type look struct {
 	Width, Room int64  // in pixels, of the page and of the window
 	Paper, Ink  string // colours
 	Groups      int    // headings
+	Cells       int    // of the heat map, that have a colour of their own
 	Asked       int    // resources that it loaded or refers to
 	Wide        string // what reaches beyond the window
 }
@@ -77,6 +96,7 @@ const script = `for (const d of [...document.querySelectorAll("details")].slice(
 ({Width: document.documentElement.scrollWidth, Room: document.documentElement.clientWidth,
 Paper: getComputedStyle(document.body).backgroundColor, Ink: getComputedStyle(document.body).color,
 Groups: document.querySelectorAll("h2").length,
+Cells: [...document.querySelectorAll(".heat td")].filter(e => getComputedStyle(e).backgroundColor != "rgba(0, 0, 0, 0)").length,
 Asked: performance.getEntriesByType("resource").length + document.querySelectorAll("[src], [href], script, link, iframe").length,
 Wide: [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && !e.closest(".wide")).slice(0, 3).map(e => e.outerHTML.slice(0, 120)).join("\n")})`
 
@@ -90,7 +110,8 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := report.Write(f, "html", estate(t)); err != nil {
+	scan := estate(t)
+	if err := report.Page(f, scan, figures(t, scan)); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
@@ -121,7 +142,7 @@ func TestPage(t *testing.T) {
 			if seen.Width > seen.Room || seen.Wide != "" {
 				t.Errorf("%s, %d wide: the page takes %d of %d\n%s", scheme, width, seen.Width, seen.Room, seen.Wide)
 			}
-			if seen.Paper == seen.Ink || seen.Groups < 4 || seen.Asked != 0 {
+			if seen.Paper == seen.Ink || seen.Groups < 7 || seen.Cells < 5 || seen.Asked != 0 {
 				t.Errorf("%s, %d wide: %+v", scheme, width, seen)
 			}
 			papers[seen.Paper] = true

@@ -16,10 +16,10 @@ var page string
 
 var pageTemplate = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("report").Funcs(template.FuncMap{
-		"short": short,
-		"day":   func(t time.Time) string { return t.Format("2 January 2006, 15:04 MST") },
-		"date":  func(d posture.Date) string { return d.Format(time.DateOnly) },
-		"pct":   func(f float64) string { return fmt.Sprintf("%.1f", f) },
+		"short": short, "quantity": quantity, "line": line,
+		"day":  func(t time.Time) string { return t.Format("2 January 2006, 15:04 MST") },
+		"date": func(d posture.Date) string { return d.Format(time.DateOnly) },
+		"pct":  func(f float64) string { return fmt.Sprintf("%.1f", f) },
 	}).Parse(page))
 })
 
@@ -34,14 +34,18 @@ type group struct {
 }
 
 // html writes one page without script, that a browser shows and prints.
-func html(w io.Writer, s *posture.Scan) error {
+func html(w io.Writer, s *posture.Scan) error { return htmlPage(w, s, nil) }
+
+func htmlPage(w io.Writer, s *posture.Scan, f *Figures) error {
 	data := struct {
 		*posture.Scan
 		Groups   []group
 		Excepted []posture.Finding
 		ByType   []typeRow
 		Left     int
-	}{Scan: s, ByType: byType(s)}
+		Heat     heat
+		Figures  *Figures
+	}{Scan: s, ByType: byType(s), Heat: heatOf(s), Figures: f}
 	shown := 0
 	for _, severity := range posture.Severities {
 		g := group{Severity: severity}
