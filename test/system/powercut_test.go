@@ -148,7 +148,7 @@ func TestPowerCuts(t *testing.T) {
 	}
 	n, lost := cuts(t), 0
 	var acknowledged uint64
-	for range n {
+	for i := range n {
 		uploads, cancel := context.WithCancel(ctx)
 		var writers sync.WaitGroup
 		for _, v := range files {
@@ -170,6 +170,14 @@ func TestPowerCuts(t *testing.T) {
 			order[0], order[1] = extents, rows
 		}
 		for _, d := range order {
+			if d == rows {
+				// The cut takes the kernel some milliseconds, in which it gives up the journal's
+				// transaction and yet may tell who waits for it that it is flushed. Whom a real
+				// cut takes along hears nothing more.
+				for _, v := range files {
+					v.deaf.Store(true)
+				}
+			}
 			must(t, d.cut())
 		}
 		writers.Wait()
@@ -186,7 +194,15 @@ func TestPowerCuts(t *testing.T) {
 		s.fsck(t)
 		p = start(t, s.data, s.port)
 		s.connect(t)
-		must(t, s.checkVersions(ctx, files))
+		for _, v := range files {
+			v.deaf.Store(false)
+			if err := v.check(ctx, s); err != nil {
+				t.Errorf("after cut %d: %v", i+1, err)
+			}
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
 	}
 	for _, v := range files {
 		acknowledged += v.acknowledged
