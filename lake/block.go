@@ -25,7 +25,7 @@ func (l *Lake) StageBlock(ctx context.Context, caller identity.Caller, p Path, b
 		if blockID == "" || len(blockID) > 128 {
 			return fault.New(fault.InvalidBlockID, "A block id has between 1 and 64 bytes.")
 		}
-		if err := s.prepare(ctx, p, Conditions{Lease: o.Lease}); err != nil {
+		if err := s.prepare(ctx, p, Conditions{Lease: o.Lease}, -1); err != nil {
 			return err
 		}
 		u, err := s.receive(ctx, body, size, o.Hashes)

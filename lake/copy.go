@@ -44,7 +44,7 @@ type CopyOptions struct {
 // caller may read. When it returns it is done.
 func (l *Lake) Copy(ctx context.Context, caller identity.Caller, to Path, src Source, o CopyOptions) (props Properties, err error) {
 	err = l.do(ctx, caller, opWrite, rbac.DataWrite, to, func(s *session) error {
-		if err := s.prepare(ctx, to, o.Conditions); err != nil {
+		if err := s.prepare(ctx, to, o.Conditions, -1); err != nil {
 			return err
 		}
 		from, err := l.openSource(ctx, src)

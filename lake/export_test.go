@@ -60,7 +60,7 @@ func SetBlocks(size, recent, names int) (restore func()) {
 // Enter enters n names in the folder, which is there, and nothing behind them: what a
 // listing looks at.
 func (l *Lake) Enter(ctx context.Context, caller identity.Caller, p Path, n int, name func(int) string) error {
-	const atOnce = 10_000
+	const atOnce = 250
 	for first := 0; first < n; first += atOnce {
 		err := l.do(ctx, caller, opWrite, rbac.DataWrite, p, func(s *session) error {
 			return s.update(ctx, func(tx Tx) error {

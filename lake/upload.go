@@ -21,6 +21,11 @@ const (
 	maxInline       = maxInlineSealed - envelope.HeaderSize - envelope.TagSize
 )
 
+// maxUnlisted is the largest body whose only extent has no row while it is written: so
+// little that a client may as well send it again if it meets re-encryption. It is the
+// size of the blocks that clients write.
+const maxUnlisted = 4 << 20
+
 // maxExtent is the most content of one extent: what re-encryption moves at a
 // time, and what is sent again if it meets an upload.
 var maxExtent int64 = 64 << 20
@@ -134,7 +139,7 @@ func (s *session) receive(ctx context.Context, body io.Reader, size int64, h Has
 	first, err := buf.Peek(maxInline + 1)
 	switch {
 	case err == nil:
-		err = u.receiveLarge(ctx, buf)
+		err = u.receiveLarge(ctx, buf, size)
 	case err == io.EOF:
 		err = u.receiveSmall(first)
 	}
@@ -179,7 +184,18 @@ func (u *upload) receiveSmall(body []byte) error {
 	return nil
 }
 
-func (u *upload) receiveLarge(ctx context.Context, body *bufio.Reader) error {
+// receiveLarge writes extents. One that is all of a body, and no larger than
+// maxUnlisted, gets its row in the transaction that publishes, like a small body: a
+// crash before that leaves an object that no row names, for a sweep, and if its key
+// has gone meanwhile, nothing is published.
+func (u *upload) receiveLarge(ctx context.Context, body *bufio.Reader, size int64) error {
+	if size >= 0 && size <= min(maxUnlisted, maxExtent) {
+		part := &run{r: io.LimitReader(body, size)}
+		if err := u.write(ctx, u.newExtent(), part); err != nil {
+			return err
+		}
+		u.crc64 = part.crc64
+	}
 	for {
 		if _, err := body.Peek(1); err == io.EOF {
 			return nil
@@ -194,7 +210,7 @@ func (u *upload) receiveLarge(ctx context.Context, body *bufio.Reader) error {
 	}
 }
 
-// extent writes the next extent.
+// extent lists the next extent, and writes it.
 func (u *upload) extent(ctx context.Context, part *run) error {
 	s := u.s
 	// The key that seals may have changed since the last extent.
@@ -203,7 +219,7 @@ func (u *upload) extent(ctx context.Context, part *run) error {
 		return err
 	}
 	s.content, s.keys[key.ID()] = key, key
-	row := ExtentRow{ID: ExtentID(newID()), Item: s.item.ID, Key: key.ID(), Owner: string(u.id), Changed: s.now()}
+	row := u.newExtent()
 	s.lake.arrives.add(row.ID)
 	defer s.lake.arrives.remove(row.ID)
 	err = s.update(ctx, func(tx Tx) error {
@@ -223,11 +239,19 @@ func (u *upload) extent(ctx context.Context, part *run) error {
 	if err := extentBegun.Hit(); err != nil {
 		return err
 	}
-	size, err := s.lake.writeObject(ctx, key, row.ID, part)
-	if err != nil {
+	return u.write(ctx, row, part)
+}
+
+// newExtent returns the row of an extent under the key that seals now.
+func (u *upload) newExtent() ExtentRow {
+	return ExtentRow{ID: ExtentID(newID()), Item: u.s.item.ID, Key: u.s.content.ID(), Owner: string(u.id), Changed: u.s.now()}
+}
+
+// write writes an extent's object.
+func (u *upload) write(ctx context.Context, row ExtentRow, part *run) (err error) {
+	if row.Size, err = u.s.lake.writeObject(ctx, u.s.content, row.ID, part); err != nil {
 		return err
 	}
-	row.Size = size
 	u.last, u.ref = &row, extentRef{id: row.ID, plain: part.n, crc64: part.crc64}
 	return extentWritten.Hit()
 }
@@ -302,10 +326,14 @@ func (u *upload) complete(tx Tx) (manifest, error) {
 	if err != nil || u.last == nil {
 		return m, err
 	}
-	if _, ok, err := tx.LakeExtent(u.last.ID); err != nil {
+	if u.row {
+		if _, ok, err := tx.LakeExtent(u.last.ID); err != nil {
+			return m, err
+		} else if !ok {
+			return m, errMeanwhile()
+		}
+	} else if err := u.s.use.Confirm(tx, u.last.Key); err != nil {
 		return m, err
-	} else if !ok {
-		return m, errMeanwhile()
 	}
 	if err := tx.PutLakeExtent(*u.last); err != nil {
 		return m, err

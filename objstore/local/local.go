@@ -52,19 +52,41 @@ func openOn(fsys filesystem, dir string) (*Store, error) {
 
 // mkdir makes a folder durably.
 func (s *Store) mkdir(dir string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.made[dir] {
+	if err := s.make(dir); err != nil {
+		return err
+	}
+	return s.settle(dir)
+}
+
+// make makes a folder, which a power cut may take away until settle has returned.
+func (s *Store) make(dir string) error {
+	if s.isMade(dir) {
 		return nil
 	}
 	if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	return nil
+}
+
+// settle makes a folder durable that is there.
+func (s *Store) settle(dir string) error {
+	if s.isMade(dir) {
+		return nil
+	}
 	if err := s.fs.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.made[dir] = true
 	return nil
+}
+
+func (s *Store) isMade(dir string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made[dir]
 }
 
 const idLength = 32
@@ -87,10 +109,13 @@ func (s *Store) Create(ctx context.Context, id string) (lake.ObjectWriter, error
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range []string{filepath.Dir(dir), dir} {
-		if err := s.mkdir(d); err != nil {
-			return nil, storeErr(err)
-		}
+	if err := s.mkdir(filepath.Dir(dir)); err != nil {
+		return nil, storeErr(err)
+	}
+	// A folder for few objects is nearly as often new as an object is: what makes it
+	// durable can wait until the file is, and costs little then.
+	if err := s.make(dir); err != nil {
+		return nil, storeErr(err)
 	}
 	w := &writer{s: s, dir: dir, id: id, temp: filepath.Join(dir, durable.TempPrefix+id)}
 	if w.f, err = s.fs.Create(w.temp); err != nil {
@@ -160,7 +185,10 @@ func (w *writer) commit() error {
 	if err := renamed.Hit(); err != nil {
 		return err
 	}
-	return w.s.fs.SyncDir(w.dir)
+	if err := w.s.fs.SyncDir(w.dir); err != nil {
+		return err
+	}
+	return w.s.settle(w.dir)
 }
 
 // Abort gives the object up.

@@ -39,7 +39,7 @@ func (v *versioned) write(ctx context.Context, s *site) error {
 	v.attempted++
 	o := &azblob.UploadBufferOptions{}
 	if v.size > 1<<10 && v.attempted%2 == 0 {
-		o.BlockSize, o.Concurrency = 64<<10, 2
+		o.BlockSize, o.Concurrency = int64(max(64<<10, v.size)), 2
 	}
 	_, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, v.path, v.content(v.attempted), o)
 	if err == nil && !v.deaf.Load() {
@@ -81,7 +81,7 @@ func TestCrashUploads(t *testing.T) {
 	s.await(ctx, t, "Active")
 	p.stop(t)
 	var files []*versioned
-	for i, words := range []int{8, 500, 4_000, 40_000} {
+	for i, words := range []int{8, 500, 4_000, 40_000, 700_000} {
 		files = append(files, &versioned{path: fmt.Sprintf("lake.Lakehouse/Files/v/%d.bin", i), size: words})
 	}
 	var kills []string // a failpoint, or "" for any moment
