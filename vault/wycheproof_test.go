@@ -15,6 +15,7 @@ import (
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/softkey"
 )
@@ -68,7 +69,7 @@ var noWycheproof = map[vault.Algorithm]string{
 func TestWycheproof(t *testing.T) {
 	dir := os.Getenv("KLUIS_TESTDATA")
 	if dir == "" {
-		t.Skip("KLUIS_TESTDATA IS NOT SET: Wycheproof's vectors are not checked")
+		effort.Missing(t, "KLUIS_TESTDATA", "Wycheproof's vectors")
 	}
 	keys := softkey.New("instance", envelope.NewKey())
 	tried := map[vault.Algorithm]int{}

@@ -14,13 +14,15 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/kluis-io/kluis/internal/effort"
 )
 
 func readVectors(t *testing.T, file string, into any) {
 	t.Helper()
 	dir := os.Getenv("KLUIS_TESTDATA")
 	if dir == "" {
-		t.Skip("KLUIS_TESTDATA IS NOT SET: Wycheproof's vectors are not checked")
+		effort.Missing(t, "KLUIS_TESTDATA", "Wycheproof's vectors")
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, "wycheproof", file))
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/internal/sdk"
 )
 
@@ -106,7 +107,7 @@ func TestMetrics(t *testing.T) {
 func TestRules(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Skip("SKIPPED: promtool is missing (Debian: prometheus), so that nobody checks docs/samples/prometheus-rules.yaml")
+		effort.Missing(t, "promtool (Debian: prometheus)", "docs/samples/prometheus-rules.yaml")
 	}
 	for _, args := range [][]string{{"check", "rules", "../../docs/samples/prometheus-rules.yaml"}, {"test", "rules", "testdata/prometheus-rules-test.yaml"}} {
 		if out, err := exec.Command(promtool, args...).CombinedOutput(); err != nil {

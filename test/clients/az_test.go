@@ -95,8 +95,9 @@ func (a *azure) want(got any, want any) {
 	}
 }
 
-// azLogin registers the server as az's cloud, and logs a principal in.
-func azLogin(t *testing.T, binary, proxyURL string, target sdk.Target, principal string) *azure {
+// azLogin registers the server as az's cloud, and logs principals in, each with a
+// configuration of its own.
+func azLogin(t *testing.T, binary, proxyURL string, target sdk.Target, principals ...string) (all []*azure) {
 	t.Helper()
 	dir := t.TempDir()
 	port := target.Endpoints["arm"][strings.LastIndexByte(target.Endpoints["arm"], ':')+1:]
@@ -108,23 +109,34 @@ func azLogin(t *testing.T, binary, proxyURL string, target sdk.Target, principal
 	if err := os.WriteFile(file, cloud, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a := &azure{t: t, env: append(slices.DeleteFunc(os.Environ(), func(s string) bool {
+	env := append(slices.DeleteFunc(os.Environ(), func(s string) bool {
 		return strings.HasPrefix(strings.ToLower(s), "no_proxy=") || strings.HasPrefix(s, "AZURE_")
 	}),
-		"AZURE_CONFIG_DIR="+filepath.Join(dir, "az"), "REQUESTS_CA_BUNDLE="+target.CAFile, "AZURE_CORE_COLLECT_TELEMETRY=no",
-		"AZURE_CORE_NO_COLOR=yes", "HTTPS_PROXY="+proxyURL, "https_proxy="+proxyURL, "PYTHONWARNINGS=ignore")}
+		"REQUESTS_CA_BUNDLE="+target.CAFile, "AZURE_CORE_COLLECT_TELEMETRY=no",
+		"AZURE_CORE_NO_COLOR=yes", "HTTPS_PROXY="+proxyURL, "https_proxy="+proxyURL, "PYTHONWARNINGS=ignore")
+	in := func(config string) *azure {
+		return &azure{t: t, env: append(slices.Clip(env), "AZURE_CONFIG_DIR="+config)}
+	}
+	registered := filepath.Join(dir, "az")
 	for _, args := range [][]string{
 		{"cloud", "register", "-n", "kluis", "--cloud-config", "@" + file},
 		{"cloud", "set", "-n", "kluis"},
 	} {
-		if code, _, stderr := a.run(args...); code != 0 {
+		if code, _, stderr := in(registered).run(args...); code != 0 {
 			t.Fatalf("az %s: %s", strings.Join(args, " "), stderr)
 		}
 	}
-	p := target.Principals[principal]
-	login := a.do("login", "--service-principal", "-u", p.ClientID, "-p", p.ClientSecret, "--tenant", target.TenantID)
-	a.want(at(login, "0", "id"), target.SubscriptionID)
-	return a
+	for _, principal := range principals {
+		config := filepath.Join(dir, principal)
+		if err := os.CopyFS(config, os.DirFS(registered)); err != nil {
+			t.Fatal(err)
+		}
+		a, p := in(config), target.Principals[principal]
+		login := a.do("login", "--service-principal", "-u", p.ClientID, "-p", p.ClientSecret, "--tenant", target.TenantID)
+		a.want(at(login, "0", "id"), target.SubscriptionID)
+		all = append(all, a)
+	}
+	return all
 }
 
 // The Azure CLI as Debian packages it, 2.45, from its cloud's registration to a
@@ -134,12 +146,13 @@ func TestAzureCLI(t *testing.T) {
 	if !slow {
 		t.Skip("SKIPPED: the Azure CLI takes seconds a command; it runs in CI (CI=true)")
 	}
+	t.Parallel() // each of az's processes is one thread that computes
 	if _, err := exec.LookPath("az"); err != nil {
 		t.Fatal("the Azure CLI is missing; .ci/run installs it:", err)
 	}
 	binary, target := serve(t)
 	address, elsewhere := proxy(t)
-	a := azLogin(t, binary, address, target, "custodian")
+	a := azLogin(t, binary, address, target, "custodian")[0]
 	const group, name = "rg1", "kv1"
 	me := target.Principals["custodian"]
 	sub := "/subscriptions/" + target.SubscriptionID
@@ -230,6 +243,7 @@ func TestAzureCLISecurityDomain(t *testing.T) {
 	if !slow {
 		t.Skip("SKIPPED, SET CI=true TO RUN: loading the Azure CLI takes seconds")
 	}
+	t.Parallel()
 	if _, err := exec.LookPath("az"); err != nil {
 		t.Fatal("the Azure CLI is missing; .ci/run installs it:", err)
 	}

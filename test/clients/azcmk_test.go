@@ -34,15 +34,14 @@ func newEstate(t *testing.T) *estate {
 	if !slow {
 		t.Skip("SKIPPED: the Azure CLI takes seconds a command; it runs in CI (CI=true)")
 	}
+	t.Parallel()
 	if _, err := exec.LookPath("az"); err != nil {
 		t.Fatal("the Azure CLI is missing; .ci/run installs it:", err)
 	}
 	binary, target := serve(t)
 	address, _ := proxy(t)
-	e := &estate{
-		t: t, binary: binary, target: target, dir: t.TempDir(),
-		custodian: azLogin(t, binary, address, target, "custodian"), engineer: azLogin(t, binary, address, target, "engineer"),
-	}
+	clients := azLogin(t, binary, address, target, "custodian", "engineer")
+	e := &estate{t: t, binary: binary, target: target, dir: t.TempDir(), custodian: clients[0], engineer: clients[1]}
 	e.custodian.do("group", "create", "-n", "keys", "-l", "westeurope")
 	v := e.custodian.do("keyvault", "create", "-n", "cisvault", "-g", "keys", "--enable-purge-protection", "true", "--retention-days", "7")
 	e.vault = strings.TrimSuffix(at(v, "properties", "vaultUri").(string), "/")

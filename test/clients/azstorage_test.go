@@ -17,13 +17,14 @@ func TestAzureCLIStorage(t *testing.T) {
 	if !slow {
 		t.Skip("SKIPPED: the Azure CLI takes seconds a command; it runs in CI (CI=true)")
 	}
+	t.Parallel()
 	if _, err := exec.LookPath("az"); err != nil {
 		t.Fatal("the Azure CLI is missing; .ci/run installs it:", err)
 	}
 	binary, target := serve(t)
 	furnish(t, target)
 	address, _ := proxy(t)
-	az := azLogin(t, binary, address, target, "engineer")
+	az := azLogin(t, binary, address, target, "engineer")[0]
 	const folder = "lake.Lakehouse/Files/az"
 	storage := func(kind, command string, args ...string) any {
 		t.Helper()

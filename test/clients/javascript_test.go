@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/kluis-io/kluis/internal/effort"
 )
 
 // The published npm package @azure/keyvault-keys, in a script of ours, against a
@@ -42,7 +44,7 @@ func npm(t *testing.T, folder string) (dir string) {
 	}
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("SKIPPED: there is no %s", program)
+			effort.Missing(t, program, "Microsoft's clients for JavaScript")
 		}
 	}
 	dir = t.TempDir()
