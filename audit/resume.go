@@ -173,8 +173,10 @@ func (l *Log) compare(tx Tx, p place) (current bool, err error) {
 		return false, damaged(nil, fmt.Sprintf("The database is older than %s outside it: its audit log's newest checkpoint is number %d of %d entries, and outside there is number %d of %d entries.",
 			p.name, l.newest.Serial, l.newest.Size, c.Serial, c.Size))
 	}
-	_, err = signedTree(tx, c)
-	return false, err
+	if _, err := signedTree(tx, c); err != nil {
+		return false, damaged(err, fmt.Sprintf("The database is not the one that %s outside it has seen: the log's first %d entries are others.", p.name, c.Size))
+	}
+	return false, nil
 }
 
 // signedTree returns the right edge of the tree that a checkpoint signed, or an

@@ -94,6 +94,11 @@ func (v *Vaults) write(ctx context.Context, a *act, fn func(Tx) error) error {
 		return v.refused(ctx, a, err)
 	}
 	v.tell(a.touched)
+	if len(a.touched) > 0 {
+		// After the commit, since a database that lacks what its witness knows is refused;
+		// and an act that stands is not failed for a witness that is slow to hear of it.
+		v.tells(context.WithoutCancel(ctx))
+	}
 	return nil
 }
 

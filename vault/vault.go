@@ -20,6 +20,7 @@
 package vault
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"regexp"
@@ -120,10 +121,15 @@ func ParseName(s string) (Name, error) {
 type Config struct {
 	Store Store
 	Audit audit.Recorder
-	Keys  Keys // of the types without -HSM
-	HSM   Keys // of the others; nil if there is no HSM. Software may stand in, and its platform then shows
-	Roles rbac.Definitions
-	Now   func() time.Time // time.Now if nil
+	// Witness is called after each act that changed a key, a vault or a role was
+	// committed, and before it is acknowledged: it remembers outside the database that
+	// the database holds the act, so that no older one takes its place unnoticed. What
+	// it cannot remember it must try again by itself; nil if nobody does.
+	Witness func(context.Context)
+	Keys    Keys // of the types without -HSM
+	HSM     Keys // of the others; nil if there is no HSM. Software may stand in, and its platform then shows
+	Roles   rbac.Definitions
+	Now     func() time.Time // time.Now if nil
 
 	// Duties are what a vault that asks for it keeps apart; [rbac.VaultDuties] if nil.
 	Duties rbac.Duties
@@ -142,6 +148,7 @@ type Config struct {
 type Vaults struct {
 	store  Store
 	audit  audit.Recorder
+	tells  func(context.Context) // the witness; never nil
 	keys   Keys
 	hsm    Keys
 	roles  rbac.Definitions
@@ -164,6 +171,9 @@ func New(c Config) *Vaults {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Witness == nil {
+		c.Witness = func(context.Context) {}
+	}
 	if c.Limits == nil {
 		c.Limits = &AzureLimits
 	}
@@ -171,7 +181,7 @@ func New(c Config) *Vaults {
 		c.Duties = rbac.VaultDuties
 	}
 	return &Vaults{
-		store: c.Store, audit: c.Audit, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now,
+		store: c.Store, audit: c.Audit, tells: c.Witness, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now,
 		feed: newFeed(), load: newLoad(*c.Limits, c.Now), memory: newMemory(), register: &register{store: c.Store},
 		instance: c.Instance, backups: c.Backups, domains: c.Domains, activate: c.ActivateHSMs,
 	}

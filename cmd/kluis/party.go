@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -162,6 +163,14 @@ func (p *party) openLog(ctx context.Context, c audit.Config) (err error) {
 	c.Store, c.CheckpointPath = p.db.Audit(), p.path(checkpointFile)
 	p.log, err = audit.Open(ctx, c)
 	return err
+}
+
+// remember has the witness know at once what has been committed. What fails is tried
+// again within a second, as it is for everything else in the log.
+func (p *party) remember(ctx context.Context) {
+	if _, err := p.log.Checkpoint(ctx); err != nil {
+		slog.ErrorContext(ctx, "the witness does not know yet of what was done", "party", p.name, "error", err)
+	}
 }
 
 // records is where the party's witness lies: in a folder of the configuration, where
