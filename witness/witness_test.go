@@ -228,3 +228,23 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// What an opening and a renewal cost a scope more, and what a change does.
+func BenchmarkAdvance(b *testing.B) {
+	for name, step := range map[string]int64{"unchanged": 0, "changed": 1} {
+		b.Run(name, func(b *testing.B) {
+			w, err := witness.Open(b.Context(), witness.Folder(b.TempDir()), ours, "platform")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer w.Close()
+			epoch := int64(1)
+			for b.Loop() {
+				if err := w.Advance(b.Context(), scope, 1, epoch); err != nil {
+					b.Fatal(err)
+				}
+				epoch += step
+			}
+		})
+	}
+}
