@@ -41,7 +41,8 @@ func restoreCommand() *cobra.Command {
 The server must not run meanwhile.
 
 Nothing that is there is overwritten: a root, an audit key or a certificate that is
-still there stays, and a database must be moved away first. Everything is checked
+still there stays, and a database must be moved away first, or
+left out with --party. Everything is checked
 before anything is put in place, and the audit logs record the restore. The roots are
 sealed as they were when the backup was made: if what sealed them is lost, go on with
 'kluis root recover'.
@@ -65,7 +66,7 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 			if declare {
 				return declareRestore(cmd.Context(), cmd.OutOrStdout(), c, parties, d)
 			}
-			m, err := restore(cmd.Context(), c.Data, from, d)
+			m, err := restore(cmd.Context(), c.Data, from, parties, d)
 			if err != nil {
 				return err
 			}
@@ -89,17 +90,17 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 	}
 	cmd.Flags().StringVar(&from, "from", "", "the backup's `FILE`")
 	cmd.Flags().BoolVar(&declare, "declare", false, "only declare a restore that was done in another way")
-	cmd.Flags().StringSliceVar(&parties, "party", nil, "with --declare: whose database was restored, of login, vault, platform and governance (default: those that are refused)")
+	cmd.Flags().StringSliceVar(&parties, "party", nil, "what to restore of what the backup holds; with --declare, whose database was restored (default: all, or those that are refused)")
 	cmd.Flags().StringVar(&d.why, "why", "", "why the older state is to be served: a `TEXT` for the audit log")
 	cmd.Flags().StringVar(&d.by, "by", operatingUser(), "`WHO` restores, for the audit log")
 	cmd.MarkFlagsOneRequired("from", "declare")
 	cmd.MarkFlagsMutuallyExclusive("from", "declare")
-	cmd.MarkFlagsMutuallyExclusive("from", "party")
 	cmd.MarkFlagRequired("why")
 	return cmd
 }
 
-func restore(ctx context.Context, data, from string, d declaration) (m manifest, err error) {
+// restore restores the named parties of a backup, or all that it holds if none is named.
+func restore(ctx context.Context, data, from string, parties []string, d declaration) (m manifest, err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return m, err
@@ -120,6 +121,11 @@ func restore(ctx context.Context, data, from string, d declaration) (m manifest,
 	defer os.RemoveAll(work)
 	if m, err = unpack(in, work); err != nil {
 		return m, fmt.Errorf("%s: %w", from, err)
+	}
+	if len(parties) > 0 {
+		if m, err = m.only(parties); err != nil {
+			return m, fmt.Errorf("%s: %w", from, err)
+		}
 	}
 	if err := m.fits(data, work); err != nil {
 		return m, err
@@ -220,6 +226,26 @@ func unpackFile(r io.Reader, path, sum string) (err error) {
 	return out.Sync()
 }
 
+// only returns the manifest as if the backup held nothing but the named parties.
+func (m manifest) only(parties []string) (manifest, error) {
+	all := m.Parties
+	m.Parties = map[string]partyManifest{}
+	for _, party := range parties {
+		p, ok := all[party]
+		if !ok {
+			return m, fmt.Errorf("it holds no %s", party)
+		}
+		m.Parties[party] = p
+	}
+	m.Files = slices.DeleteFunc(slices.Clone(m.Files), func(f fileManifest) bool {
+		party, _, in := strings.Cut(f.Name, "/")
+		_, held := all[party]
+		_, kept := m.Parties[party]
+		return in && held && !kept
+	})
+	return m, nil
+}
+
 // fits checks that the unpacked backup is complete and belongs where it is going.
 func (m manifest) fits(data, work string) error {
 	packed, err := instanceOf(work)
@@ -244,7 +270,7 @@ func (m manifest) fits(data, work string) error {
 		for _, suffix := range []string{"", "-wal", "-shm"} {
 			name := filepath.Join(data, party, databaseFile+suffix)
 			if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("%s is there: move it away first, with its neighbours of that name", name)
+				return fmt.Errorf("%s is there: move it away first, with its neighbours of that name, or name what to restore with --party", name)
 			}
 		}
 		if rooted(party) {
