@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -419,4 +420,27 @@ func FuzzParseKeySet(f *testing.F) {
 			seen[p.ID] = true
 		}
 	})
+}
+
+// What validating a token costs: once, with its signature, and while it is remembered.
+func BenchmarkVerify(b *testing.B) {
+	for _, remembered := range []bool{false, true} {
+		b.Run(fmt.Sprintf("remembered=%t", remembered), func(b *testing.B) {
+			v := newVerifier(b, func() time.Time { return epoch }, nil)
+			tokens := make([]string, 512)
+			for i := range tokens {
+				claims := goodClaims()
+				claims["jti"] = fmt.Sprint(i)
+				tokens[i] = sign(b, jose.RS256, keys().rsa, fields{"kid": "rsa"}, claims)
+			}
+			if !remembered {
+				v.Limit(1) // the next token drives it out
+			}
+			for i := 0; b.Loop(); i++ {
+				if _, err := v.Verify(b.Context(), tokens[i%len(tokens)], audience); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
