@@ -56,7 +56,7 @@ func (t *Tx) PutApproval(a rbac.Approval) error {
 	_, err = t.exec(`INSERT INTO approval (`+approvalColumns+`, scope_key)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (id) DO UPDATE SET
 		state = excluded.state, decided_by = excluded.decided_by, decided = excluded.decided, executed = excluded.executed`,
-		strings.ToLower(a.ID), string(a.Tenant), a.Operation, string(scope), string(a.Action), flag(a.Data), a.Digest, string(a.State),
+		strings.ToLower(a.ID), string(a.Tenant), a.Operation, string(scope), string(a.Action), a.Data, a.Digest, string(a.State),
 		string(a.RequestedBy), micros(a.Requested), micros(a.Expires), string(a.DecidedBy), micros(a.Decided), micros(a.Executed), scope.Key())
 	return err
 }

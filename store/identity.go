@@ -85,7 +85,7 @@ func (t *Tx) Principals(tenant identity.TenantID, f identity.Filter, limit int) 
 func (t *Tx) PutPrincipal(p identity.Principal) error {
 	_, err := t.exec(`INSERT INTO principal (id, tenant, type, application, name, enabled, generation, created, created_by)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		string(p.ID), string(p.Tenant), string(p.Type), p.Application, p.Name, number(p.Enabled), p.Generation,
+		string(p.ID), string(p.Tenant), string(p.Type), p.Application, p.Name, p.Enabled, p.Generation,
 		p.Created.UnixMicro(), string(p.CreatedBy))
 	if isConstraint(err) {
 		return fault.New(fault.PrincipalExists, "The application has a principal in this directory already.").About(p.Application)
@@ -99,7 +99,7 @@ func (t *Tx) PutPrincipal(p identity.Principal) error {
 // SetPrincipal implements [identity.Tx].
 func (t *Tx) SetPrincipal(p identity.Principal) error {
 	n, err := t.exec("UPDATE principal SET name = $1, enabled = $2, generation = $3 WHERE tenant = $4 AND id = $5",
-		p.Name, number(p.Enabled), p.Generation, string(p.Tenant), string(p.ID))
+		p.Name, p.Enabled, p.Generation, string(p.Tenant), string(p.ID))
 	if err != nil {
 		return err
 	}
@@ -107,13 +107,6 @@ func (t *Tx) SetPrincipal(p identity.Principal) error {
 		return principalNotFound(p.ID)
 	}
 	return t.principalsChanged()
-}
-
-func number(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func (t *Tx) principalsChanged() error {

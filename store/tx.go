@@ -138,7 +138,10 @@ func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) err
 func portable(args []any) []any {
 	for i, a := range args {
 		if b, ok := a.(bool); ok {
-			args[i] = number(b)
+			args[i] = int64(0)
+			if b {
+				args[i] = int64(1)
+			}
 		}
 	}
 	return args

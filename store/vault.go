@@ -166,9 +166,9 @@ func (t *Tx) PutVault(v vault.Vault) error {
 		require_approval = excluded.require_approval, separate_duties = excluded.separate_duties,
 		flavour = excluded.flavour, admins = excluded.admins, activated = excluded.activated`,
 		string(v.ID), strings.ToLower(string(v.Name)), string(v.Tenant), v.Subscription, v.ResourceGroup, v.Location,
-		v.RetentionDays, flag(v.PurgeProtection), flag(v.RBAC), jsonColumn(v.AccessPolicies), jsonColumn(v.Tags),
+		v.RetentionDays, v.PurgeProtection, v.RBAC, jsonColumn(v.AccessPolicies), jsonColumn(v.Tags),
 		micros(v.Created), micros(v.Updated), micros(v.Deleted), micros(v.PurgeAt),
-		jsonColumn(v.Network), jsonColumn(v.TrustedServices), flag(v.RequireApproval), flag(v.SeparateDuties),
+		jsonColumn(v.Network), jsonColumn(v.TrustedServices), v.RequireApproval, v.SeparateDuties,
 		string(v.Flavour), jsonColumn(v.Admins), micros(v.Activated))
 	if isConstraint(err) {
 		return fault.New(fault.VaultExists, "The vault's name is in use.").About(string(v.Name))
@@ -250,9 +250,3 @@ func (t *Tx) TrimVaultChanges(id vault.ID, upTo int64, before time.Time) error {
 }
 
 // flag keeps a boolean as 0 or 1.
-func flag(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}

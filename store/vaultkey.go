@@ -113,7 +113,7 @@ func (t *Tx) AddVaultKeyVersion(v vault.KeyVersion, sealed []byte) error {
 	_, err := t.exec(`INSERT INTO vault_key_version (`+vaultVersionColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		string(v.Key), string(v.Version), v.Ordinal, string(v.Type), v.Bits, string(v.Curve), octets(v.Public), v.Platform,
-		jsonColumn(v.Operations), flag(v.Enabled), micros(v.NotBefore), micros(v.Expires), micros(v.Created), micros(v.Updated),
+		jsonColumn(v.Operations), v.Enabled, micros(v.NotBefore), micros(v.Expires), micros(v.Created), micros(v.Updated),
 		jsonColumn(v.Tags), micros(v.Notice))
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (t *Tx) SetVaultKeyVersion(v vault.KeyVersion) error {
 	n, err := t.exec(`UPDATE vault_key_version SET operations = $3, enabled = $4, not_before = $5, expires = $6, updated = $7, tags = $8,
 		notice = $9
 		WHERE key = $1 AND version = $2`,
-		string(v.Key), string(v.Version), jsonColumn(v.Operations), flag(v.Enabled),
+		string(v.Key), string(v.Version), jsonColumn(v.Operations), v.Enabled,
 		micros(v.NotBefore), micros(v.Expires), micros(v.Updated), jsonColumn(v.Tags), micros(v.Notice))
 	if err == nil && n == 0 {
 		return &fault.Error{Reason: fault.KeyNotFound}

@@ -3,8 +3,8 @@
 //
 // # What it promises
 //
-// A committed transaction is as durable as the server makes one; the engine
-// refuses a session without synchronous_commit. Readers see one snapshot. Write
+// A committed transaction is as durable as the server makes one; each session has
+// synchronous_commit on, whatever the server's default. Readers see one snapshot. Write
 // transactions run one after the other, over all processes: each group of them
 // takes the database's one advisory lock first, so that whatever holds with one
 // writer on SQLite holds here. A commit whose answer is lost is looked up by its
@@ -26,7 +26,6 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,7 +55,6 @@ type DB struct {
 
 	readers *store.Readers
 	writer  *store.Writer
-	commits atomic.Int64
 
 	pool  *sql.DB  // of the one connection that writes
 	write struct { // only the writing goroutine touches it
@@ -129,10 +127,6 @@ func (db *DB) Close() error {
 	return errors.Join(db.readers.Close(), db.pool.Close())
 }
 
-// Err returns nil: what a lost answer leaves in doubt is found out without a
-// restart.
-func (db *DB) Err() error { return nil }
-
 // A runner is the database as package store sees it.
 type runner struct{ db *DB }
 
@@ -200,9 +194,6 @@ func (c committer) Commit(store.Shreds) error {
 	if err != nil {
 		c.drop()
 		err = c.outcome(id, err)
-	}
-	if err == nil {
-		c.db.commits.Add(1)
 	}
 	return err
 }
