@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/history"
 )
 
@@ -193,22 +194,33 @@ func (l ledger) versionless(w Window) KPI {
 		Name: "versionless", Title: "Resources that follow their key's newest version", Unit: "%",
 		Formula: "resources whose every key is named without version / resources that name a key, of each estate's newest scan in the window",
 	}
-	last := l.last(w)
-	keyed, followers := 0, 0
-	for _, p := range last {
-		keyed, followers = keyed+p.Summary.Keyed, followers+p.Summary.Followers
-	}
+	followers, keyed, have := l.newest(w, func(s posture.Summary) (int, int) { return s.Followers, s.Keyed })
 	k.count("versionless", followers)
 	k.count("withKey", keyed)
-	switch {
-	case len(last) == 0:
-		k.not(noScan)
-	case keyed == 0:
-		k.not("no resource names a key")
-	default:
-		k.share(followers, keyed)
-	}
+	k.proportion(followers, keyed, have, "no resource names a key")
 	return k
+}
+
+// newest adds up two numbers of each estate's newest scan in the window, and tells
+// whether there is any.
+func (l ledger) newest(w Window, of func(posture.Summary) (int, int)) (part, whole int, have bool) {
+	for _, s := range l.last(w) {
+		p, n := of(s.Summary)
+		part, whole, have = part+p, whole+n, true
+	}
+	return part, whole, have
+}
+
+// proportion is what a part is of a whole, if there was a scan and there is a whole.
+func (k *KPI) proportion(part, whole int, have bool, none string) {
+	switch {
+	case !have:
+		k.not(noScan)
+	case whole == 0:
+		k.not("%s", none)
+	default:
+		k.share(part, whole)
+	}
 }
 
 // radius is of how many keys all dependants are known.
@@ -241,21 +253,10 @@ func (l ledger) logged(w Window) KPI {
 		Name: "auditLogCoverage", Title: "Vaults that keep their audit log", Unit: "%",
 		Formula: "vaults for which control G15 holds / vaults read, of each estate's newest scan in the window",
 	}
-	vaults, logged := 0, 0
-	last := l.last(w)
-	for _, p := range last {
-		vaults, logged = vaults+p.Summary.Vaults, logged+p.Summary.Logged
-	}
+	logged, vaults, have := l.newest(w, func(s posture.Summary) (int, int) { return s.Logged, s.Vaults })
 	k.count("logged", logged)
 	k.count("vaults", vaults)
-	switch {
-	case len(last) == 0:
-		k.not(noScan)
-	case vaults == 0:
-		k.not("no vault was read")
-	default:
-		k.share(logged, vaults)
-	}
+	k.proportion(logged, vaults, have, "no vault was read")
 	return k
 }
 
