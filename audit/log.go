@@ -1,11 +1,13 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -30,7 +32,8 @@ type Config struct {
 	Verifier note.Verifier // of the same key
 
 	// CheckpointPath is the file outside the database that holds the newest
-	// checkpoint: best on another disk, or where another user collects it.
+	// checkpoint: best on another disk, or where another user collects it. Where
+	// several processes share the database it is empty, or names one file for all.
 	CheckpointPath string
 
 	// Witness is a further such place, which whoever puts an older database back does
@@ -52,19 +55,24 @@ type Config struct {
 }
 
 // An Outside is a place outside the database that holds the log's newest checkpoint.
+// Other processes that have the same database open store theirs there too.
 type Outside interface {
 	// Load returns the signed note that was stored last, or nil if none was.
 	Load(ctx context.Context) ([]byte, error)
-	// Store replaces it, and returns once that is durable.
-	Store(ctx context.Context, note []byte) error
+	// Store replaces the one that is there if replaces says so, which is given nil if
+	// there is none, and returns once that is durable. Nobody else's Store comes
+	// between the two. An error of replaces is returned, and nothing is stored.
+	Store(ctx context.Context, note []byte, replaces func(old []byte) (bool, error)) error
 }
 
-// A Log is a party's open audit log. It is safe for concurrent use.
+// A Log is a party's open audit log. It is safe for concurrent use. Several
+// processes may have the same log open: whichever comes first signs the next
+// checkpoint, and each believes the others' only on top of its own.
 type Log struct {
 	Config
 
 	mu        sync.Mutex // one checkpoint at a time
-	tree      *frontier  // of the newest checkpoint: what has been signed, and nothing from the database since
+	tree      *frontier  // of the newest checkpoint: what has been signed, hashed from the entries themselves
 	newest    Checkpoint
 	note      []byte // newest, signed
 	published bool   // newest is in every place outside, too
@@ -115,7 +123,7 @@ func (l *Log) tick(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if _, err := l.Checkpoint(ctx); err != nil && ctx.Err() == nil {
+			if _, err := l.cover(ctx, true); err != nil && ctx.Err() == nil {
 				slog.ErrorContext(ctx, "audit checkpoint failed", "log", l.Signer.Name(), "error", err)
 				if l.Failed != nil && fault.ReasonOf(err) == fault.Integrity {
 					l.Failed(err)
@@ -146,29 +154,30 @@ func (l *Log) Record(ctx context.Context, e Entry) error {
 // Checkpoint signs the tree as it is, stores the note in the database and then
 // outside it, and returns it. Nothing is signed if nothing was added. What it
 // signs is computed from the entries themselves on top of what it signed last,
-// never from hashes in the database.
-func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
+// or found signed by another process of the same log, never from hashes in the
+// database.
+func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) { return l.cover(ctx, false) }
+
+// signAttempts bounds how often others' checkpoints may come before ours.
+const signAttempts = 16
+
+// cover is Checkpoint. With lazily set it signs nothing if another process has just
+// done so: what came since is covered at the next tick of one of them.
+func (l *Log) cover(ctx context.Context, lazily bool) (Checkpoint, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	next := *l.tree
-	if err := l.Store.View(ctx, func(tx Tx) error {
-		if size, err := tx.AuditSize(); err != nil || size < next.size {
-			return errors.Join(err, damaged(nil, fmt.Sprintf("The audit log has %d entries, and had %d a moment ago.", size, next.size)))
+	for n := 0; ; n++ {
+		followed, next, err := l.follow(ctx)
+		if err == nil && next.size > l.newest.Size && !(followed && lazily) {
+			err = l.sign(ctx, next)
 		}
-		return grow(&next, tx)
-	}); err != nil {
-		return l.newest, err
-	}
-	if next.size > l.newest.Size {
-		c := Checkpoint{Origin: l.Signer.Name(), Size: next.size, Root: next.root(), Serial: l.newest.Serial + 1}
-		signed, err := c.sign(l.Signer)
+		if errors.Is(err, fault.Conflict) && n < signAttempts {
+			continue // another process was quicker
+		}
 		if err != nil {
 			return l.newest, err
 		}
-		if err := l.Store.Update(ctx, func(tx Tx) error { return store(tx, c, signed) }); err != nil {
-			return l.newest, err
-		}
-		l.tree, l.newest, l.note, l.published = &next, c, signed, false
+		break
 	}
 	if !l.published {
 		if err := checkpointStored.Hit(); err != nil {
@@ -181,10 +190,80 @@ func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	return l.newest, nil
 }
 
-// grow adds the records from the tree's size on.
-func grow(f *frontier, tx Tx) error {
-	for {
-		records, err := tx.AuditRecords(f.size, recordBatch)
+// follow reads the log as it is. A checkpoint that another process has signed since
+// is taken over if the entries give its root on top of the tree that was signed
+// before; the tree returned goes on to the last entry.
+func (l *Log) follow(ctx context.Context) (followed bool, next *frontier, err error) {
+	tree := *l.tree
+	next = &tree
+	err = l.Store.View(ctx, func(tx Tx) error {
+		tree, followed = *l.tree, false
+		size, err := tx.AuditSize()
+		if err != nil {
+			return err
+		}
+		if size < tree.size {
+			return damaged(nil, fmt.Sprintf("The audit log has %d entries, and had %d a moment ago.", size, tree.size))
+		}
+		last, ok, err := tx.NewestAuditCheckpoint()
+		if err != nil {
+			return err
+		}
+		if !ok || last.Serial < l.newest.Serial {
+			return damaged(nil, fmt.Sprintf("The audit log's checkpoint number %d is no longer there.", l.newest.Serial))
+		}
+		if last.Serial > l.newest.Serial || !bytes.Equal(last.Note, l.note) {
+			c, err := l.believe(tx, &tree, last)
+			if err != nil {
+				return err
+			}
+			signed := tree
+			l.tree, l.newest, l.note, l.published, followed = &signed, c, last.Note, false, true
+		}
+		return grow(&tree, tx, math.MaxInt64)
+	})
+	return followed, next, err
+}
+
+// believe grows the tree to another process's checkpoint, and holds the two against
+// each other.
+func (l *Log) believe(tx Tx, tree *frontier, last StoredCheckpoint) (Checkpoint, error) {
+	c, err := openStored(last.Note, l.Verifier)
+	if err == nil && (c.Serial != last.Serial || c.Serial <= l.newest.Serial || c.Size < tree.size) {
+		err = errors.New("audit: it does not follow on what was signed before")
+	}
+	if err == nil {
+		err = grow(tree, tx, c.Size)
+	}
+	if err == nil && (tree.size != c.Size || tree.root() != c.Root) {
+		err = errors.New("audit: another root")
+	}
+	if err != nil {
+		return c, damaged(err, fmt.Sprintf("Checkpoint number %d of the audit log is not one of the entries that this process has read.", last.Serial))
+	}
+	return c, nil
+}
+
+// sign signs the tree, and stores the checkpoint in the database. It fails with
+// [fault.Conflict] if there is a newer one than was known.
+func (l *Log) sign(ctx context.Context, tree *frontier) error {
+	c := Checkpoint{Origin: l.Signer.Name(), Size: tree.size, Root: tree.root(), Serial: l.newest.Serial + 1}
+	signed, err := c.sign(l.Signer)
+	if err != nil {
+		return err
+	}
+	if err := l.Store.Update(ctx, func(tx Tx) error { return store(tx, c, signed) }); err != nil {
+		return err
+	}
+	l.tree, l.newest, l.note, l.published = tree, c, signed, false
+	return nil
+}
+
+// grow adds the records from the tree's size on, up to a size.
+func grow(f *frontier, tx Tx, upto int64) error {
+	for f.size < upto {
+		limit := int(min(recordBatch, upto-f.size))
+		records, err := tx.AuditRecords(f.size, limit)
 		if err != nil {
 			return err
 		}
@@ -194,14 +273,22 @@ func grow(f *frontier, tx Tx) error {
 			}
 			f.append(tlog.RecordHash(r.Body))
 		}
-		if len(records) < recordBatch {
+		if len(records) < limit {
 			return nil
 		}
 	}
+	return nil
 }
 
 // store adds a checkpoint and drops those that need not be kept beside it.
 func store(tx Tx, c Checkpoint, signed []byte) error {
+	last, ok, err := tx.NewestAuditCheckpoint()
+	if err != nil {
+		return err
+	}
+	if ok && last.Serial >= c.Serial {
+		return fault.New(fault.Conflict, "The audit log has a checkpoint of that serial number.")
+	}
 	if err := tx.PutAuditCheckpoint(StoredCheckpoint{Serial: c.Serial, Note: signed}); err != nil {
 		return err
 	}

@@ -213,6 +213,71 @@ func TestCheckpointOutsideFails(t *testing.T) {
 	}
 }
 
+// Several processes append to one log and sign its checkpoints: the numbers have no
+// gap, what lies outside never goes back, and whoever looks finds nothing wrong.
+func TestSeveralProcesses(t *testing.T) {
+	m := &memory{}
+	c := config(t, m)
+	const processes, each = 3, 40
+	var all sync.WaitGroup
+	for range processes {
+		all.Go(func() {
+			l, err := audit.Open(t.Context(), c) // they begin it together, too
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var seen int64
+			for range each {
+				if err := l.Record(t.Context(), audit.Entry{Operation: "test/act", Outcome: audit.Allowed, Resource: "/"}); err != nil {
+					t.Error(err)
+				}
+				if _, err := l.Checkpoint(t.Context()); err != nil {
+					t.Error(err)
+				}
+				outside, err := audit.OpenCheckpoint(outsideOf(t, c), c.Verifier)
+				if err != nil || outside.Serial < seen {
+					t.Errorf("outside went back from number %d to %d: %v", seen, outside.Serial, err)
+				}
+				seen = outside.Serial
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if r := verify(t, c); !r.OK() || r.Covered != processes*each {
+		t.Errorf("%+v", r)
+	}
+	openLog(t, c)
+}
+
+// A process that finds the log changed below what it has signed itself does not go on,
+// though another one has signed that.
+func TestAnotherProcessCannotRewrite(t *testing.T) {
+	m := &memory{}
+	c := config(t, m)
+	ours := openLog(t, c)
+	record(t, ours, 3)
+	checkpoint(t, ours)
+	old := m.clone()
+	record(t, ours, 3)
+	checkpoint(t, ours)
+	m.rows = old
+	theirs := c
+	theirs.CheckpointPath = filepath.Join(t.TempDir(), "outside")
+	theirs.Restored = true // which this process has heard nothing of
+	l := openLog(t, theirs)
+	record(t, l, 9)
+	checkpoint(t, l)
+	record(t, l, 1)
+	checkpoint(t, l)
+	if _, err := ours.Checkpoint(t.Context()); fault.ReasonOf(err) != fault.Integrity {
+		t.Errorf("%v; want Integrity", err)
+	}
+}
+
 func TestStartRefuses(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, c audit.Config, m *memory, old rows){
 		"an older database":     func(t *testing.T, c audit.Config, m *memory, old rows) { m.rows = old },

@@ -121,6 +121,13 @@ func (t *memoryTx) AuditSpan(from, until time.Time) (first, last int64, ok bool,
 
 func (t *memoryTx) AuditCheckpoints() ([]audit.StoredCheckpoint, error) { return t.checkpoints, nil }
 
+func (t *memoryTx) NewestAuditCheckpoint() (audit.StoredCheckpoint, bool, error) {
+	if len(t.checkpoints) == 0 {
+		return audit.StoredCheckpoint{}, false, nil
+	}
+	return t.checkpoints[len(t.checkpoints)-1], true, nil
+}
+
 func (t *memoryTx) PutAuditCheckpoint(c audit.StoredCheckpoint) error {
 	for _, old := range t.checkpoints {
 		if old.Serial == c.Serial {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -26,8 +27,19 @@ var checkpointPlaced = failpoint.New("audit/checkpoint/placed")
 // The first checkpoint of a log, of the empty tree, is written outside before it
 // is stored, and every later one is stored first. So a database with a
 // checkpoint always has one outside that is not newer, whatever crashed when,
-// and anything else has been tampered with or restored.
+// and anything else has been tampered with or restored. The places outside are read
+// before the database, to which other processes may be adding.
 func (l *Log) resume(ctx context.Context) error {
+	for n := 0; ; n++ {
+		err := l.tryResume(ctx)
+		if !errors.Is(err, fault.Conflict) || n == signAttempts {
+			return err
+		}
+		// Another process has just begun the same log.
+	}
+}
+
+func (l *Log) tryResume(ctx context.Context) error {
 	outside := l.places()
 	for i, p := range outside {
 		if l.Restored {
@@ -81,17 +93,21 @@ type place struct {
 }
 
 func (l *Log) places() []place {
-	all := []place{{Outside: file(l.CheckpointPath), name: "the checkpoint file"}}
+	var all []place
+	if l.CheckpointPath != "" {
+		all = append(all, place{Outside: file(l.CheckpointPath), name: "the checkpoint file"})
+	}
 	if l.Witness != nil {
 		all = append(all, place{Outside: l.Witness, name: "the witness"})
 	}
 	return all
 }
 
-// publish puts the newest checkpoint into every place outside.
+// publish puts the newest checkpoint into every place outside that does not have a
+// newer one.
 func (l *Log) publish(ctx context.Context) error {
 	for _, p := range l.places() {
-		if err := p.Store(ctx, l.note); err != nil {
+		if err := p.Store(ctx, l.note, l.replaces(p)); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		if err := checkpointPlaced.Hit(); err != nil {
@@ -101,6 +117,26 @@ func (l *Log) publish(ctx context.Context) error {
 	l.published = true
 	return nil
 }
+
+// replaces decides whether the newest checkpoint takes another one's place: that of an
+// older one, or of one of before a declared restore.
+func (l *Log) replaces(p place) func(old []byte) (bool, error) {
+	return func(old []byte) (bool, error) {
+		if len(old) == 0 || l.Restored {
+			return true, nil
+		}
+		c, err := place{name: p.name, note: old}.open(l.Verifier)
+		switch {
+		case err != nil:
+			return false, err
+		case c.Serial == l.newest.Serial && c != l.newest:
+			return false, damaged(nil, fmt.Sprintf("%s outside the audit log's database holds another checkpoint number %d than the database.", upper(p.name), c.Serial))
+		}
+		return c.Serial < l.newest.Serial, nil
+	}
+}
+
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // A file is the place that everybody may read and collect.
 type file string
@@ -113,7 +149,19 @@ func (f file) Load(context.Context) ([]byte, error) {
 	return note, err
 }
 
-func (f file) Store(_ context.Context, note []byte) error {
+func (f file) Store(ctx context.Context, note []byte, replaces func([]byte) (bool, error)) error {
+	unlock, err := durable.Lock(string(f) + ".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := f.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if ok, err := replaces(old); err != nil || !ok {
+		return err
+	}
 	return durable.WriteFile(string(f), note, 0o644)
 }
 

@@ -33,6 +33,8 @@ type Tx interface {
 	AuditHashes(from int64, limit int) ([]StoredHash, error)
 	// AuditCheckpoints returns the stored checkpoints by rising serial number.
 	AuditCheckpoints() ([]StoredCheckpoint, error)
+	// NewestAuditCheckpoint returns the last of them, or false if there is none.
+	NewestAuditCheckpoint() (StoredCheckpoint, bool, error)
 	// PutAuditCheckpoint adds one; its serial number must be free.
 	PutAuditCheckpoint(StoredCheckpoint) error
 	// DeleteAuditCheckpoint removes one.

@@ -60,7 +60,8 @@ func (t *Tx) writeAudit() error {
 }
 
 func (t *Tx) writeEntries(entries []auditEntry) error {
-	// The one writer makes the size and the hashes read here stay true until commit.
+	// One writer at a time, among all processes, makes the size and the hashes read here
+	// stay true until commit.
 	size, err := t.AuditSize()
 	if err != nil {
 		return err
@@ -174,6 +175,14 @@ func (t *Tx) AuditCheckpoints() (out []audit.StoredCheckpoint, err error) {
 			return nil
 		})
 	return out, err
+}
+
+func (t *Tx) NewestAuditCheckpoint() (c audit.StoredCheckpoint, ok bool, err error) {
+	err = t.row("SELECT serial, note FROM audit_checkpoint ORDER BY serial DESC LIMIT 1", nil, &c.Serial, &c.Note)
+	if errors.Is(err, sql.ErrNoRows) {
+		return c, false, nil
+	}
+	return c, err == nil, err
 }
 
 func (t *Tx) PutAuditCheckpoint(c audit.StoredCheckpoint) error {

@@ -39,20 +39,33 @@ func (f folder) Read(_ context.Context, name string) ([]byte, error) {
 	return b, err
 }
 
-func (f folder) Write(_ context.Context, name string, record []byte) error {
+// Replace holds the lock of the whole folder meanwhile.
+func (f folder) Replace(ctx context.Context, name string, decide func([]byte) ([]byte, error)) error {
 	if !filepath.IsLocal(name) {
 		return fs.ErrInvalid
 	}
 	path := f.path(name)
-	err := durable.WriteFile(path, record, 0o600)
-	if !errors.Is(err, fs.ErrNotExist) {
+	if err := makeDurable(filepath.Dir(path)); err != nil {
 		return err
 	}
-	if err := makeDurable(filepath.Dir(path)); err != nil {
+	unlock, err := durable.Lock(filepath.Join(string(f), lockFile))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := f.Read(ctx, name)
+	if err != nil {
+		return err
+	}
+	record, err := decide(old)
+	if err != nil || record == nil {
 		return err
 	}
 	return durable.WriteFile(path, record, 0o600)
 }
+
+// lockFile is what whoever writes to the folder holds the lock of.
+const lockFile = ".lock"
 
 // makeDurable makes a folder, and flushes it as an entry of those above it that
 // were made with it.

@@ -15,6 +15,9 @@
 // declared restore's time it was written, so that the marks of an earlier time bind
 // nobody.
 //
+// Any number of processes may write to one witness: whether a record takes another's
+// place is decided in one step with its taking it, so that none ever goes back.
+//
 // Who can write both the database and the witness can put both back: keep the
 // witness where the database's keeper and its backups do not reach. Package root
 // keeps the root; what a checkpoint covers is package audit's business.
@@ -26,7 +29,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"sync"
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -38,8 +40,11 @@ import (
 type Store interface {
 	// Read returns a record, or nil if there is none of that name.
 	Read(ctx context.Context, name string) ([]byte, error)
-	// Write replaces a record, whole or not at all, and returns once that is durable.
-	Write(ctx context.Context, name string, record []byte) error
+	// Replace gives decide the record of that name, or nil if there is none, and puts
+	// the one that it returns in its place, whole or not at all, and durably; nil leaves
+	// it as it is. Nobody else's Replace comes between the two. It may ask decide more
+	// than once, and returns its error.
+	Replace(ctx context.Context, name string, decide func(old []byte) ([]byte, error)) error
 }
 
 // A Root is a party's root key, as far as this package needs it.
@@ -55,9 +60,7 @@ type Witness struct {
 	store Store
 	key   *envelope.Key
 	base  record // what every record of the party begins with
-
-	mu   sync.Mutex // one writer at a time, so that a mark never goes back
-	head *record    // nil if there is none
+	fresh bool   // it begins the time of a restore: whatever head is there goes
 }
 
 // The kinds of records, and the name of the head's.
@@ -78,7 +81,6 @@ func Open(ctx context.Context, s Store, r Root, party string) (*Witness, error) 
 		w.Close()
 		return nil, err
 	}
-	w.head = head
 	if head != nil {
 		w.base.Restore = head.Restore
 	}
@@ -87,11 +89,11 @@ func Open(ctx context.Context, s Store, r Root, party string) (*Witness, error) 
 
 // Begin returns a witness that knows nothing yet and begins the time of a declared
 // restore: what was remembered before it binds nobody any more. Nothing is written
-// before the first checkpoint is stored.
+// before the first checkpoint is stored, which takes any other's place.
 func Begin(s Store, r Root, party string) *Witness {
 	id := make([]byte, 16)
 	rand.Read(id)
-	w := &Witness{store: s, key: r.Derive("kluis/v1/witness")}
+	w := &Witness{store: s, key: r.Derive("kluis/v1/witness"), fresh: true}
 	w.base = record{
 		Version: recordVersion, Instance: r.Instance(), Party: party, RootID: r.ID(), RootGeneration: r.Generation(),
 		Restore: hex.EncodeToString(id),
@@ -108,27 +110,45 @@ func (w *Witness) Close() { w.key.Clear() }
 
 // Load returns the note of the checkpoint that the head holds, or nil if there is
 // none.
-func (w *Witness) Load(context.Context) ([]byte, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.head == nil {
-		return nil, nil
+func (w *Witness) Load(ctx context.Context) ([]byte, error) {
+	head, err := w.read(ctx, headName, headKind, "")
+	if err != nil || head == nil {
+		return nil, err
 	}
-	return []byte(w.head.Checkpoint), nil
+	return []byte(head.Checkpoint), w.sameTime(head)
 }
 
-// Store makes a checkpoint the head's. It is called after the checkpoint, and what
-// it covers, is durable in the database.
-func (w *Witness) Store(ctx context.Context, note []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	head := w.base
-	head.Kind, head.Checkpoint = headKind, string(note)
-	if err := w.write(ctx, headName, &head); err != nil {
-		return err
+// sameTime fails if somebody has declared a restore since the witness was opened: this
+// process has the database open that it was declared of, or one from before.
+func (w *Witness) sameTime(head *record) error {
+	if head.Restore == w.base.Restore {
+		return nil
 	}
-	w.head = &head
-	return nil
+	return fault.New(fault.Integrity, "A restore was declared while this process was running.").WithMend("Restart it.")
+}
+
+// Store makes a checkpoint the head's if replaces says so of the one that is there,
+// which is nil if there is none. It is called after the checkpoint, and what it covers,
+// is durable in the database.
+func (w *Witness) Store(ctx context.Context, note []byte, replaces func(old []byte) (bool, error)) error {
+	next := w.base
+	next.Kind, next.Checkpoint = headKind, string(note)
+	return w.replace(ctx, headName, func(old []byte) (*record, error) {
+		if old == nil || w.fresh {
+			return &next, nil
+		}
+		head, err := w.believe(old, headKind, "")
+		if err == nil {
+			err = w.sameTime(head)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if ok, err := replaces([]byte(head.Checkpoint)); err != nil || !ok {
+			return nil, err
+		}
+		return &next, nil
+	})
 }
 
 // Advance holds what a database says of a scope, its sealing generation and its
@@ -140,35 +160,62 @@ func (w *Witness) Store(ctx context.Context, note []byte) error {
 // mark has lost it. In the time of a declared restore a scope without a mark of that
 // time is taken as it is.
 func (w *Witness) Advance(ctx context.Context, scope string, generation, epoch int64) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	next := w.base
+	next.Kind, next.Scope, next.Generation, next.Epoch = markKind, scope, generation, epoch
 	mark, err := w.read(ctx, markName+scope, markKind, scope)
 	if err != nil {
 		return err
 	}
+	if behind, err := w.behind(mark, &next); err != nil || !behind {
+		return err
+	}
+	return w.replace(ctx, markName+scope, func(old []byte) (*record, error) {
+		mark, err := w.believe(old, markKind, scope)
+		if err != nil {
+			return nil, err
+		}
+		if behind, err := w.behind(mark, &next); err != nil || !behind {
+			return nil, err
+		}
+		return &next, nil
+	})
+}
+
+// behind reports whether a scope's mark, nil if it has none, is to move on to the next.
+func (w *Witness) behind(mark, next *record) (bool, error) {
 	switch {
 	case mark != nil && mark.Restore != w.base.Restore:
-	case mark != nil && (mark.Epoch > epoch || mark.Generation > generation || mark.Epoch == epoch && mark.Generation != generation):
-		return fault.New(fault.Integrity, fmt.Sprintf("The scope's keys are older than the witness outside the database has seen them: epoch %d of generation %d, and it has seen epoch %d of generation %d.",
-			epoch, generation, mark.Epoch, mark.Generation)).About(scope).WithMend(declareMend)
-	case mark != nil && mark.Epoch == epoch:
-		return nil
-	case mark == nil && epoch > 1 && w.base.Restore == "":
-		return fault.New(fault.Integrity, "The scope's keys have changed, and the witness outside the database knows nothing of it: its record is gone.").
-			About(scope).WithMend(declareMend)
+	case mark != nil && (mark.Epoch > next.Epoch || mark.Generation > next.Generation || mark.Epoch == next.Epoch && mark.Generation != next.Generation):
+		return false, fault.New(fault.Integrity, fmt.Sprintf("The scope's keys are older than the witness outside the database has seen them: epoch %d of generation %d, and it has seen epoch %d of generation %d.",
+			next.Epoch, next.Generation, mark.Epoch, mark.Generation)).About(next.Scope).WithMend(declareMend)
+	case mark != nil && mark.Epoch == next.Epoch:
+		return false, nil
+	case mark == nil && next.Epoch > 1 && w.base.Restore == "":
+		return false, fault.New(fault.Integrity, "The scope's keys have changed, and the witness outside the database knows nothing of it: its record is gone.").
+			About(next.Scope).WithMend(declareMend)
 	}
-	next := w.base
-	next.Kind, next.Scope, next.Generation, next.Epoch = markKind, scope, generation, epoch
-	return w.write(ctx, markName+scope, &next)
+	return true, nil
 }
 
 // declareMend tells what to do about a database that does not match its witness.
 const declareMend = "If somebody restored the database on purpose, or the witness is lost, declare it: kluis restore --declare. " +
 	"Otherwise keep the database and the witness as they are: an old copy was put back."
 
-func (w *Witness) write(ctx context.Context, name string, r *record) error {
-	r.MAC = r.mac(w.key)
-	if err := w.store.Write(ctx, name, r.encode()); err != nil {
+// replace puts the record that decide returns in the place of the one that is there.
+func (w *Witness) replace(ctx context.Context, name string, decide func(old []byte) (*record, error)) error {
+	var refused error
+	err := w.store.Replace(ctx, name, func(old []byte) ([]byte, error) {
+		var next *record
+		if next, refused = decide(old); refused != nil || next == nil {
+			return nil, refused
+		}
+		next.MAC = next.mac(w.key)
+		return next.encode(), nil
+	})
+	switch {
+	case refused != nil:
+		return refused
+	case err != nil:
 		return fault.Wrap(fault.Unavailable, err, "The witness outside the database could not be told.")
 	}
 	return nil
@@ -180,6 +227,11 @@ func (w *Witness) read(ctx context.Context, name, kind, scope string) (*record, 
 	if err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "The witness outside the database could not be asked.")
 	}
+	return w.believe(text, kind, scope)
+}
+
+// believe reads what the store gave for a record of this party's; nil is none.
+func (w *Witness) believe(text []byte, kind, scope string) (*record, error) {
 	if text == nil {
 		return nil, nil
 	}

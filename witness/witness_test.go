@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kluis-io/kluis/envelope"
@@ -44,6 +47,9 @@ func open(t *testing.T, s witness.Store, r testRoot, party string) *witness.Witn
 	return w
 }
 
+// always lets a checkpoint take any other's place.
+func always([]byte) (bool, error) { return true, nil }
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -65,7 +71,7 @@ func TestHead(t *testing.T) {
 	if note, err := w.Load(t.Context()); note != nil || err != nil {
 		t.Errorf("a new witness: %q, %v", note, err)
 	}
-	must(t, w.Store(t.Context(), []byte("a note\n")))
+	must(t, w.Store(t.Context(), []byte("a note\n"), always))
 	for _, w := range []*witness.Witness{w, open(t, witness.Folder(dir), ours, "vault")} {
 		if note, err := w.Load(t.Context()); string(note) != "a note\n" || err != nil {
 			t.Errorf("%q, %v", note, err)
@@ -80,7 +86,7 @@ func TestHead(t *testing.T) {
 func TestRefuses(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, witness.Folder(dir), ours, "vault")
-	must(t, w.Store(t.Context(), []byte("a note\n")))
+	must(t, w.Store(t.Context(), []byte("a note\n"), always))
 	must(t, w.Advance(t.Context(), scope, 1, 1))
 	path := filepath.Join(dir, "head.json")
 	whole, err := os.ReadFile(path)
@@ -110,7 +116,7 @@ func TestRefuses(t *testing.T) {
 	}
 	must(t, os.WriteFile(path, whole, 0o600))
 	newer := open(t, witness.Folder(dir), testRoot{"root", "instance", 2}, "vault")
-	must(t, newer.Store(t.Context(), []byte("a note\n")))
+	must(t, newer.Store(t.Context(), []byte("a note\n"), always))
 	_, err = witness.Open(t.Context(), witness.Folder(dir), ours, "vault")
 	refused(t, "an older root", err)
 }
@@ -159,14 +165,14 @@ func TestMarks(t *testing.T) {
 func TestDeclaredRestore(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, witness.Folder(dir), ours, "platform")
-	must(t, w.Store(t.Context(), []byte("a note\n")))
+	must(t, w.Store(t.Context(), []byte("a note\n"), always))
 	must(t, w.Advance(t.Context(), scope, 1, 1))
 	must(t, w.Advance(t.Context(), scope, 3, 7))
 
 	restored := witness.Begin(witness.Folder(dir), ours, "platform")
 	defer restored.Close()
 	refused(t, "before it is stored", open(t, witness.Folder(dir), ours, "platform").Advance(t.Context(), scope, 2, 4))
-	must(t, restored.Store(t.Context(), []byte("another\n")))
+	must(t, restored.Store(t.Context(), []byte("another\n"), always))
 	w = open(t, witness.Folder(dir), ours, "platform")
 	if w.Restore() == "" || w.Restore() != restored.Restore() {
 		t.Errorf("%q; want %q", w.Restore(), restored.Restore())
@@ -176,13 +182,61 @@ func TestDeclaredRestore(t *testing.T) {
 	must(t, w.Advance(t.Context(), "a-scope-that-was-never-seen", 2, 4))
 }
 
+// Two processes that write to one witness never take a record back, and neither
+// raises a false alarm: whoever comes later with what is older leaves it.
+func TestTwoProcesses(t *testing.T) {
+	dir := t.TempDir()
+	ws := [3]*witness.Witness{}
+	for i := range ws {
+		ws[i] = open(t, witness.Folder(dir), ours, "platform")
+	}
+	must(t, ws[0].Advance(t.Context(), scope, 1, 1))
+	newer := func(note string) func([]byte) (bool, error) {
+		return func(old []byte) (bool, error) { return string(old) < note, nil }
+	}
+	const last = 200
+	var next atomic.Int64
+	next.Store(1)
+	var all sync.WaitGroup
+	for _, w := range ws {
+		all.Go(func() {
+			for n := next.Add(1); n <= last; n = next.Add(1) {
+				note := fmt.Sprintf("%04d", n)
+				if err := w.Store(t.Context(), []byte(note), newer(note)); err != nil {
+					t.Error(err)
+				}
+				// Another may have told of a later epoch by now: then the database that this
+				// one has read is old, and it reads it again.
+				if err := w.Advance(t.Context(), scope, 1, n); err != nil && fault.ReasonOf(err) != fault.Integrity {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, w := range ws {
+		if note, err := w.Load(t.Context()); string(note) != fmt.Sprintf("%04d", last) || err != nil {
+			t.Errorf("head %q, %v", note, err)
+		}
+		must(t, w.Advance(t.Context(), scope, 1, last))
+		refused(t, "an older epoch", w.Advance(t.Context(), scope, 1, last-1))
+	}
+	// A process that has not heard of a declared restore writes nothing into its time.
+	restored := witness.Begin(witness.Folder(dir), ours, "platform")
+	defer restored.Close()
+	must(t, restored.Store(t.Context(), []byte("0001"), always))
+	refused(t, "in another time", ws[0].Store(t.Context(), []byte("9999"), always))
+}
+
 // broken is a store that neither answers nor takes anything.
 type broken struct{}
 
 var errBroken = errors.New("no route to witness")
 
 func (broken) Read(context.Context, string) ([]byte, error) { return nil, errBroken }
-func (broken) Write(context.Context, string, []byte) error  { return errBroken }
+func (broken) Replace(context.Context, string, func([]byte) ([]byte, error)) error {
+	return errBroken
+}
 
 // Silence is no refusal, and no consent.
 func TestUnavailable(t *testing.T) {
@@ -191,7 +245,7 @@ func TestUnavailable(t *testing.T) {
 	}
 	w := witness.Begin(broken{}, ours, "vault")
 	defer w.Close()
-	for _, err := range []error{w.Store(t.Context(), nil), w.Advance(t.Context(), scope, 1, 1)} {
+	for _, err := range []error{w.Store(t.Context(), nil, always), w.Advance(t.Context(), scope, 1, 1)} {
 		if fault.ReasonOf(err) != fault.Unavailable {
 			t.Errorf("%v; want Unavailable", err)
 		}
@@ -205,7 +259,7 @@ func FuzzRecord(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := w.Store(f.Context(), []byte("a note\n")); err != nil {
+	if err := w.Store(f.Context(), []byte("a note\n"), always); err != nil {
 		f.Fatal(err)
 	}
 	whole, err := os.ReadFile(filepath.Join(dir, "head.json"))
@@ -216,7 +270,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte(`{"version":1,"mac":"` + strings.Repeat("A", 43) + `=","rootGeneration":-1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := witness.Folder(t.TempDir())
-		must(t, s.Write(t.Context(), "head", b))
+		must(t, s.Replace(t.Context(), "head", func([]byte) ([]byte, error) { return b, nil }))
 		w, err := witness.Open(t.Context(), s, ours, "vault")
 		if err != nil {
 			refused(t, "a made-up head", err)

@@ -63,7 +63,7 @@ func tellWitnesses(ctx context.Context, out io.Writer, c Config, m manifest) err
 		note, err := os.ReadFile(p.path(checkpointFile))
 		if err == nil {
 			w := witness.Begin(p.records(c), p.root, name)
-			err = w.Store(ctx, note)
+			err = w.Store(ctx, note, nil) // whatever was there goes
 			w.Close()
 		}
 		if err := errors.Join(err, p.close()); err != nil {

@@ -237,6 +237,9 @@ func Audit(t *testing.T, open func(t *testing.T) audit.Store) {
 		}
 		update(t, s, func(tx audit.Tx) error { return tx.DeleteAuditCheckpoint(1) })
 		view(t, s, func(tx audit.Tx) error {
+			if got, ok, err := tx.NewestAuditCheckpoint(); !ok || got.Serial != 2 || err != nil {
+				t.Errorf("the newest is %v, %v, %v; want number 2", got, ok, err)
+			}
 			got, err := tx.AuditCheckpoints()
 			if diff := cmp.Diff([]audit.StoredCheckpoint{{Serial: 0, Note: []byte{0}}, {Serial: 2, Note: []byte{2}}}, got); diff != "" {
 				t.Errorf("checkpoints (-want +got):\n%s", diff)
