@@ -66,6 +66,21 @@ type Domains struct {
 // Over returns the stores over what r runs transactions on.
 func Over(r Runner) Domains { return Domains{r, r} }
 
+// Versions returns the version of each set of tables of a schema, by name.
+func (d Domains) Versions(ctx context.Context, schema Schema) (map[string]int64, error) {
+	all := map[string]int64{}
+	return all, d.runner.View(ctx, func(t *Tx) error {
+		for _, set := range schema {
+			var v int64
+			if err := t.row("SELECT max(version_id) FROM schema_"+set, nil, &v); err != nil {
+				return err
+			}
+			all[set] = v
+		}
+		return nil
+	})
+}
+
 // OverBoth returns the same, where those of a data plane are over another one, whose
 // View may run its function a second time.
 func OverBoth(r, recall Runner) Domains { return Domains{r, recall} }

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/audit"
-	"github.com/kluis-io/kluis/store/sqlite"
 )
 
 func auditCommand() *cobra.Command {
@@ -77,10 +76,10 @@ func verifyLogs(ctx context.Context, data string) ([]logReport, error) {
 	var all []logReport
 	for _, name := range allParties {
 		dir := filepath.Join(data, name)
-		if _, err := os.Stat(filepath.Join(dir, databaseFile)); errors.Is(err, fs.ErrNotExist) {
+		if !hasDatabase(dir) {
 			continue
 		}
-		report, err := verifyLog(ctx, filepath.Join(dir, databaseFile), dir, name)
+		report, err := verifyPartyLog(ctx, dir, name)
 		if err != nil {
 			return all, fmt.Errorf("the %s's log: %w", name, err)
 		}
@@ -92,9 +91,19 @@ func verifyLogs(ctx context.Context, data string) ([]logReport, error) {
 	return all, nil
 }
 
-// verifyLog verifies a party's log in the database at path against the key and
-// the checkpoint in the party's folder.
-func verifyLog(ctx context.Context, path, dir, party string) (*audit.Report, error) {
+// verifyPartyLog verifies a party's log.
+func verifyPartyLog(ctx context.Context, dir, party string) (*audit.Report, error) {
+	db, err := openDatabase(ctx, dir, partySchemas[party])
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	return verifyLog(ctx, db, dir)
+}
+
+// verifyLog verifies the log in a database against the key and the checkpoint in the
+// party's folder.
+func verifyLog(ctx context.Context, db *database, dir string) (*audit.Report, error) {
 	verifier, err := audit.LoadVerifier(filepath.Join(dir, auditKeyFile) + ".pub")
 	if err != nil {
 		return nil, err
@@ -103,11 +112,6 @@ func verifyLog(ctx context.Context, path, dir, party string) (*audit.Report, err
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	db, err := sqlite.Open(ctx, path, partySchemas[party])
-	if err != nil {
-		return nil, err
-	}
-	defer db.Close()
 	return audit.Verify(ctx, db.Audit(), verifier, outside)
 }
 

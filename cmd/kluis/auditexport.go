@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -20,7 +19,6 @@ import (
 	"github.com/kluis-io/kluis/audit/export"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/rbac"
-	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/history"
 )
@@ -31,8 +29,8 @@ func withLog(ctx context.Context, data, party string, fn func(*audit.Log) error)
 	if !ok {
 		return usageError{fmt.Errorf("no such party: %q; there are login, vault, platform and governance", party)}
 	}
-	path := filepath.Join(data, party, databaseFile)
-	if _, err := os.Stat(path); err != nil {
+	dir := filepath.Join(data, party)
+	if !hasDatabase(dir) {
 		return fmt.Errorf("%s holds no audit log of the %s", data, party)
 	}
 	lock, err := lockDir(data)
@@ -40,7 +38,7 @@ func withLog(ctx context.Context, data, party string, fn func(*audit.Log) error)
 		return err
 	}
 	defer lock.Close()
-	db, err := sqlite.Open(ctx, path, schema)
+	db, err := openDatabase(ctx, dir, schema)
 	if err != nil {
 		return err
 	}

@@ -84,8 +84,7 @@ as you keep the data directory. Use the release that serves the directory.`,
 			}
 			if !cmd.Flags().Changed("party") { // a directory may have no governance
 				parties = slices.DeleteFunc(parties, func(p string) bool {
-					_, err := os.Stat(filepath.Join(data, p, databaseFile))
-					return p == governanceDir && errors.Is(err, fs.ErrNotExist)
+					return p == governanceDir && !hasDatabase(filepath.Join(data, p))
 				})
 			}
 			m, err := backUp(cmd.Context(), data, to, parties)
@@ -195,7 +194,7 @@ func describe(ctx context.Context, dir, party string) (m partyManifest, err erro
 			return m, err
 		}
 	}
-	db, err := sqlite.Open(ctx, filepath.Join(dir, databaseFile), partySchemas[party])
+	db, err := openFile(ctx, filepath.Join(dir, databaseFile), partySchemas[party])
 	if err != nil {
 		return m, err
 	}

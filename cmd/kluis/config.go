@@ -67,6 +67,11 @@ type Config struct {
 	// certificates of vaults and of their token issuers may come.
 	Trust []string `yaml:"trust"`
 
+	// Databases are the parties' databases on PostgreSQL servers, each by its connection
+	// string. They are for the parties that are made now: the file database in a party's
+	// folder names its one from then on. A party that is not named has an embedded one.
+	Databases map[string]string `yaml:"databases"`
+
 	// Objects is where the platform's extents lie, if not in its folder:
 	// s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX. ObjectsCredential is the
 	// file of kluis's credential there, if it is not in the environment.
@@ -132,6 +137,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.String("seal-credential", "", "the `FILE` of the principal that may use that key")
 	f.String("objects", "", "the `URL` of the object store for extents: s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX (default a local folder)")
 	f.String("objects-credential", "", "the `FILE` of the credential for it, if it is not in the environment")
+	f.StringArray("database", nil, "make a party's database on PostgreSQL: `PARTY=URL` (default embedded)")
 	f.String("hsm-socket", "", "the Unix `SOCKET` of kluis-hsm, for keys of the -HSM types")
 	f.String("public-port", "", "the `PORT` that clients use, if it is not the one listened on")
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
@@ -202,7 +208,23 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 	if err != nil {
 		return c, err
 	}
+	if pairs, ok := databasePairs(f); ok {
+		if c.Databases, err = parseDatabases(pairs); err != nil {
+			return c, err
+		}
+	}
 	return c, c.check()
+}
+
+// databasePairs returns what flags or variables say of databases. A URL may name several
+// hosts with a comma, so the variable's are separated by spaces.
+func databasePairs(f *pflag.FlagSet) ([]string, bool) {
+	if f.Changed("database") {
+		pairs, err := f.GetStringArray("database")
+		return pairs, err == nil
+	}
+	text, given := os.LookupEnv("KLUIS_DATABASE")
+	return strings.Fields(text), given
 }
 
 func (c Config) check() error {
@@ -242,6 +264,9 @@ func (c Config) check() error {
 	}
 	if _, err := parseObjects(c.Objects); err != nil {
 		return usageError{err}
+	}
+	if err := c.checkDatabases(); err != nil {
+		return err
 	}
 	if err := c.Platform.check(); err != nil {
 		return err

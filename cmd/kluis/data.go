@@ -64,7 +64,7 @@ func (s *server) openData(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.readInstance(); err != nil {
+	if err := s.readInstance(ctx); err != nil {
 		return err
 	}
 	if s.ca, err = localca.Open(filepath.Join(data, tlsDir), s.config.Domain); err != nil {
@@ -100,14 +100,14 @@ func (s *server) halted(err error) {
 }
 
 // readInstance reads what the directory is, or makes it.
-func (s *server) readInstance() error {
+func (s *server) readInstance(ctx context.Context) error {
 	data := s.config.Data
 	text, err := os.ReadFile(filepath.Join(data, instanceFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && s.config.Dev:
 		s.identity = newInstance()
 		s.identity.Dev, s.identity.fresh = true, true
-		_, err := s.create(root.DevUnsealed(), roleVault, rolePlatform)
+		_, err := s.create(ctx, root.DevUnsealed(), roleVault, rolePlatform)
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s is not a data directory: give one with --data, make one with 'kluis init', or use 'kluis serve --dev' to try kluis out", data)
@@ -132,7 +132,7 @@ func newInstance() instance {
 
 // create makes a data directory with a party for each role, beside the directory
 // of principals, and returns their roots' recovery shares.
-func (s *server) create(seal root.Seal, roles ...string) (map[string]root.Shares, error) {
+func (s *server) create(ctx context.Context, seal root.Seal, roles ...string) (map[string]root.Shares, error) {
 	data := s.config.Data
 	entries, err := os.ReadDir(data)
 	if err != nil {
@@ -150,9 +150,12 @@ func (s *server) create(seal root.Seal, roles ...string) (map[string]root.Shares
 	if slices.Contains(roles, rolePlatform) {
 		parties = append(parties, platformDir)
 	}
+	if err := s.config.freshDatabases(ctx, append(parties, governanceDir)); err != nil {
+		return nil, err
+	}
 	shares := map[string]root.Shares{}
 	for _, name := range parties {
-		if shares[name], err = createParty(data, name, s.identity.Instance, seal); err != nil {
+		if shares[name], err = createParty(s.config, name, s.identity.Instance, seal); err != nil {
 			return nil, err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/cmd/kluis/demo"
 	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/store"
 )
 
 func demoCommand() *cobra.Command {
@@ -118,12 +119,22 @@ func tellAudit(ctx context.Context, story *demo.Story, data string) error {
 		return err
 	}
 	defer os.RemoveAll(filepath.Dir(copied))
-	report, err := verifyLog(ctx, copied, filepath.Join(data, platformDir), platformDir)
+	report, err := verifyCopiedLog(ctx, copied, filepath.Join(data, platformDir))
 	if err != nil {
 		return err
 	}
 	story.Claim(!report.OK(), "a copy in which one letter of one entry was changed is caught:%s", problems(report))
 	return nil
+}
+
+// verifyCopiedLog verifies the log in a copy of the platform's database.
+func verifyCopiedLog(ctx context.Context, copied, dir string) (*audit.Report, error) {
+	db, err := openFile(ctx, copied, store.PlatformSchema)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	return verifyLog(ctx, db, dir)
 }
 
 func problems(r *audit.Report) string {

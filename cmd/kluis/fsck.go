@@ -115,8 +115,7 @@ func (f *fsck) run(ctx context.Context) error {
 }
 
 func (f *fsck) has(party string) bool {
-	_, err := os.Stat(filepath.Join(f.config.Data, party, databaseFile))
-	return err == nil
+	return hasDatabase(filepath.Join(f.config.Data, party))
 }
 
 // read reads one of the directory's JSON files.
@@ -173,8 +172,7 @@ func (f *fsck) went(part string, err error) error {
 
 // logged verifies a party's log.
 func (f *fsck) logged(ctx context.Context, name string) error {
-	dir := filepath.Join(f.config.Data, name)
-	log, err := verifyLog(ctx, filepath.Join(dir, databaseFile), dir, name)
+	log, err := verifyPartyLog(ctx, filepath.Join(f.config.Data, name), name)
 	if err != nil {
 		return err
 	}

@@ -209,7 +209,7 @@ func TestFsck(t *testing.T) {
 				t.Errorf("%s: %d checked and %d not, want some of each", part, c.Checked, c.Skipped)
 			}
 		}
-		db := database(t, data, platformDir)
+		db := tables(t, data, platformDir)
 		var latched int
 		if err := db.QueryRow(`SELECT count(*) FROM scope WHERE serving <> ''`).Scan(&latched); err != nil || latched != 0 {
 			t.Errorf("the check has latched %d scopes (%v)", latched, err)
@@ -431,7 +431,7 @@ func copied(t *testing.T, data string) string {
 	return to
 }
 
-func database(t *testing.T, data, party string) *sql.DB {
+func tables(t *testing.T, data, party string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: filepath.Join(data, party, databaseFile)}).EscapedPath())
 	if err != nil {
@@ -445,7 +445,7 @@ func database(t *testing.T, data, party string) *sql.DB {
 // something.
 func damage(t *testing.T, data, party string, statements ...string) {
 	t.Helper()
-	db := database(t, data, party)
+	db := tables(t, data, party)
 	defer db.Close()
 	for _, s := range statements {
 		res, err := db.Exec(s)
@@ -468,7 +468,7 @@ func moved(table, column, where string) []string {
 // extent returns the file of the first extent.
 func extent(t *testing.T, data string) string {
 	t.Helper()
-	db := database(t, data, platformDir)
+	db := tables(t, data, platformDir)
 	var id string
 	err := db.QueryRow(`SELECT id FROM lake_extent WHERE inline IS NULL AND state = 1 ORDER BY id LIMIT 1`).Scan(&id)
 	if err != nil {

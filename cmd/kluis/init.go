@@ -27,7 +27,11 @@ The roots are sealed as --seal says: by the passphrase in --passphrase-file, by 
 key on the token behind --hsm-socket, or by the key --seal-key of a vault elsewhere.
 'kluis serve' needs the same at each start. Of the five recovery shares of a root, any three open it
 without any of that: give them to different people. Shares and secrets are
-printed once and kept nowhere.`,
+printed once and kept nowhere.
+
+A party's database is embedded, or with --database one of its own on a PostgreSQL
+server, empty and of a role of its own. The connection string is kept in the file
+database in the party's folder; a password in it is better left to PGPASSFILE.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := readConfig(cmd)
@@ -73,7 +77,7 @@ func initialise(ctx context.Context, c Config) (made initialised, err error) {
 	if s.lock, err = lockDir(c.Data); err != nil {
 		return made, err
 	}
-	shares, err := s.create(seal, c.Roles...)
+	shares, err := s.create(ctx, seal, c.Roles...)
 	if err != nil {
 		return made, err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/witness"
 )
 
@@ -42,7 +41,6 @@ func rooted(name string) bool { return name != governanceDir }
 
 // The files in a party's folder.
 const (
-	databaseFile   = "kluis.db"
 	rootFile       = "root"
 	auditKeyFile   = "audit.key"
 	checkpointFile = "checkpoint"
@@ -55,7 +53,7 @@ const (
 type party struct {
 	name string
 	dir  string
-	db   *sqlite.DB
+	db   *database
 	root *root.Root // nil of governance
 	log  *audit.Log
 
@@ -64,8 +62,8 @@ type party struct {
 
 // createParty makes a party's folder, with a root under the seal, and returns the
 // root's recovery shares.
-func createParty(data, name, instance string, seal root.Seal) (root.Shares, error) {
-	dir := filepath.Join(data, name)
+func createParty(c Config, name, instance string, seal root.Seal) (root.Shares, error) {
+	dir := filepath.Join(c.Data, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -74,6 +72,9 @@ func createParty(data, name, instance string, seal root.Seal) (root.Shares, erro
 		return nil, err
 	}
 	r.Close()
+	if err := c.recordDatabase(name, dir); err != nil {
+		return nil, err
+	}
 	return shares, createLog(dir, instance, name)
 }
 
@@ -90,7 +91,7 @@ func openGovernance(ctx context.Context, c Config, instance string, failed func(
 		return nil, err
 	}
 	if _, err := os.Stat(filepath.Join(dir, auditKeyFile)); errors.Is(err, fs.ErrNotExist) {
-		if err := createLog(dir, instance, governanceDir); err != nil {
+		if err := errors.Join(c.recordDatabase(governanceDir, dir), createLog(dir, instance, governanceDir)); err != nil {
 			return nil, err
 		}
 	}
@@ -137,7 +138,10 @@ func openUnlogged(ctx context.Context, c Config, name string) (_ *party, err err
 			return nil, err
 		}
 	}
-	if p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[name]); err != nil {
+	if err := c.sameDatabase(name, p.dir); err != nil {
+		return nil, err
+	}
+	if p.db, err = openDatabase(ctx, p.dir, partySchemas[name]); err != nil {
 		return nil, err
 	}
 	return p, nil

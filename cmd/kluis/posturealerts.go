@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
-	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -19,7 +17,6 @@ import (
 	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/posture/alert"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
 )
 
 func postureAlerts() *cobra.Command {
@@ -41,7 +38,7 @@ it. The audit log of governance has who acknowledged what.`,
 			alerts := []alert.Alert{}
 			var err error
 			if data != "" {
-				err = withAlerts(c, data, func(db *sqlite.DB) (err error) {
+				err = withAlerts(c, data, func(db *database) (err error) {
 					alerts, err = alert.List(c.Context(), db.Alert(), all)
 					return err
 				})
@@ -121,7 +118,7 @@ func acknowledge(c *cobra.Command, data, id, by, note string, length time.Durati
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	ack := alert.Ack{By: orDefault(by, local), Note: note, At: now, Until: now.Add(length)}
-	return a, withAlerts(c, data, func(db *sqlite.DB) error {
+	return a, withAlerts(c, data, func(db *database) error {
 		return db.Governance().Update(c.Context(), func(tx governance.Tx) error {
 			if a, err = alert.AcknowledgeIn(tx, id, ack); err != nil {
 				return err
@@ -136,12 +133,12 @@ func acknowledge(c *cobra.Command, data, id, by, note string, length time.Durati
 
 // withAlerts opens the alerts, beside a server that may run: each change is one
 // transaction of the database.
-func withAlerts(c *cobra.Command, data string, fn func(*sqlite.DB) error) error {
-	path := filepath.Join(data, governanceDir, databaseFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+func withAlerts(c *cobra.Command, data string, fn func(*database) error) error {
+	dir := filepath.Join(data, governanceDir)
+	if !hasDatabase(dir) {
 		return fmt.Errorf("%s holds no alerts: say in the configuration of 'kluis serve' to whom they go", data)
 	}
-	db, err := sqlite.Open(c.Context(), path, store.GovernanceSchema)
+	db, err := openDatabase(c.Context(), dir, store.GovernanceSchema)
 	if err != nil {
 		return err
 	}

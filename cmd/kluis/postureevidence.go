@@ -20,7 +20,6 @@ import (
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/evidence"
 	"github.com/kluis-io/kluis/posture/kpi"
-	"github.com/kluis-io/kluis/store/sqlite"
 )
 
 // evidenceKeyFile is the key that signs evidence packs, in the governance folder.
@@ -245,15 +244,14 @@ const mostProofs = 200
 // that is not there it returns nothing.
 func logFiles(ctx context.Context, data, party string, w kpi.Window) ([]evidence.File, error) {
 	dir := filepath.Join(data, party)
-	path := filepath.Join(dir, databaseFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if !hasDatabase(dir) {
 		return nil, nil
 	}
 	signer, verifier, err := audit.LoadSigner(filepath.Join(dir, auditKeyFile))
 	if err != nil {
 		return nil, err
 	}
-	db, err := sqlite.Open(ctx, path, partySchemas[party])
+	db, err := openDatabase(ctx, dir, partySchemas[party])
 	if err != nil {
 		return nil, err
 	}

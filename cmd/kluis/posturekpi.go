@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -23,7 +22,6 @@ import (
 	"github.com/kluis-io/kluis/posture/kpi"
 	"github.com/kluis-io/kluis/posture/report"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
 )
 
 // recordFlags say where the history of scans and the logs lie.
@@ -48,8 +46,7 @@ func (r *recordFlags) atServer() bool { return r.data == "" && r.history == "" &
 // input reads everything that KPIs are reckoned from. A data directory without a
 // history has its logs all the same.
 func (r *recordFlags) input(ctx context.Context) (in kpi.Input, err error) {
-	path := r.history
-	if path == "" && r.data == "" {
+	if r.history == "" && r.data == "" {
 		return in, usageError{errors.New("--events needs the scans that they go with: --history or --data says where those are kept")}
 	}
 	if r.data != "" {
@@ -58,17 +55,9 @@ func (r *recordFlags) input(ctx context.Context) (in kpi.Input, err error) {
 			return in, err
 		}
 		defer lock.Close()
-		if path == "" {
-			path = filepath.Join(r.data, governanceDir, databaseFile)
-		}
 	}
-	switch _, err := os.Stat(path); {
-	case err == nil:
-		if in, err = r.load(ctx, path); err != nil {
-			return in, err
-		}
-	case r.history != "" || !errors.Is(err, fs.ErrNotExist):
-		return in, fmt.Errorf("%s holds no scans: make some with 'kluis posture scan --history FILE'", path)
+	if in, err = r.load(ctx); err != nil {
+		return in, err
 	}
 	if r.data != "" {
 		if err := addLogs(ctx, r.data, &in); err != nil {
@@ -83,10 +72,23 @@ func (r *recordFlags) input(ctx context.Context) (in kpi.Input, err error) {
 	return in, nil
 }
 
-func (r *recordFlags) load(ctx context.Context, path string) (kpi.Input, error) {
-	db, err := sqlite.Open(ctx, path, store.GovernanceSchema)
+// load reads the scans: of a file, else of the data directory if it has any.
+func (r *recordFlags) load(ctx context.Context) (in kpi.Input, err error) {
+	var db *database
+	dir := filepath.Join(r.data, governanceDir)
+	switch {
+	case r.history != "":
+		if _, err := os.Stat(r.history); err != nil {
+			return in, fmt.Errorf("%s holds no scans: make some with 'kluis posture scan --history FILE'", r.history)
+		}
+		db, err = openFile(ctx, r.history, store.GovernanceSchema)
+	case hasDatabase(dir):
+		db, err = openDatabase(ctx, dir, store.GovernanceSchema)
+	default:
+		return in, nil
+	}
 	if err != nil {
-		return kpi.Input{}, err
+		return in, err
 	}
 	defer db.Close()
 	return kpi.Load(ctx, db.Posture(), r.estate)
@@ -112,11 +114,11 @@ func addEvents(name string, in *kpi.Input) error {
 // addLogs adds what the logs in a data directory tell. The caller holds its lock.
 func addLogs(ctx context.Context, data string, in *kpi.Input) error {
 	each := func(party string, q audit.Query, add func(audit.Numbered) error) (found bool, err error) {
-		path := filepath.Join(data, party, databaseFile)
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		dir := filepath.Join(data, party)
+		if !hasDatabase(dir) {
 			return false, nil
 		}
-		db, err := sqlite.Open(ctx, path, partySchemas[party])
+		db, err := openDatabase(ctx, dir, partySchemas[party])
 		if err != nil {
 			return false, err
 		}
@@ -337,7 +339,7 @@ func postureTrend() *cobra.Command {
 // recordScan keeps what a scan has found in a file of its own, for figures over
 // time without a server.
 func recordScan(ctx context.Context, file, estate, source string, scan *posture.Scan) error {
-	db, err := sqlite.Open(ctx, file, store.GovernanceSchema)
+	db, err := openFile(ctx, file, store.GovernanceSchema)
 	if err != nil {
 		return err
 	}
@@ -351,7 +353,7 @@ func findingsIn(ctx context.Context, file, estate, standing, atLeast, control, r
 	if _, err := os.Stat(file); err != nil {
 		return nil, err
 	}
-	db, err := sqlite.Open(ctx, file, store.GovernanceSchema)
+	db, err := openFile(ctx, file, store.GovernanceSchema)
 	if err != nil {
 		return nil, err
 	}
@@ -368,7 +370,7 @@ func findingsIn(ctx context.Context, file, estate, standing, atLeast, control, r
 // figuresOf reckons what the HTML report shows of the scans in a file: the last 90 days
 // of an estate.
 func figuresOf(ctx context.Context, file, estate string) (*report.Figures, error) {
-	in, err := (&recordFlags{estate: estate}).load(ctx, file)
+	in, err := (&recordFlags{estate: estate, history: file}).load(ctx)
 	if err != nil {
 		return nil, err
 	}

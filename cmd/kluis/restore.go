@@ -22,7 +22,6 @@ import (
 	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/internal/failpoint"
 	"github.com/kluis-io/kluis/root"
-	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/vault"
 )
 
@@ -321,7 +320,7 @@ func recordRestore(ctx context.Context, dir, party string, d declaration) error 
 	if _, err := os.Stat(path); err != nil {
 		return err
 	}
-	db, err := sqlite.Open(ctx, path, partySchemas[party])
+	db, err := openFile(ctx, path, partySchemas[party])
 	if err != nil {
 		return err
 	}

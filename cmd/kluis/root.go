@@ -17,7 +17,6 @@ import (
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/root"
-	"github.com/kluis-io/kluis/store/sqlite"
 )
 
 func rootCommand() *cobra.Command {
@@ -90,11 +89,11 @@ func (a *rootAct) with(ctx context.Context, act func(p *party, i instance) error
 	}
 	a.config.Dev = i.Dev
 	p := &party{name: a.party, dir: filepath.Join(a.config.Data, a.party)}
-	if _, err := os.Stat(p.path(databaseFile)); err != nil {
-		return fmt.Errorf("%s holds no %s with a database: %w", a.config.Data, a.party, err)
+	if !hasDatabase(p.dir) {
+		return fmt.Errorf("%s holds no %s with a database", a.config.Data, a.party)
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	if p.db, err = sqlite.Open(ctx, p.path(databaseFile), partySchemas[a.party]); err != nil {
+	if p.db, err = openDatabase(ctx, p.dir, partySchemas[a.party]); err != nil {
 		return err
 	}
 	if err := p.openLog(ctx, audit.Config{}); err != nil {

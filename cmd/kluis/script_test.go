@@ -1,13 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,12 +20,33 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kluis": func() { os.Exit(run(os.Args[1:])) },
+		"kluis": func() {
+			onEngine(os.Args[1:])
+			os.Exit(run(os.Args[1:]))
+		},
 	})
+}
+
+// onEngine has a command that makes a data directory keep its databases on the engine
+// that is tested.
+func onEngine(args []string) {
+	at := slices.Index(args, "--data") + 1
+	if at == 0 || at == len(args) || args[0] != "serve" && args[0] != "init" {
+		return
+	}
+	variables, err := enginetest.Parties(args[at])
+	if err != nil {
+		panic(err)
+	}
+	for _, v := range variables {
+		name, value, _ := strings.Cut(v, "=")
+		os.Setenv(name, value)
+	}
 }
 
 // TestScripts runs the command as its users do. Each script in testdata/script is
@@ -42,10 +67,21 @@ func TestScripts(t *testing.T) {
 			"approvalid": approvalID,
 			"account":    storageAccountMade,
 			"finding":    findingOf,
+			"pgdatabase": freshDatabase,
+		},
+		Condition: func(name string) (bool, error) { // [sqlite] and [postgres]: where the parties are kept
+			return name == cmp.Or(os.Getenv("KLUIS_TEST_STORE"), "sqlite"), nil
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TMPDIR", e.WorkDir)
-			return nil
+			variables, err := enginetest.Parties(e.WorkDir) // for the server's sake: it outlives the commands
+			for _, v := range variables {
+				if name, value, _ := strings.Cut(v, "="); name != "KLUIS_DATABASE" {
+					e.Setenv(name, value)
+				}
+			}
+			e.Setenv("KLUIS_TEST_STORE", os.Getenv("KLUIS_TEST_STORE"))
+			return err
 		},
 	})
 }
@@ -194,6 +230,14 @@ func findingOf(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("the scan has no finding of %s", args[0])
+}
+
+// freshDatabase sets a variable to the connection string of a new PostgreSQL database:
+// pgdatabase VARIABLE
+func freshDatabase(ts *testscript.TestScript, _ bool, args []string) {
+	url, err := enginetest.PostgreSQL(filepath.Join(ts.MkAbs("."), args[0]))
+	ts.Check(err)
+	ts.Setenv(args[0], url)
 }
 
 // approvalID sets APPROVAL to the id of a vault's first request: approvalid VAULT

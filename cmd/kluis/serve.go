@@ -159,7 +159,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.introduce(ctx); err != nil {
 		return s, err
 	}
-	if s.scopes != nil { // the data directory's lock says that nobody else works on it
+	// On SQLite the data directory's lock says that nobody else works on the scopes. On
+	// PostgreSQL that is only true of an installation of one process.
+	if s.scopes != nil {
 		if err := s.scopes.TakeOver(ctx); err != nil {
 			return s, err
 		}

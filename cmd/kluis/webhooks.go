@@ -3,14 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/vault/event"
 )
 
@@ -28,8 +26,8 @@ those that were given up, because their receivers did not take them for a day.
 Those are kept for 30 days.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path := filepath.Join(data, vaultDir, databaseFile)
-			if _, err := os.Stat(path); err != nil {
+			dir := filepath.Join(data, vaultDir)
+			if !hasDatabase(dir) {
 				return fmt.Errorf("%s holds no vault", data)
 			}
 			lock, err := lockDir(data)
@@ -37,7 +35,7 @@ Those are kept for 30 days.`,
 				return err
 			}
 			defer lock.Close()
-			db, err := sqlite.Open(cmd.Context(), path, store.VaultSchema)
+			db, err := openDatabase(cmd.Context(), dir, store.VaultSchema)
 			if err != nil {
 				return err
 			}

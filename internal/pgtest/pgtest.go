@@ -94,6 +94,13 @@ func (s *Server) endWithProcess() error {
 	return c.Start()
 }
 
+// Attach returns a server that another process has started, by its socket's folder, for
+// databases on it.
+func Attach(socket string) *Server { return &Server{dir: socket} }
+
+// Socket returns the folder of the server's socket.
+func (s *Server) Socket() string { return s.dir }
+
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *Server) program(name string, args ...string) error {

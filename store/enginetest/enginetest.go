@@ -1,7 +1,8 @@
 // Package enginetest opens databases for the tests of what lies above the store, so
 // that the same tests run on every engine.
 //
-// KLUIS_TEST_STORE names the engine: sqlite, which is the default, or postgres.
+// KLUIS_TEST_STORE names the engine: sqlite, which is the default, or postgres. The
+// server is one of this process, or the one whose socket lies in KLUIS_TEST_POSTGRES.
 package enginetest
 
 import (
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/kluis-io/kluis/internal/pgtest"
@@ -47,8 +49,105 @@ func (db *DB) Exec(ctx context.Context, statement string) error {
 	return err
 }
 
-// server is the PostgreSQL server of this process.
-var server = sync.OnceValues(pgtest.Start)
+// server is the PostgreSQL server of this process and of those that it starts.
+var server = sync.OnceValues(func() (*pgtest.Server, error) {
+	if socket := os.Getenv(socketVariable); socket != "" {
+		return pgtest.Attach(socket), nil
+	}
+	s, err := pgtest.Start()
+	if err == nil {
+		err = os.Setenv(socketVariable, s.Socket())
+	}
+	return s, err
+})
+
+const socketVariable = "KLUIS_TEST_POSTGRES"
+
+// parties are the folders of a data directory that have a database.
+var parties = []string{"login", "vault", "platform", "governance"}
+
+// Parties returns the variables that have kluis keep the parties of a data directory,
+// if it is new, on the engine that is tested: none on SQLite.
+func Parties(data string) (variables []string, err error) {
+	if os.Getenv("KLUIS_TEST_STORE") != "postgres" {
+		return nil, nil
+	}
+	s, err := server()
+	if err != nil {
+		return nil, err
+	}
+	variables = []string{socketVariable + "=" + s.Socket()}
+	if _, err := os.Stat(filepath.Join(data, "instance.json")); err == nil {
+		return variables, nil
+	}
+	var pairs []string
+	for _, party := range parties {
+		url, err := named(s, filepath.Join(data, party))
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, party+"="+url)
+	}
+	return append(variables, "KLUIS_DATABASE="+strings.Join(pairs, " ")), nil
+}
+
+// PostgreSQL returns the connection string of a PostgreSQL database that stands for a
+// path, whatever engine is tested.
+func PostgreSQL(path string) (string, error) {
+	s, err := server()
+	if err != nil {
+		return "", err
+	}
+	return named(s, path)
+}
+
+// Copied gives the copy of a data directory that nobody serves databases of its own,
+// with what those of the original hold.
+func Copied(from, to string) error {
+	for _, party := range parties {
+		address := filepath.Join(to, party, "database")
+		if _, err := os.Stat(address); err != nil {
+			continue // the party is embedded
+		}
+		s, err := server()
+		if err != nil {
+			return err
+		}
+		source, err := nameOf(filepath.Join(from, party))
+		if err != nil {
+			return err
+		}
+		target, err := nameOf(filepath.Join(to, party))
+		if err != nil {
+			return err
+		}
+		if err := s.Exec("postgres", "CREATE DATABASE "+target+" TEMPLATE "+source); err != nil {
+			return err
+		}
+		if err := os.WriteFile(address, []byte(s.URL(target)), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// named returns the connection string of the database that stands for a path.
+func named(s *pgtest.Server, path string) (string, error) {
+	name, err := nameOf(path)
+	if err != nil {
+		return "", err
+	}
+	return s.Named(name)
+}
+
+func nameOf(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(path))
+	return "t" + hex.EncodeToString(sum[:12]), nil
+}
 
 // Open opens the database that lies at path, or that stands for path on the server of
 // an engine that has one: opened again, it is the same.
@@ -76,11 +175,7 @@ func Open(ctx context.Context, path string, schema store.Schema) (*DB, error) {
 		if err != nil {
 			return nil, err
 		}
-		if path, err = filepath.Abs(path); err != nil {
-			return nil, err
-		}
-		sum := sha256.Sum256([]byte(path))
-		url, err := s.Named("t" + hex.EncodeToString(sum[:12]))
+		url, err := named(s, path)
 		if err != nil {
 			return nil, err
 		}

@@ -66,22 +66,18 @@ type DB struct {
 // Open opens the database at url, a connection string as libpq takes it, and
 // brings its tables up to date; replicas that start together take turns. It refuses
 // a database that a newer release has written.
-func Open(ctx context.Context, url string, schema store.Schema) (_ *DB, err error) {
+func Open(ctx context.Context, url string, schema store.Schema) (*DB, error) {
+	if err := migrate(ctx, url, schema); err != nil {
+		return nil, err
+	}
 	db := &DB{}
-	if db.pool, err = connections(url, paused); err != nil {
+	var err error
+	if db.pool, err = connections(url, paused, slow); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			db.pool.Close()
-		}
-	}()
-	if err := migrate(ctx, db.pool, schema); err != nil {
-		return nil, err
-	}
-	readers, err := connections(url, slow)
+	readers, err := connections(url, slow, slow)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, db.pool.Close())
 	}
 	db.readers = store.NewReaders(readers, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", explain)
 	db.writer = store.NewWriter(committer{db})
@@ -96,8 +92,9 @@ const (
 	slow   = time.Minute
 )
 
-// connections returns a pool of connections whose sessions are set up.
-func connections(url string, still time.Duration) (*sql.DB, error) {
+// connections returns a pool of connections whose sessions are set up: how long they may
+// stand still in a transaction, and a statement may take; 0 is for ever.
+func connections(url string, still, statement time.Duration) (*sql.DB, error) {
 	c, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("the database's URL cannot be read") // the driver's error may quote what is secret
@@ -108,7 +105,7 @@ func connections(url string, still time.Duration) (*sql.DB, error) {
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	for name, value := range map[string]string{
 		"application_name": "kluis", "synchronous_commit": "on", "idle_in_transaction_session_timeout": ms(still),
-		"lock_timeout": ms(slow), "statement_timeout": ms(slow),
+		"lock_timeout": ms(slow), "statement_timeout": ms(statement),
 	} {
 		c.RuntimeParams[name] = value
 	}

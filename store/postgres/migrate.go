@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -17,7 +20,15 @@ import (
 
 // migrate brings a schema's tables up to date. Replicas that start together take
 // turns, by a lock of their session.
-func migrate(ctx context.Context, pool *sql.DB, schema store.Schema) error {
+func migrate(ctx context.Context, url string, schema store.Schema) (err error) {
+	pool, err := connections(url, slow, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pool.Close()) }()
+	if err := ours(ctx, pool, schema); err != nil {
+		return err
+	}
 	for _, set := range schema {
 		dir, err := store.Migrations(set)
 		if err != nil {
@@ -44,6 +55,26 @@ func migrate(ctx context.Context, pool *sql.DB, schema store.Schema) error {
 		}
 	}
 	return nil
+}
+
+// ours makes sure that the database holds no other party's tables: two parties in one
+// would share the audit log, and each other's rows.
+func ours(ctx context.Context, pool *sql.DB, schema store.Schema) error {
+	rows, err := pool.QueryContext(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename LIKE 'schema\_%'`)
+	if err != nil {
+		return explain(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			return explain(err)
+		}
+		if set := strings.TrimPrefix(table, "schema_"); !slices.Contains(schema, set) {
+			return fmt.Errorf("the database holds the %s tables, which are another party's: each party has a database of its own", set)
+		}
+	}
+	return explain(rows.Err())
 }
 
 // A dialect is the migrations of package store in PostgreSQL's words. Text is

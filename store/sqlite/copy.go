@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"github.com/kluis-io/kluis/internal/durable"
-	"github.com/kluis-io/kluis/store"
 )
 
 // Copy writes a consistent copy of the database at from to a new file, mode 0600, on
@@ -39,20 +38,4 @@ func Copy(ctx context.Context, from, to string) (err error) {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(to))
-}
-
-// Versions returns the version of each set of tables of a schema, by name.
-func (db *DB) Versions(ctx context.Context, schema store.Schema) (map[string]int64, error) {
-	all := map[string]int64{}
-	for _, set := range schema {
-		var v int64
-		err := db.readers.Lend(ctx, func(c *store.Conn) error {
-			return c.Row("SELECT max(version_id) FROM schema_"+set, nil, &v)
-		})
-		if err != nil {
-			return nil, err
-		}
-		all[set] = v
-	}
-	return all, nil
 }

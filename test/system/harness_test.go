@@ -29,6 +29,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 // slow says whether the slow cases run: in CI, where time allows.
@@ -96,7 +97,9 @@ func start(t testing.TB, data, port string, env ...string) *process {
 	t.Helper()
 	p := &process{log: new(bytes.Buffer), exited: make(chan struct{})}
 	p.cmd = exec.Command(build(t), "serve", "--dev", "--data", data, "--listen", "127.0.0.1:"+port)
-	p.cmd.Env = append(os.Environ(), env...)
+	databases, err := enginetest.Parties(data)
+	must(t, err)
+	p.cmd.Env = append(append(os.Environ(), databases...), env...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -368,6 +371,7 @@ func (s *site) copy(t testing.TB) *site {
 	c := *s
 	c.data = filepath.Join(t.TempDir(), "data")
 	must(t, os.CopyFS(c.data, os.DirFS(s.data)))
+	must(t, enginetest.Copied(s.data, c.data))
 	must(t, filepath.WalkDir(c.data, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/internal/durable"
+	"github.com/kluis-io/kluis/store"
+	"github.com/kluis-io/kluis/store/postgres"
+	"github.com/kluis-io/kluis/store/sqlite"
+)
+
+// What names a party's database in its folder. A folder that has addressFile keeps it on
+// PostgreSQL, and databaseFile is left out of account.
+const (
+	databaseFile = "kluis.db" // the embedded one
+	addressFile  = "database" // the connection string of one on a PostgreSQL server, as libpq takes it
+)
+
+// A database is a party's, open on either engine.
+type database struct {
+	store.Domains
+	engine
+}
+
+// An engine is what commands ask of a database beside its tables.
+type engine interface {
+	// Check reads the whole database and calls found with what is wrong with it.
+	Check(ctx context.Context, found func(text string)) error
+	Close() error
+}
+
+// openDatabase opens the database of the party's folder, and brings its tables up to
+// date. One that is embedded is made if it is missing.
+func openDatabase(ctx context.Context, dir string, schema store.Schema) (*database, error) {
+	address, err := addressIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	if address == "" {
+		return openFile(ctx, filepath.Join(dir, databaseFile), schema)
+	}
+	return openAddress(ctx, address, schema)
+}
+
+// openFile opens an embedded database that lies anywhere.
+func openFile(ctx context.Context, path string, schema store.Schema) (*database, error) {
+	db, err := sqlite.Open(ctx, path, schema)
+	if err != nil {
+		return nil, err
+	}
+	return &database{db.Domains, db}, nil
+}
+
+func openAddress(ctx context.Context, address string, schema store.Schema) (*database, error) {
+	db, err := postgres.Open(ctx, address, schema)
+	if err != nil {
+		return nil, err
+	}
+	return &database{db.Domains, db}, nil
+}
+
+// hasDatabase reports whether a party's folder has a database.
+func hasDatabase(dir string) bool {
+	for _, name := range []string{addressFile, databaseFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// addressIn returns the connection string in a party's folder, "" if its database is
+// embedded. The file may hold a password: others must not read it.
+func addressIn(dir string) (string, error) {
+	path := filepath.Join(dir, addressFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s may hold a password, and others can read it: chmod 600 %s", path, path)
+	}
+	if address := strings.TrimSpace(string(text)); address != "" {
+		return address, nil
+	}
+	return "", fmt.Errorf("%s is empty: it holds the connection string of a PostgreSQL database", path)
+}
+
+// sameDatabase refuses a configuration that names another database of the party than
+// its folder does.
+func (c Config) sameDatabase(party, dir string) error {
+	named, ok := c.Databases[party]
+	if !ok {
+		return nil
+	}
+	if address, err := addressIn(dir); err != nil || address == named {
+		return err
+	}
+	return usageError{fmt.Errorf("the configuration names another database of the %s than the file %s: 'kluis migrate' moves one", party, filepath.Join(dir, addressFile))}
+}
+
+// checkDatabases checks what the configuration says of databases.
+func (c Config) checkDatabases() error {
+	of := map[string]string{}
+	for _, party := range slices.Sorted(maps.Keys(c.Databases)) {
+		address := c.Databases[party]
+		if !slices.Contains(allParties, party) {
+			return usageError{fmt.Errorf("--database: no such party: %q; there are %s", party, strings.Join(allParties, ", "))}
+		}
+		if err := postgres.CheckAddress(address); err != nil {
+			return usageError{fmt.Errorf("--database %s: %w", party, err)}
+		}
+		if other, ok := of[address]; ok {
+			return usageError{fmt.Errorf("--database: %s and %s need a database each, and a role each that reaches no other", other, party)}
+		}
+		of[address] = party
+	}
+	return nil
+}
+
+// freshDatabases makes sure that the databases that the configuration names for new
+// parties answer, and hold no installation yet.
+func (c Config) freshDatabases(ctx context.Context, parties []string) error {
+	for _, party := range parties {
+		if c.Databases[party] == "" {
+			continue
+		}
+		if err := fresh(ctx, c.Databases[party], partySchemas[party]); err != nil {
+			return fmt.Errorf("the database of the %s: %w", party, err)
+		}
+	}
+	return nil
+}
+
+func fresh(ctx context.Context, address string, schema store.Schema) error {
+	db, err := openAddress(ctx, address, schema)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var entries int64
+	err = db.Audit().View(ctx, func(tx audit.Tx) (err error) {
+		entries, err = tx.AuditSize()
+		return err
+	})
+	if err == nil && entries > 0 {
+		err = errors.New("it belongs to an installation already: name an empty one")
+	}
+	return err
+}
+
+// recordDatabase writes into a new party's folder where its database lies.
+func (c Config) recordDatabase(party, dir string) error {
+	if c.Databases[party] == "" {
+		return nil
+	}
+	return durable.WriteFile(filepath.Join(dir, addressFile), []byte(c.Databases[party]+"\n"), 0o600)
+}
+
+// parseDatabases reads PARTY=URL pairs.
+func parseDatabases(pairs []string) (map[string]string, error) {
+	all := map[string]string{}
+	for _, pair := range pairs {
+		party, address, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, usageError{errors.New("--database takes PARTY=URL, such as vault=postgres://kluis_vault@db.example.com/kluis_vault")}
+		}
+		all[party] = address
+	}
+	return all, nil
+}
