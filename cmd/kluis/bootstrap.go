@@ -190,6 +190,9 @@ func (s *server) describe(b *Bootstrap) {
 		b.CAFile = ca
 	}
 	b.Endpoints = map[string]string{"login": s.authority("login"), "graph": s.authority("graph")}
+	if !s.config.Portal.Off {
+		b.Endpoints["portal"] = s.authority("portal")
+	}
 	if s.vaults != nil {
 		b.Endpoints["vault"] = s.authority(defaultVault + ".vault")
 	}

@@ -110,6 +110,8 @@ type Config struct {
 	Alerts *alertsConfig `yaml:"alerts"` // to whom they go; nobody watches if left out
 
 	Posture postureConfig `yaml:"posture"` // when the server scans, and what: from the file alone
+
+	Portal portalConfig `yaml:"portal"` // where the web portal finds parties elsewhere: from the file alone
 }
 
 func defaultConfig() Config {
@@ -269,6 +271,9 @@ func (c Config) check() error {
 		return err
 	}
 	if err := c.Platform.check(); err != nil {
+		return err
+	}
+	if err := c.Portal.check(); err != nil {
 		return err
 	}
 	if err := c.Posture.check(c.Dev); err != nil {

@@ -22,6 +22,8 @@ type router struct {
 	vault, fabric, arm, token, graph, posture http.Handler
 	blob, dfs, storage                        http.Handler // storage takes path-style requests of either
 	health                                    http.Handler
+	portal                                    http.Handler
+	portalAt                                  string // its origin, to which a bare host's "/" leads
 
 	account func(name string, dialect storageDialect) http.Handler // a storage account's; nil for a name that none can have
 	exists  func(ctx context.Context, name string) bool            // whether there is such an account
@@ -86,6 +88,8 @@ func (rt *router) route(r *http.Request) (http.Handler, string) {
 		return rt.graph, path
 	case name == "posture":
 		return rt.posture, path
+	case name == "portal":
+		return rt.portal, path
 	}
 	return nil, path
 }
@@ -96,6 +100,8 @@ func (rt *router) bare(path string) http.Handler {
 	switch first = strings.ToLower(first); {
 	case path == "/healthz" || path == "/readyz":
 		return rt.health
+	case path == "/" && rt.portal != nil:
+		return http.RedirectHandler(rt.portalAt+"/", http.StatusFound) // one origin, for its cookies' and its issuer's sake
 	case first == storageAccount:
 		return rt.storage
 	case slices.Contains([]string{"keys", "deletedkeys", "rng", "changes", "approvals", "access"}, first):

@@ -223,7 +223,7 @@ func (s *server) wire(ctx context.Context, rt *router) error {
 	if s.vaults != nil || s.accounts != nil {
 		rt.arm = arm.New(s.vaults, tokens, s.armConfig())
 	}
-	return nil
+	return s.wirePortal(rt)
 }
 
 // wireLogin sets up the directory, its issuer, and the validation of tokens.
