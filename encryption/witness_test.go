@@ -24,13 +24,17 @@ func (r *records) Read(_ context.Context, name string) ([]byte, error) {
 	return r.m[name], r.broken
 }
 
-func (r *records) Write(_ context.Context, name string, record []byte) error {
+func (r *records) Replace(_ context.Context, name string, decide func([]byte) ([]byte, error)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.broken == nil {
+	if r.broken != nil {
+		return r.broken
+	}
+	record, err := decide(r.m[name])
+	if err == nil && record != nil {
 		r.m[name] = record
 	}
-	return r.broken
+	return err
 }
 
 func (r *records) fail(err error) {
