@@ -84,7 +84,7 @@ func (s *Scopes) change(ctx context.Context, caller identity.Caller, operation s
 		return err
 	}
 	k.remember(slot, view{scope: next, generations: []Generation{g}})
-	m.scope, m.sealing, m.lease = next, g, kek.NewLease(by.asked, k.leaseOf(next))
+	m.scope, m.sealing, m.lease = next, g, kek.NewLease(by.asked, k.leaseOf(next, g))
 	m.scopeKeys[g.Number] = key
 	if m.share != nil {
 		m.share.Clear()

@@ -2,11 +2,13 @@ package encryption
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/kek"
@@ -113,7 +115,7 @@ func newEntry(k *Keyring, m *material) *entry {
 		keys: map[KeyID]*Key{}, currents: map[currentKey]KeyID{},
 	}
 	e.lease.Store(&m.lease)
-	e.next.Store(m.lease.HalfTime().UnixNano())
+	e.renewLater()
 	e.touch(k.now())
 	return e
 }
@@ -141,8 +143,14 @@ func (e *entry) adopt(m *material) bool {
 	if old == nil || m.lease.Expires().After(old.Expires()) { // a slow answer does not shorten what a quicker one gave
 		e.lease.Store(&m.lease)
 	}
-	e.next.Store(e.lease.Load().HalfTime().UnixNano())
+	e.renewLater()
 	return true
+}
+
+// renewLater notes when the lease is to be renewed.
+func (e *entry) renewLater() {
+	l := e.lease.Load()
+	e.next.Store(pace.Renewal(l.Expires().Add(-l.Length()), l.Length(), rand.Float64()).UnixNano())
 }
 
 // base returns the context's fields that all keys of an item share.

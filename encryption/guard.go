@@ -211,6 +211,11 @@ func (s *Scopes) try(ctx context.Context, sc Scope, key kek.KeyIdentifier, p *Pr
 	_, sc.KeyBound = inspect(latest, k.now())
 	p.Bound = k.boundOf(sc)
 	p.Blockers = append(p.Blockers, unsuited(latest, k.now())...)
+	if refused, err := k.carried(ctx, sc, latest); err != nil {
+		return err
+	} else if refused != nil {
+		p.Blockers = append(p.Blockers, refused)
+	}
 	if latest.Usable(k.now()) != nil {
 		return nil
 	}

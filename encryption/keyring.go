@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/kek"
@@ -36,6 +37,15 @@ type Config struct {
 	Bound time.Duration // the kill-switch bound; 0 means 60 s
 	Poll  time.Duration // how often a scope without access is tried again; 0 means 15 s
 
+	// Budget is how many operations with RSA-2048 keys one vault is asked for in a
+	// second, by all replicas together; 0 means [pace.DefaultRate]. Replicas returns
+	// how many those are; nil means one.
+	Budget   float64
+	Replicas func() int
+	// Watch is told of every question to a vault and how long it took; nil if nobody
+	// is. It must not block.
+	Watch func(kek.Op, Outcome, time.Duration)
+
 	Now func() time.Time // nil means time.Now
 	Log *slog.Logger     // nil means slog.Default
 }
@@ -61,8 +71,10 @@ type Keyring struct {
 	closed atomic.Bool     // Run has ended: nothing is opened any more. Set under mu
 	stop   context.Context // ends with Run
 
-	feeds feeds
-	busy  sync.WaitGroup // work in the background
+	feeds   feeds
+	budgets budgets
+	watch   func(kek.Op, Outcome, time.Duration)
+	busy    sync.WaitGroup // work in the background
 }
 
 // A slot is a scope's place in the ring: the entry in use, and one opening at a
@@ -73,7 +85,7 @@ type slot struct {
 	entry atomic.Pointer[entry]
 
 	hinted atomic.Bool // the vault's feed says: ask again
-	asking sync.Mutex  // one poll at a time
+	asking sync.Mutex  // one poll at a time; whoever starts it holds it
 
 	mu       sync.Mutex
 	gone     bool              // no longer in the ring
@@ -81,6 +93,8 @@ type slot struct {
 	serial   int64             // the same for revocations
 	key      kek.KeyIdentifier // of the sealing generation, as last seen
 	tenant   identity.TenantID
+	cost     float64   // of a question to its vault
+	looked   time.Time // when its key's newest version was last looked for
 	lastAsk  time.Time // when the vault was last asked without success
 	nextPoll time.Time
 	firstYes time.Time // of a foreign vault, after a no
@@ -98,10 +112,15 @@ const (
 // NewKeyring returns a keyring. Nothing is open in it yet.
 func NewKeyring(c Config) *Keyring {
 	k := &Keyring{
-		store: c.Store, root: c.Root, vault: c.Vault, recorder: c.Recorder, policy: c.Policy,
-		witness: c.Witness, lease: c.Lease, bound: c.Bound, poll: c.Poll, now: c.Now, log: c.Log,
-		slots: map[ScopeID]*slot{},
-		stop:  context.Background(),
+		store: c.Store, root: c.Root, recorder: c.Recorder, policy: c.Policy,
+		witness: c.Witness, watch: c.Watch, lease: c.Lease, bound: c.Bound, poll: c.Poll, now: c.Now, log: c.Log,
+		slots:   map[ScopeID]*slot{},
+		stop:    context.Background(),
+		budgets: budgets{rate: c.Budget, replicas: c.Replicas, of: map[feedKey]*budget{}},
+	}
+	k.vault = asked{c.Vault, k}
+	if k.budgets.rate == 0 {
+		k.budgets.rate = pace.DefaultRate
 	}
 	if k.bound == 0 {
 		k.bound = DefaultBound
@@ -157,9 +176,6 @@ func (k *Keyring) boundOf(s Scope) time.Duration {
 	}
 	return b
 }
-
-// leaseOf returns the length of a scope's key leases.
-func (k *Keyring) leaseOf(s Scope) time.Duration { return min(k.lease, k.boundOf(s)) }
 
 // NewScope makes the keys of a new, platform-managed scope, for the transaction
 // that creates it.

@@ -351,6 +351,15 @@ func (t *memoryTx) UseVersion(s encryption.ScopeID, v encryption.VersionUse) err
 	return nil
 }
 
+func (t *memoryTx) VaultLoad(tenant identity.TenantID, vault string) (out []encryption.Load, err error) {
+	for _, g := range t.generations {
+		if s := t.scopes[g.Scope]; g.Number == s.Sealing && s.Tenant == tenant && g.KID.Vault() == vault {
+			out = append(out, encryption.Load{Wrapped: len(g.Wrapped), Bound: s.Bound, KeyBound: s.KeyBound, Scopes: 1})
+		}
+	}
+	return out, nil
+}
+
 func (t *memoryTx) TenantSettingEnabled(_, name string) (bool, error) {
 	return name == encryption.SettingCustomerManagedKeys && !t.off, nil
 }

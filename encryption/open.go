@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
@@ -53,6 +54,13 @@ func (k *Keyring) tryOpen(ctx context.Context, s *slot, asking bool) (*entry, er
 		if tooSoon {
 			return nil, leaseOver(s.id)
 		}
+		if err := k.afford(ctx, v); err != nil {
+			k.remember(s, v)
+			if errors.Is(err, fault.KEKUnreachable) && v.scope.Serving == Serves {
+				k.suspend(ctx, s, v.scope, fault.As(err))
+			}
+			return nil, err
+		}
 	}
 	m, err := k.unlock(ctx, v)
 	k.remember(s, v)
@@ -87,7 +95,7 @@ func (k *Keyring) remember(s *slot, v view) {
 	id, _ := kek.ParseKeyIdentifier(g.KeyIdentifier, k.policy) // the zero identifier if there is none
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tenant, s.key = v.scope.Tenant, id
+	s.tenant, s.key, s.cost = v.scope.Tenant, id, pace.Cost(8*len(g.Wrapped))
 }
 
 // confirm checks that the scope has not changed since it was read, and clears its
@@ -156,7 +164,7 @@ func (k *Keyring) unlock(ctx context.Context, v view) (*material, error) {
 	if err := k.witnessed(ctx, v.scope); err != nil {
 		return nil, err
 	}
-	m := &material{scope: v.scope, sealing: g, lease: kek.NewLease(k.now(), k.leaseOf(v.scope)), scopeKeys: map[int64]*envelope.Key{}}
+	m := &material{scope: v.scope, sealing: g, lease: kek.NewLease(k.now(), k.leaseOf(v.scope, g)), scopeKeys: map[int64]*envelope.Key{}}
 	if g.Mode == PlatformManaged {
 		err = m.derive(k.root.Instance(), v, sh)
 	} else {

@@ -6,17 +6,15 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/fault"
 )
 
-// renew asks the vault again for a scope in use, and follows its key's versions.
+// renew asks the vault again for a scope in use, and follows its key's versions. The
+// caller holds e.renewing, and has taken the question from the vault's budget.
 func (k *Keyring) renew(ctx context.Context, s *slot, e *entry) {
-	if !e.renewing.TryLock() {
-		return // a hint stays until this one is done
-	}
-	defer e.renewing.Unlock()
 	s.hinted.Store(false)
-	e.next.Store(k.now().Add(time.Second + rand.N(time.Second)).UnixNano()) // unless it goes well
+	e.next.Store(pace.Again(k.now(), rand.Float64()).UnixNano()) // unless it goes well
 	v, err := k.view(ctx, s.id)
 	switch {
 	case errors.Is(err, fault.WorkspaceNotFound):

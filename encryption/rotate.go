@@ -3,7 +3,9 @@ package encryption
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/failpoint"
@@ -36,6 +38,10 @@ func (k *Keyring) followVersion(ctx context.Context, s *slot, e *entry) {
 		k.log.ErrorContext(ctx, "a workspace's key identifier is not allowed any more", "workspace", string(s.id), "error", err)
 		return
 	}
+	u, ok := k.mayLook(s)
+	if !ok {
+		return
+	}
 	latest, err := k.vault.Latest(ctx, string(v.Tenant), id)
 	if err != nil {
 		if !fault.ReasonOf(err).RefusedByVault() {
@@ -45,6 +51,7 @@ func (k *Keyring) followVersion(ctx context.Context, s *slot, e *entry) {
 	}
 	k.note(ctx, v, latest)
 	if latest.KID == g.KID {
+		s.sawVersion(k.now())
 		return
 	}
 	if err := latest.Usable(k.now()); err != nil {
@@ -56,7 +63,11 @@ func (k *Keyring) followVersion(ctx context.Context, s *slot, e *entry) {
 			k.log.WarnContext(ctx, "a new key version cannot be used yet; the old one stays", "workspace", string(s.id), "error", err)
 			k.recordKeyUse(ctx, "SkipKeyVersion", v, latest.KID, err)
 		}
+		s.sawVersion(k.now())
 		return
+	}
+	if !k.may(s, k.now(), u, 2) {
+		return // at the next renewal: the old version serves until then
 	}
 	if err := k.publishWrap(ctx, v, latest, share); err != nil {
 		if !errors.Is(err, fault.EncryptionChanged) {
@@ -70,6 +81,26 @@ func (k *Keyring) followVersion(ctx context.Context, s *slot, e *entry) {
 			e.moved(v.scope, g)
 		}
 	}
+}
+
+// mayLook reports whether the budget of the slot's vault allows to look for a newer
+// version of its key, and how urgent that is: it is the first to be left out, but
+// not for long.
+func (k *Keyring) mayLook(s *slot) (pace.Urgency, bool) {
+	s.mu.Lock()
+	overdue := k.now().Sub(s.looked) >= lookWithin
+	s.mu.Unlock()
+	u := pace.Looking
+	if overdue {
+		u = pace.Keeping
+	}
+	return u, k.may(s, k.now(), u, 1)
+}
+
+func (s *slot) sawVersion(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looked = now
 }
 
 // moved notes a change of the sealing generation's row that left its key as it is.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/fault"
 )
 
@@ -40,7 +42,8 @@ func (k *Keyring) Run(ctx context.Context) {
 			}
 		}
 		slots := k.all()
-		for _, s := range slots {
+		k.reckon(slots)
+		for _, s := range k.inOrder(slots, now) {
 			k.tend(s, now)
 		}
 		k.feeds.follow(ctx, k, slots)
@@ -134,21 +137,55 @@ func (s *slot) end(why *fault.Error) {
 	}
 }
 
-// tend does for one scope what is due.
+// clock reads what decides about the slot and its entry, if it has one.
+func (s *slot) clock(e *entry, now time.Time) pace.Clock {
+	c := pace.Clock{Hinted: s.hinted.Load()}
+	if e == nil || e.ended.Load() != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c.Poll = s.nextPoll
+		return c
+	}
+	l := e.lease.Load()
+	c.Leased, c.Valid, c.Given = true, l.Valid(now), l.Expires().Add(-l.Length())
+	c.Used, c.Renewal = time.Unix(0, e.lastUsed.Load()), time.Unix(0, e.next.Load())
+	return c
+}
+
+// tend does for one scope what is due, as far as its vault's budget allows. What
+// must wait stays due. A hint waits for nothing.
 func (k *Keyring) tend(s *slot, now time.Time) {
 	e := s.entry.Load()
-	switch {
-	case e == nil || e.ended.Load() != nil:
-		s.mu.Lock()
-		due := s.hinted.Load() || now.After(s.nextPoll)
-		s.mu.Unlock()
-		if due {
-			k.background(func(ctx context.Context) { k.ask(ctx, s) })
+	c := s.clock(e, now)
+	urgency := func(u pace.Urgency) pace.Urgency {
+		if c.Hinted {
+			return pace.Told
 		}
-	case !e.lease.Load().Valid(now):
+		return u
+	}
+	switch c.Due(now) {
+	case pace.Ask:
+		k.start(&s.asking, func() bool { return k.may(s, now, urgency(pace.Trying), 1) },
+			func(ctx context.Context) { k.ask(ctx, s) })
+	case pace.Expire:
 		k.expire(s, e)
-	case s.hinted.Load() || now.UnixNano() >= e.next.Load() && e.usedSinceLease():
-		k.background(func(ctx context.Context) { k.renew(ctx, s, e) })
+	case pace.Renew:
+		k.start(&e.renewing, func() bool { return k.may(s, now, urgency(pace.Keeping), 1) },
+			func(ctx context.Context) { k.renew(ctx, s, e) })
+	}
+}
+
+// start starts work of which there is one at a time, if it is not under way and is
+// allowed.
+func (k *Keyring) start(one *sync.Mutex, allowed func() bool, work func(context.Context)) {
+	if !one.TryLock() {
+		return
+	}
+	if !allowed() || !k.background(func(ctx context.Context) {
+		defer one.Unlock()
+		work(ctx)
+	}) {
+		one.Unlock()
 	}
 }
 
@@ -176,15 +213,12 @@ func (k *Keyring) expire(s *slot, e *entry) {
 	}
 }
 
-// ask tries a scope without access again.
+// ask tries a scope without access again. The caller holds s.asking, and has taken
+// the question from the vault's budget.
 func (k *Keyring) ask(ctx context.Context, s *slot) {
-	if !s.asking.TryLock() {
-		return // a hint stays until this one is done
-	}
-	defer s.asking.Unlock()
 	s.hinted.Store(false)
 	s.mu.Lock()
-	s.nextPoll = k.now().Add(k.poll - k.poll/8 + rand.N(k.poll/4+1))
+	s.nextPoll = pace.Poll(k.now(), k.poll, rand.Float64())
 	s.mu.Unlock()
 	v, err := k.view(ctx, s.id)
 	if errors.Is(err, fault.WorkspaceNotFound) || err == nil && v.scope.Serving == Serves {

@@ -196,6 +196,14 @@ func (s *Scopes) put(ctx context.Context, caller identity.Caller, operation stri
 	if err := suitable(latest, k.now()); err != nil {
 		return err
 	}
+	if to == toAssign {
+		_, v.scope.KeyBound = inspect(latest, k.now())
+		if refused, err := k.carried(ctx, v.scope, latest); err != nil {
+			return err
+		} else if refused != nil {
+			return refused
+		}
+	}
 
 	// The share is made here, goes to the vault to be wrapped, and is never held
 	// by the root alone.

@@ -33,6 +33,8 @@ type Status struct {
 	Versions              []VersionStatus
 	Generation            int64         // the sealing one's number
 	Bound                 time.Duration // the kill-switch bound, by whoever set it lowest
+	Lease                 time.Duration // how long a key lease given now is
+	Stretched             bool          // it is longer than it aims to be, since the vault's budget allows no more
 	Percent               int           // of the change of key under way; 100 if there is none
 	Left                  time.Duration // that the change may still take, by how fast it went; 0 if that is not known
 	Progress              Progress      // of all items together
@@ -90,8 +92,9 @@ func (s *Scopes) status(ctx context.Context, id ScopeID) (st Status, err error) 
 		}
 		st = Status{
 			Scope: v.scope, Mode: g.Mode, State: g.State, KeyIdentifier: g.KeyIdentifier, KID: g.KID,
-			ReSealOnly: g.ReSealOnly, Bound: s.ring.boundOf(v.scope), Generation: g.Number,
+			ReSealOnly: g.ReSealOnly, Bound: s.ring.boundOf(v.scope), Generation: g.Number, Lease: s.ring.leaseOf(v.scope, g),
 		}
+		st.Stretched = st.Lease > min(s.ring.lease, st.Bound)
 		if len(v.links) > 0 {
 			st.PreviousKeyIdentifier = v.links[0].KeyIdentifier
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
 )
 
@@ -22,8 +23,9 @@ type Tx interface {
 	CheckTx
 
 	// Scopes returns the scopes that something is to be done about: those with a
-	// serving state other than [Serves], with an item that is not under the scope's
-	// sealing generation, or with that generation Enabling or Disabling.
+	// serving state other than [Serves], or with the sealing generation Enabling or
+	// Disabling, as it is until every item is under it. It is asked every second, by
+	// every process: what it costs must not grow with the scopes that are well.
 	Scopes() ([]Scope, error)
 	// UpdateScope replaces a scope's row, if its epoch is still the one given;
 	// else it fails with [fault.EncryptionChanged].
@@ -61,6 +63,10 @@ type Tx interface {
 	// shares, newest use first, and UseVersion records one.
 	VersionsUsed(s ScopeID) ([]VersionUse, error)
 	UseVersion(s ScopeID, v VersionUse) error
+
+	// VaultLoad returns how many of a tenant's scopes are under keys of a vault, given
+	// by its host as [kek.KID.Vault] has it: those that cost and bind alike together.
+	VaultLoad(tenant identity.TenantID, vault string) ([]Load, error)
 
 	// TenantSettingEnabled tells a tenant's switch.
 	TenantSettingEnabled(tenant, name string) (bool, error)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/identity"
 )
 
 // Encryption returns the database as package encryption's store.
@@ -43,10 +44,10 @@ func (t *Tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
 }
 
 func (t *Tx) Scopes() (out []encryption.Scope, err error) {
-	err = t.rows(scopesSelect+` WHERE serving <> ''
-		OR EXISTS (SELECT 1 FROM scope_generation g WHERE g.scope = s.id AND g.number = s.sealing
-			AND g.state IN ('Enabling', 'Disabling'))
-		OR EXISTS (SELECT 1 FROM item_state i WHERE i.scope = s.id AND i.generation < s.sealing)
+	// It is asked every second: each part reads an index that holds nothing else.
+	err = t.rows(scopesSelect+` WHERE id IN (SELECT id FROM scope WHERE serving <> ''
+		UNION SELECT g.scope FROM scope_generation g JOIN scope z ON z.id = g.scope AND z.sealing = g.number
+			WHERE g.state IN ('Enabling', 'Disabling'))
 		ORDER BY id`, nil, func(scan func(...any) error) error {
 		s, err := scanScope(scan)
 		out = append(out, s)
@@ -178,6 +179,24 @@ func (t *Tx) UseVersion(id encryption.ScopeID, v encryption.VersionUse) error {
 		ON CONFLICT (scope, kid) DO UPDATE SET last = excluded.last`,
 		string(id), v.KID, micros(v.First), micros(v.Last))
 	return err
+}
+
+func (t *Tx) VaultLoad(tenant identity.TenantID, vault string) (out []encryption.Load, err error) {
+	// The vault's keys lie between two strings, in the order of bytes that both engines
+	// compare in.
+	err = t.rows(`SELECT length(g.wrapped), s.bound, s.key_bound, count(*) FROM scope_generation g
+		JOIN scope s ON s.id = g.scope AND s.sealing = g.number
+		WHERE g.kid >= $1 AND g.kid < $2 AND s.tenant = $3 GROUP BY length(g.wrapped), s.bound, s.key_bound
+		ORDER BY length(g.wrapped), s.bound, s.key_bound`,
+		[]any{"https://" + vault + "/", "https://" + vault + "0", string(tenant)}, func(scan func(...any) error) error {
+			var l encryption.Load
+			var bound, keyBound int64
+			err := scan(&l.Wrapped, &bound, &keyBound, &l.Scopes)
+			l.Bound, l.KeyBound = time.Duration(bound)*time.Microsecond, time.Duration(keyBound)*time.Microsecond
+			out = append(out, l)
+			return err
+		})
+	return out, err
 }
 
 const itemColumns = `item, scope, type, generation, failed, reason, detail, files, total_files, bytes, total_bytes,

@@ -39,6 +39,7 @@ type encryptionAnswer struct {
 	OwnBound        int64     `json:"ownKillSwitchBoundSeconds,omitempty"` // the workspace's admin's
 	KeyBound        int64     `json:"keyKillSwitchBoundSeconds,omitempty"` // the key's owner's
 	TenantBound     int64     `json:"tenantKillSwitchBoundSeconds,omitempty"`
+	Stretched       int64     `json:"stretchedLeaseSeconds,omitempty"` // a lease's length, where the vault's budget makes it longer than it aims to be
 
 	KeyLost  *time.Time           `json:"keyLostSince,omitempty"`
 	Findings []encryption.Finding `json:"findings,omitempty"`
@@ -169,6 +170,9 @@ func toEncryption(s encryption.Status, names map[encryption.ItemID]string) encry
 		KeyVersion: string(s.KID), ReSealOnly: s.ReSealOnly, KillSwitchBound: seconds(s.Bound),
 		OwnBound: seconds(s.Scope.Bound), KeyBound: seconds(s.Scope.KeyBound), TenantBound: seconds(s.Scope.TenantBound),
 		KeyLost: given(s.Scope.KeyLost), Findings: s.Scope.Findings.List(), Verified: given(s.Scope.Verified),
+	}
+	if s.Stretched {
+		a.Stretched = seconds(s.Lease)
 	}
 	if s.PreviousKeyIdentifier != "" && s.PreviousKeyIdentifier != s.KeyIdentifier {
 		a.Previous = &encryptionDetail{s.PreviousKeyIdentifier, active}

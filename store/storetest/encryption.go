@@ -129,7 +129,7 @@ func Encryption(t *testing.T, open func(t *testing.T) encryption.Store) {
 		todo("at rest")
 		s := scope("s")
 		g := generation("s", 2)
-		g.Mode, g.State = encryption.CustomerManaged, encryption.Active
+		g.Mode, g.State = encryption.CustomerManaged, encryption.Enabling
 		s.Sealing, s.Epoch = 2, 2
 		update(t, st, func(tx encryption.Tx) error { return errors.Join(tx.PutGeneration(g), tx.UpdateScope(s, 1)) })
 		todo("items behind", "s")
@@ -215,6 +215,30 @@ func Encryption(t *testing.T, open func(t *testing.T) encryption.Store) {
 		view(t, st, func(tx encryption.Tx) error {
 			got, err := tx.VersionsUsed("s")
 			same(t, "versions", got, []encryption.VersionUse{{KID: "2", First: later}, {KID: "1", First: at, Last: later}}, err)
+			return nil
+		})
+	})
+	t.Run("scopes under a vault", func(t *testing.T) {
+		st := fill(t)
+		load := func(what, vault string, want ...encryption.Load) {
+			t.Helper()
+			view(t, st, func(tx encryption.Tx) error {
+				got, err := tx.VaultLoad(scope("s").Tenant, vault)
+				same(t, what, got, want, err)
+				return nil
+			})
+		}
+		load("platform-managed", "contoso.vault.azure.net")
+		s := scope("s")
+		g := generation("s", 2)
+		g.Mode, g.State, g.KID, g.Wrapped = encryption.CustomerManaged, encryption.Active, "https://contoso.vault.azure.net/keys/a/0", make([]byte, 512)
+		s.Sealing, s.Epoch, s.Bound = 2, 2, time.Minute
+		update(t, st, func(tx encryption.Tx) error { return errors.Join(tx.PutGeneration(g), tx.UpdateScope(s, 1)) })
+		load("one", "contoso.vault.azure.net", encryption.Load{Wrapped: 512, Bound: time.Minute, Scopes: 1})
+		load("another vault", "contoso.vault.azure.ne")
+		view(t, st, func(tx encryption.Tx) error {
+			got, err := tx.VaultLoad("another", "contoso.vault.azure.net")
+			same(t, "another tenant's", got, []encryption.Load(nil), err)
 			return nil
 		})
 	})
