@@ -136,6 +136,7 @@ type EncryptionStatus struct {
 		TotalBytes int64 `json:"totalBytes"`
 	} `json:"progress"`
 	Bound int64 `json:"killSwitchBoundSeconds"`
+	Lease int64 `json:"stretchedLeaseSeconds,omitempty"`
 }
 
 // Count returns how many items have the status.

@@ -67,6 +67,9 @@ func (s *session) showStatus(st sdk.EncryptionStatus) error {
 		fmt.Fprintf(s.out, "version     %s\n", st.KeyVersion[strings.LastIndexByte(st.KeyVersion, '/')+1:])
 	}
 	fmt.Fprintf(s.out, "kill switch %s at most\n", time.Duration(st.Bound)*time.Second)
+	if st.Lease > 0 {
+		fmt.Fprintf(s.out, "lease       %s, stretched: its vault has more workspaces in use than the budget renews sooner\n", time.Duration(st.Lease)*time.Second)
+	}
 	if p := st.Progress; p != nil && p.TotalBytes > 0 {
 		fmt.Fprintf(s.out, "progress    %s of %s\n", bytes(p.Bytes), bytes(p.TotalBytes))
 	}
