@@ -6,15 +6,21 @@
 package enginetest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kluis-io/kluis/internal/pgtest"
 	"github.com/kluis-io/kluis/store"
@@ -101,34 +107,50 @@ func PostgreSQL(path string) (string, error) {
 	return named(s, path)
 }
 
-// Copied gives the copy of a data directory that nobody serves databases of its own,
-// with what those of the original hold.
+// Copied gives the copy of a party's folder, which nobody serves, a database of its own
+// with what that of the original holds.
 func Copied(from, to string) error {
-	for _, party := range parties {
-		address := filepath.Join(to, party, "database")
-		if _, err := os.Stat(address); err != nil {
-			continue // the party is embedded
-		}
-		s, err := server()
-		if err != nil {
-			return err
-		}
-		source, err := nameOf(filepath.Join(from, party))
-		if err != nil {
-			return err
-		}
-		target, err := nameOf(filepath.Join(to, party))
-		if err != nil {
-			return err
-		}
-		if err := s.Exec("postgres", "CREATE DATABASE "+target+" TEMPLATE "+source); err != nil {
-			return err
-		}
-		if err := os.WriteFile(address, []byte(s.URL(target)), 0o600); err != nil {
-			return err
-		}
+	address, err := os.ReadFile(filepath.Join(from, addressFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was copied with the folder
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	source, err := url.Parse(string(bytes.TrimSpace(address)))
+	if err != nil {
+		return err
+	}
+	s, err := server()
+	if err != nil {
+		return err
+	}
+	target, err := nameOf(to)
+	if err != nil {
+		return err
+	}
+	target += "_" + strconv.FormatInt(copies.Add(1), 10)
+	if err := s.Exec("postgres", "CREATE DATABASE "+target+" TEMPLATE "+strings.TrimPrefix(source.Path, "/")); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(to, addressFile), []byte(s.URL(target)), 0o600)
+}
+
+var copies atomic.Int64
+
+// addressFile names a party's database in its folder, if it is not embedded.
+const addressFile = "database"
+
+// Party opens the database of a party's folder.
+func Party(ctx context.Context, dir string, schema store.Schema) (*DB, error) {
+	address, err := os.ReadFile(filepath.Join(dir, addressFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return openFile(ctx, filepath.Join(dir, "kluis.db"), schema)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return openURL(ctx, string(bytes.TrimSpace(address)), schema)
 }
 
 // named returns the connection string of the database that stands for a path.
@@ -154,37 +176,41 @@ func nameOf(path string) (string, error) {
 func Open(ctx context.Context, path string, schema store.Schema) (*DB, error) {
 	switch engine := os.Getenv("KLUIS_TEST_STORE"); engine {
 	case "", "sqlite":
-		db, err := sqlite.Open(ctx, path, schema)
-		if err != nil {
-			return nil, err
-		}
-		return &DB{db.Domains, db.Close, func(ctx context.Context) ([]byte, error) {
-			dir, err := os.MkdirTemp("", "contents")
-			if err != nil {
-				return nil, err
-			}
-			defer os.RemoveAll(dir)
-			copied := filepath.Join(dir, "db")
-			if err := db.Backup(ctx, copied); err != nil {
-				return nil, err
-			}
-			return os.ReadFile(copied)
-		}, "sqlite", path}, nil
+		return openFile(ctx, path, schema)
 	case "postgres":
-		s, err := server()
+		url, err := PostgreSQL(path)
 		if err != nil {
 			return nil, err
 		}
-		url, err := named(s, path)
-		if err != nil {
-			return nil, err
-		}
-		db, err := postgres.Open(ctx, url, schema)
-		if err != nil {
-			return nil, err
-		}
-		return &DB{db.Domains, db.Close, func(ctx context.Context) ([]byte, error) { return pgtest.Contents(ctx, url) }, "pgx", url}, nil
+		return openURL(ctx, url, schema)
 	default:
 		return nil, fmt.Errorf("KLUIS_TEST_STORE=%s is no engine: sqlite or postgres", engine)
 	}
+}
+
+func openFile(ctx context.Context, path string, schema store.Schema) (*DB, error) {
+	db, err := sqlite.Open(ctx, path, schema)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{db.Domains, db.Close, func(ctx context.Context) ([]byte, error) {
+		dir, err := os.MkdirTemp("", "contents")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		copied := filepath.Join(dir, "db")
+		if err := db.Backup(ctx, copied); err != nil {
+			return nil, err
+		}
+		return os.ReadFile(copied)
+	}, "sqlite", path}, nil
+}
+
+func openURL(ctx context.Context, url string, schema store.Schema) (*DB, error) {
+	db, err := postgres.Open(ctx, url, schema)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{db.Domains, db.Close, func(ctx context.Context) ([]byte, error) { return pgtest.Contents(ctx, url) }, "pgx", url}, nil
 }

@@ -15,7 +15,7 @@ import (
 
 	"github.com/kluis-io/kluis/internal/softhsmtest"
 	"github.com/kluis-io/kluis/store"
-	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/enginetest"
 	"github.com/kluis-io/kluis/vault"
 )
 
@@ -89,7 +89,7 @@ func TestCrashBetweenMakingAndKeeping(t *testing.T) {
 // earlier.
 func letTimePass(ctx context.Context, t *testing.T, data string, d time.Duration) {
 	t.Helper()
-	db, err := sqlite.Open(ctx, filepath.Join(data, "vault", "kluis.db"), store.VaultSchema)
+	db, err := enginetest.Party(ctx, filepath.Join(data, "vault"), store.VaultSchema)
 	must(t, err)
 	defer db.Close()
 	must(t, db.Vault().Update(ctx, func(tx vault.Tx) error {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 // putBack replaces everything of a party, but for the extents, by what an older copy
@@ -35,6 +37,7 @@ func (s *site) putBack(t *testing.T, old *site, party string) {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(to, e.Name()), text, 0o600))
 	}
+	must(t, enginetest.Copied(from, to))
 }
 
 // unserved starts the server, and checks that it does not serve and says what to do.
