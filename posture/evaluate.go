@@ -32,6 +32,16 @@ func (r *Rule) evaluate(d document) CMK {
 	return c
 }
 
+// Look says what a body, in Resource Manager's shape, tells of its key.
+func (r *Rule) Look(body map[string]any) CMK { return r.evaluate(document{body: body}) }
+
+// IdentityIn returns the identity that a body names to ask the vault, "" if it names
+// none.
+func (r *Rule) IdentityIn(body map[string]any) string {
+	id, _ := document{body: body}.text(r.identity)
+	return id
+}
+
 func (r *Rule) versionless(d document, keys []KeyRef) bool {
 	if r.Rotation == "always" {
 		return true
@@ -172,6 +182,7 @@ type Setting struct {
 	On       bool
 	Key      any    // a key's URL; for a disk encryption set or a linked account, its resource id, or a []any of one for each disk; or UnknownValue
 	Identity string // the user-assigned identity
+	Blank    bool   // where a key's version has a field of its own, and Key has none, that says so
 }
 
 // Compose makes the part of a resource's body, in Resource Manager's shape, that
@@ -248,14 +259,14 @@ func (r *Rule) compose(body map[string]any, s Setting) {
 		return
 	}
 	for _, k := range r.keys {
-		k.put(body, s.Key)
+		k.put(body, s.Key, s.Blank)
 	}
 	if s.Identity != "" && r.identity != nil {
 		r.identity[0].put(body, s.Identity)
 	}
 }
 
-func (spec keySpec) put(body map[string]any, key any) {
+func (spec keySpec) put(body map[string]any, key any, blank bool) {
 	url, known := key.(string)
 	if spec.uri == nil || !known {
 		spec.at.put(body, key)
@@ -265,7 +276,7 @@ func (spec keySpec) put(body map[string]any, key any) {
 	obj := map[string]any{}
 	spec.uri.put(obj, "https://"+k.Vault)
 	spec.name.put(obj, k.Name)
-	if k.Version != "" {
+	if k.Version != "" || blank {
 		spec.version.put(obj, k.Version)
 	}
 	for name, v := range obj {

@@ -62,7 +62,7 @@ func (j *judge) rights(r *Resource, v *Vault, ref KeyRef, say func(string, strin
 			case !containsFold(principals, g.principal):
 			case g.role == string(rbac.KeyVaultCryptoServiceEncryption):
 				granted = append(granted, g.role)
-			case slices.Contains(keyUserRoles, g.role) || slices.Contains(grantingRoles, g.role) || g.role == string(rbac.Contributor):
+			case BeyondUse(g.role):
 				more = append(more, roleName(g.role))
 			}
 		})
@@ -141,6 +141,13 @@ func (j *judge) grantsOf(v *Vault) {
 	for _, p := range ordered(escalating) {
 		say("G17", p, fmt.Sprintf("%s has %s on the vault", p, escalating[p]))
 	}
+}
+
+// BeyondUse reports whether a role, by its definition's GUID, gives more over a vault's keys
+// than a service needs that wraps and unwraps.
+func BeyondUse(role string) bool {
+	role = strings.ToLower(role)
+	return slices.Contains(keyUserRoles, role) || slices.Contains(grantingRoles, role) || role == string(rbac.Contributor)
 }
 
 func ordered[V any](m map[string]V) []string {

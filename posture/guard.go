@@ -100,7 +100,7 @@ func (j *judge) vault(v *Vault) {
 		say("G4", "its firewall was not read, or is known after apply", unread)
 	case v.Firewall && fabric:
 		say("G4", "the firewall is on, and a Fabric workspace uses the vault: Fabric does not support that",
-			Finding{Mend: "Move the workspace's key to a vault of its own without firewall."})
+			Finding{Mend: "Move the workspace's key to a vault of its own without firewall.", Remediable: "recreate"})
 	case v.Firewall && v.Bypass != "" && !strings.EqualFold(v.Bypass, "AzureServices") && len(v.users) > 0:
 		say("G4", "the firewall does not let trusted services pass, and resources use the vault", Finding{})
 	case !v.Firewall && !fabric:

@@ -41,6 +41,11 @@ type Rule struct {
 	AzBack     string
 	Confidence string // "measured", "published" (its paths) or "believed"
 
+	// Apply says that one PATCH of the resource can put it under a key and back, and which
+	// identity asks the vault: "system" or "user" assigned; "" if there is no such PATCH.
+	Apply string
+	Empty bool // on the way back that PATCH names an empty key, and not null
+
 	// As in the table.
 	OnTest, KeyPath, Rotation, Via string
 
@@ -116,6 +121,14 @@ var types = sync.OnceValue(func() table {
 // Types returns the table of types.
 func Types() []*Rule { return types().rows }
 
+// RuleFor returns the row of a whole type, nil if the table has none.
+func RuleFor(typ string) *Rule {
+	if all := types().byType[strings.ToLower(typ)]; len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
 func parseTypes(text string) (table, error) {
 	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 	if err != nil {
@@ -130,9 +143,10 @@ func parseTypes(text string) (table, error) {
 		r := &Rule{
 			Type: col["type"], Part: col["part"], Family: col["family"], APIVersion: col["api_version"], Policy: col["policy"],
 			Enable: col["enable"], Condition: col["condition"], Back: col["back"],
-			AzShow: col["az_show"], AzFix: col["az_fix"], AzBack: col["az_back"], Confidence: col["confidence"],
+			AzShow: col["az_show"], AzFix: col["az_fix"], AzBack: col["az_back"], Confidence: col["confidence"], Apply: col["apply"],
 			OnTest: col["on"], KeyPath: col["key"], Rotation: col["rotation"], Via: col["via"],
 		}
+		r.Apply, _, r.Empty = strings.Cut(r.Apply, ",")
 		if err := r.compile(col["identity"], col["applies"]); err != nil {
 			return table{}, fmt.Errorf("types.csv:%d: %w", n+2, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/posture"
+	"github.com/kluis-io/kluis/posture/remedy"
 	"github.com/kluis-io/kluis/posture/report"
 	"github.com/kluis-io/kluis/posture/tfplan"
 )
@@ -307,6 +308,14 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// mendedHere says whether 'posture remediate' puts resources of a type under a key.
+func mendedHere(r *posture.Rule) string {
+	if remedy.Puts(r) {
+		return "yes"
+	}
+	return "no"
+}
+
 func postureTypes() *cobra.Command {
 	return &cobra.Command{
 		Use:   "types",
@@ -314,9 +323,9 @@ func postureTypes() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "TYPE\tFAMILY\tENABLE\tBACK\tPOLICY\tSURE")
+			fmt.Fprintln(t, "TYPE\tFAMILY\tENABLE\tBACK\tBY KLUIS\tPOLICY\tSURE")
 			for _, r := range posture.Types() {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name(), r.Family, r.Enable, r.Back, orNone(r.Policy), r.Confidence)
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name(), r.Family, r.Enable, r.Back, mendedHere(r), orNone(r.Policy), r.Confidence)
 			}
 			return t.Flush()
 		},

@@ -12,20 +12,18 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/kluis-io/kluis/fault"
-	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/posture"
-	"github.com/kluis-io/kluis/posture/azure"
 	"github.com/kluis-io/kluis/posture/remedy"
 )
 
 // remedyFlags say whether something is changed, as whom, and where that is kept.
 type remedyFlags struct {
 	dryRun, apply, yes bool
+	irreversible       bool
 	dataAs, keysAs     string
 	state, output      string
 	wait               time.Duration
@@ -71,7 +69,7 @@ nothing was changed.`
 func postureRemediate() *cobra.Command {
 	var s scanFlags
 	var r remedyFlags
-	var key string
+	var key, principal string
 	c := &cobra.Command{
 		Use:   "remediate FINDING",
 		Short: "Mend a finding in place, step by step, and so that it can be taken back",
@@ -80,8 +78,13 @@ resource was is kept in --state before the first change. Each step is done if it
 effect is not there yet, and counts when its effect was seen; a run that was stopped
 goes on with the same command. 'kluis posture backout' takes it back.
 
-Storage accounts can be remediated so. For all else 'kluis posture plan' has the
-commands. FINDING is an id of a scan, or its beginning; --source is profile or azure.
+Storage accounts, Fabric workspaces and the types for which 'kluis posture types' says so
+can be put under a key; vaults can be given soft delete, purge protection and a firewall,
+keys a rotation policy and a new version, resources an identity, a key without version and
+no more than the right to wrap and unwrap. For all else 'kluis posture plan' has the
+commands. What nobody can undo, as purge protection, needs --irreversible.
+
+FINDING is an id of a scan, or its beginning; --source is profile or azure.
 ` + remedyExits,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -103,9 +106,12 @@ commands. FINDING is an id of a scan, or its beginning; --source is profile or a
 			}
 			was := run
 			if !run.Open() {
-				if run, err = s.plan(c.Context(), args[0], key, m); err != nil {
+				if run, err = s.plan(c.Context(), args[0], key, orDefault(principal, m.principal), m); err != nil {
 					return refused(c, err)
 				}
+			}
+			if run.Final && r.apply && !r.irreversible {
+				return usageError{errors.New("nobody can undo this: say --irreversible too")}
 			}
 			return r.carryOut(c, folder, m, run, was, "remediate")
 		},
@@ -113,6 +119,8 @@ commands. FINDING is an id of a scan, or its beginning; --source is profile or a
 	s.declare(c)
 	r.declare(c)
 	c.Flags().StringVar(&key, "key", "", "the key `IDENTIFIER`, without a version, to put the resource under")
+	c.Flags().StringVar(&principal, "principal", "", "the `OBJECT-ID` of the tenant's Fabric Platform CMK, for a workspace; the profile tells a kluis server's")
+	c.Flags().BoolVar(&r.irreversible, "irreversible", false, "do it although nobody can undo it")
 	return c
 }
 
@@ -152,53 +160,8 @@ changed since, is not touched. The key has to stay enabled until it is done.
 	return c
 }
 
-// managers are the two sides of an estate, and its address.
-type managers struct {
-	data, keys *azure.Manager
-	endpoint   string
-	actor      string
-}
-
-// managers connects to the one source that can be changed.
-func (s *scanFlags) managers(r remedyFlags) (m managers, err error) {
-	if len(s.sources) == 0 {
-		s.sources = []string{"profile"}
-	}
-	switch strings.Join(s.sources, " ") {
-	case "azure":
-		cred, err := azidentity.NewDefaultAzureCredential(nil)
-		if err != nil {
-			return m, err
-		}
-		m.endpoint, m.actor = orDefault(s.endpoint, azurePublic), "azidentity's default credential"
-		m.data = azure.NewManager(azure.Config{Endpoint: m.endpoint, Credential: cred})
-		m.keys = m.data
-		return m, nil
-	case "profile":
-		t, err := s.server.target()
-		if err != nil {
-			return m, fmt.Errorf("%w\nStart a server with 'kluis serve --dev', or name its bootstrap.json with --profile", err)
-		}
-		c, err := sdk.New(t)
-		if err != nil {
-			return m, err
-		}
-		m.endpoint, m.actor = t.Endpoints["arm"], r.dataAs+" and "+r.keysAs
-		as := func(principal string) (*azure.Manager, error) {
-			cred, err := c.Credential(principal)
-			return azure.NewManager(azure.Config{Endpoint: m.endpoint, Credential: cred, Client: c.Options()}), err
-		}
-		if m.data, err = as(r.dataAs); err != nil {
-			return m, err
-		}
-		m.keys, err = as(r.keysAs)
-		return m, err
-	}
-	return m, usageError{errors.New("--source is profile or azure, and one of them: nothing else can be changed")}
-}
-
 // plan scans and plans the run of a finding.
-func (s *scanFlags) plan(ctx context.Context, id, key string, m managers) (remedy.Run, error) {
+func (s *scanFlags) plan(ctx context.Context, id, key, principal string, m managers) (remedy.Run, error) {
 	ref := posture.ParseKeyRef(key)
 	if key != "" && ref.IsZero() {
 		return remedy.Run{}, usageError{fmt.Errorf("%q is no key identifier", key)}
@@ -214,16 +177,31 @@ func (s *scanFlags) plan(ctx context.Context, id, key string, m managers) (remed
 	if err := remedy.Supported(f); err != nil {
 		return remedy.Run{}, err
 	}
-	if key == "" {
+	switch named := remedy.NeedsKey(f); {
+	case named && key == "":
 		return remedy.Run{}, usageError{errors.New("--key says which key to put the resource under")}
+	case !named && key != "":
+		return remedy.Run{}, usageError{errors.New("--key is for what is under no key yet: this finding tells what it is about")}
+	case !named:
+		ref = keyOf(scan, f)
 	}
-	vault := ""
+	target := remedy.Target{Key: ref, Principal: principal, Endpoint: m.endpoint, Actor: m.actor}
 	for _, v := range scan.Register.Vaults {
-		if v.Host == ref.Vault && !v.Deleted {
-			vault = v.ID
+		if v.Host != "" && v.Host == ref.Vault && !v.Deleted {
+			target.VaultID = v.ID
 		}
 	}
-	return remedy.New(f, ref, vault, m.endpoint, m.actor, time.Now())
+	return remedy.New(f, target, time.Now())
+}
+
+// keyOf returns the key that a finding's resource is under.
+func keyOf(scan *posture.Scan, f posture.Finding) posture.KeyRef {
+	for _, r := range scan.Resources {
+		if r.ID == f.Resource && len(r.CMK.Keys) > 0 {
+			return r.CMK.Keys[0]
+		}
+	}
+	return posture.KeyRef{}
 }
 
 // carryOut does what the command says with a run. was is what the folder holds of it.
@@ -232,7 +210,7 @@ func (r *remedyFlags) carryOut(c *cobra.Command, folder *remedy.Folder, m manage
 		return usageError{fmt.Errorf("the run is of %s, and not of %s", run.Endpoint, m.endpoint)}
 	}
 	out := c.ErrOrStderr()
-	config := remedy.Config{Data: m.data, Keys: m.keys, Journal: folder, Wait: r.wait, Progress: func(s remedy.Step) {
+	config := remedy.Config{Data: m.data, Keys: m.keys, Vault: m.vault, Fabric: m.fabric, Journal: folder, Wait: r.wait, Progress: func(s remedy.Step) {
 		if r.output == "table" {
 			fmt.Fprintf(out, "%-9s %-8s %s\n", s.State, s.Name, orElse(s.Seen, s.Do))
 		}
@@ -324,7 +302,10 @@ func (r *remedyFlags) show(w io.Writer, run remedy.Run, how string) error {
 		return printJSON(w, run)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "run\t%s\nresource\t%s\nkey\t%s\nstatus\t%s (%s)\n", run.ID, run.Resource, run.Key, run.Status, how)
+	fmt.Fprintf(t, "run\t%s\nresource\t%s\nkey\t%s\nstatus\t%s (%s)\n", run.ID, run.Resource, orNone(run.Key), run.Status, how)
+	if run.Final {
+		fmt.Fprintln(t, "final\tnobody can undo it")
+	}
 	for i, s := range run.Steps {
 		fmt.Fprintf(t, "step %d\t%s: %s %s\n", i+1, s.State, s.Do, s.Seen)
 	}

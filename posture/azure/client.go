@@ -87,7 +87,7 @@ func (m *Manager) Call(ctx context.Context, method, path string, in, out any) er
 	if !errors.As(err, &refused) {
 		return err
 	}
-	reason := fault.Unavailable
+	reason, why := fault.Unavailable, message(refused.RawResponse)
 	switch refused.StatusCode {
 	case http.StatusBadRequest:
 		reason = fault.InvalidArgument
@@ -98,6 +98,9 @@ func (m *Manager) Call(ctx context.Context, method, path string, in, out any) er
 		reason = fault.Unauthenticated
 	case http.StatusForbidden:
 		reason = fault.Denied
+		if strings.HasPrefix(why, "CustomerManagedKeyRefused") { // so does Fabric
+			reason = fault.KEKRefused
+		}
 	case http.StatusNotFound:
 		reason = fault.ResourceNotFound
 	case http.StatusConflict, http.StatusPreconditionFailed:
@@ -106,7 +109,7 @@ func (m *Manager) Call(ctx context.Context, method, path string, in, out any) er
 		reason = fault.Throttled
 	}
 	text := fmt.Sprintf("%s %s: %d %s", method, pathOnly(path), refused.StatusCode, refused.ErrorCode)
-	if why := message(refused.RawResponse); why != "" {
+	if why != "" {
 		text += ": " + why
 	}
 	return fault.New(reason, text)
@@ -117,7 +120,7 @@ func pathOnly(path string) string {
 	return path
 }
 
-// message returns what an answer says for people.
+// message returns what an answer says for people, in Resource Manager's shape or Fabric's.
 func message(resp *http.Response) string {
 	if resp == nil {
 		return ""
@@ -127,9 +130,14 @@ func message(resp *http.Response) string {
 		Error struct {
 			Message string `json:"message"`
 		} `json:"error"`
+		Code    string `json:"errorCode"`
+		Message string `json:"message"`
 	}
 	if err != nil || json.Unmarshal(text, &body) != nil {
 		return ""
+	}
+	if body.Code != "" {
+		return body.Code + ": " + body.Message
 	}
 	return body.Error.Message
 }

@@ -1,9 +1,11 @@
 package remedy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,9 +13,12 @@ import (
 )
 
 // A Config is what carrying out a run needs. Data is the resource's side and Keys the
-// vault's.
+// vault's, in Resource Manager; Vault calls vaults themselves, as those who keep keys, and
+// Fabric its REST API, as those who have the data. Those that a run does not use may be nil.
 type Config struct {
 	Data, Keys Manager
+	Vault      Manager
+	Fabric     Manager
 	Journal    Journal
 	Progress   func(Step)    // told of each step as its state changes; may be nil
 	Wait       time.Duration // for a step's effect to be seen: 30 min if 0
@@ -24,8 +29,9 @@ type Config struct {
 // An executor carries out one run.
 type executor struct {
 	Config
-	run *Run
-	res account // the resource before the first change
+	run  *Run
+	kind kind
+	was  subject // the resource before the first change
 }
 
 // A presence says whether a step's effect is there.
@@ -40,6 +46,7 @@ const (
 // A stepKind is what a step does and undoes.
 type stepKind struct {
 	name, do string
+	several  bool // it takes several changes: one that was refused may have done some of them
 	// look says whether the effect is there, and what shows it.
 	look func(*executor, context.Context) (presence, string, error)
 	act  func(*executor, context.Context, *Step) error
@@ -58,12 +65,16 @@ func start(c Config, r *Run) (*executor, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	x := &executor{Config: c, run: r}
+	k, ok := kinds[cmp.Or(r.Kind, "storage")]
+	if !ok || len(k.steps) != len(r.Steps) {
+		return nil, fault.New(fault.NotSupported, "The run is of another release of kluis, which has to end it.").About(r.ID)
+	}
+	x := &executor{Config: c, run: r, kind: k}
 	if r.Before == nil {
 		return x, nil
 	}
 	var err error
-	x.res, err = parseAccount(r.Before)
+	x.was, err = x.parse(r.Before)
 	return x, err
 }
 
@@ -74,7 +85,7 @@ func Check(ctx context.Context, c Config, r *Run) error {
 	if err != nil {
 		return err
 	}
-	return x.check(ctx)
+	return x.kind.check(x, ctx)
 }
 
 // Apply carries out a run, or goes on with it. What it returns is how far it came: a run
@@ -88,13 +99,13 @@ func Apply(ctx context.Context, c Config, r *Run) error {
 	case Applied, BackingOut:
 		return fault.New(fault.Conflict, "The run is "+string(r.Status)+".").About(r.ID)
 	case Planned, BackedOut:
-		if err := x.check(ctx); err != nil {
+		if err := x.kind.check(x, ctx); err != nil {
 			return err
 		}
-		if r.Before, err = x.image(ctx); err != nil {
+		if r.Before, err = x.kind.image(x, ctx); err != nil {
 			return err
 		}
-		if x.res, err = parseAccount(r.Before); err != nil {
+		if x.was, err = x.parse(r.Before); err != nil {
 			return err
 		}
 		for i := range r.Steps {
@@ -106,11 +117,11 @@ func Apply(ctx context.Context, c Config, r *Run) error {
 		return err
 	}
 	for i := range r.Steps {
-		if err := x.apply(ctx, &r.Steps[i], storageSteps[i]); err != nil {
+		if err := x.apply(ctx, &r.Steps[i], x.kind.steps[i]); err != nil {
 			return errors.Join(err, x.save(fmt.Errorf("step %d, %s: %w", i+1, r.Steps[i].Name, err)))
 		}
 	}
-	if r.After, err = x.image(ctx); err != nil {
+	if r.After, err = x.kind.image(x, ctx); err != nil {
 		return err
 	}
 	r.Status = Applied
@@ -126,7 +137,14 @@ func Backout(ctx context.Context, c Config, r *Run) error {
 	if r.Status == Planned || r.Status == BackedOut {
 		return fault.New(fault.Conflict, "There is nothing to take back: the run is "+string(r.Status)+".").About(r.ID)
 	}
-	if err := x.undisturbed(ctx); err != nil {
+	if r.Final && slices.ContainsFunc(r.Steps, func(s Step) bool { return s.State == Done || s.State == Started }) {
+		return fault.New(fault.NotSupported, "What was done cannot be taken back, by anybody.").About(r.Resource)
+	}
+	now, err := x.kind.image(x, ctx)
+	if err != nil {
+		return err
+	}
+	if err := x.kind.undisturbed(x, now); err != nil {
 		return err
 	}
 	r.Status = BackingOut
@@ -134,15 +152,15 @@ func Backout(ctx context.Context, c Config, r *Run) error {
 		return err
 	}
 	for i := len(r.Steps) - 1; i >= 0; i-- {
-		if err := x.undo(ctx, &r.Steps[i], storageSteps[i]); err != nil {
+		if err := x.undo(ctx, &r.Steps[i], x.kind.steps[i]); err != nil {
 			return errors.Join(err, x.save(fmt.Errorf("undoing step %d, %s: %w", i+1, r.Steps[i].Name, err)))
 		}
 	}
-	if r.After, err = x.image(ctx); err != nil {
+	if r.After, err = x.kind.image(x, ctx); err != nil {
 		return err
 	}
-	if now, err := parseAccount(r.After); err != nil || !now.like(x.res) {
-		err = errors.Join(err, fault.New(fault.Conflict, "The steps are undone, and the resource is not as it was before.").About(r.Resource))
+	if !x.kind.restored(x, r.After) {
+		err := fault.New(fault.Conflict, "The steps are undone, and it is not as it was before.").About(r.Resource)
 		return errors.Join(err, x.save(err))
 	}
 	r.Status = BackedOut
@@ -194,7 +212,9 @@ func (x *executor) apply(ctx context.Context, s *Step, k stepKind) error {
 		if err := x.insist(ctx, func() error { return k.act(x, ctx, s) }); err != nil {
 			switch fault.ReasonOf(err) {
 			case fault.Denied, fault.InvalidArgument, fault.KEKRefused: // it was not done, for certain
-				s.State, s.Undo = Pending, ""
+				if !k.several {
+					s.State, s.Undo = Pending, ""
+				}
 			}
 			return err
 		}
@@ -207,7 +227,7 @@ func (x *executor) apply(ctx context.Context, s *Step, k stepKind) error {
 }
 
 func (x *executor) undo(ctx context.Context, s *Step, k stepKind) error {
-	if s.State != Done && s.State != Started || k.undo == nil {
+	if s.State != Done && s.State != Started {
 		return nil
 	}
 	is, seen, err := k.lookBack(x, ctx, s)

@@ -8,6 +8,10 @@
 // done when its effect was seen. Backing out undoes, in the opposite order, what the run
 // itself has done, and ends with the resource as it was.
 //
+// What can be mended so is what can be undone, of a resource, a vault or a key; kind.go
+// lists it. The exceptions are soft delete and purge protection, which nobody can undo: a
+// run that sets those says that it is Final.
+//
 // It speaks to the estate through a [Manager] for each side, the data's and the key's:
 // where duties are separated, those are two people's. Who may not do a step stops the
 // run there, and the error says which command whose right takes.
@@ -16,18 +20,19 @@ package remedy
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/posture"
 )
 
-// A Manager makes calls of Resource Manager, as one principal. A refusal is a fault with
+// A Manager makes calls of one interface, as one principal. A refusal is a fault with
 // its reason: [fault.Denied], [fault.ResourceNotFound], [fault.Conflict],
 // [fault.KEKRefused] if the key could not be used, [fault.InvalidArgument].
 type Manager interface {
-	// Call sends in as JSON, unless it is nil, to a path with its query, and reads the
-	// answer into out, unless that is nil.
+	// Call sends in as JSON, unless it is nil, to a path with its query, or at a vault to
+	// a whole URL, and reads the answer into out, unless that is nil.
 	Call(ctx context.Context, method, path string, in, out any) error
 }
 
@@ -54,10 +59,17 @@ type Run struct {
 	Control  string `json:"control"`
 	Resource string `json:"resource"`
 	Name     string `json:"name"` // the resource's, to be typed
+	Type     string `json:"type,omitempty"`
 	Endpoint string `json:"endpoint"`
-	Key      string `json:"key"`     // its identifier
-	VaultID  string `json:"vaultId"` // its vault's resource id
-	Actor    string `json:"actor"`   // as whom it was begun
+	Key      string `json:"key,omitempty"`     // its identifier
+	Version  string `json:"version,omitempty"` // of the key, where a resource has to name one
+	VaultID  string `json:"vaultId,omitempty"` // its vault's resource id
+	Actor    string `json:"actor"`             // as whom it was begun
+
+	Kind      string    `json:"kind,omitempty"`      // how it is mended; "" as "storage"
+	Principal string    `json:"principal,omitempty"` // who asks the vault, where the resource does not tell
+	Document  *Document `json:"document,omitempty"`  // what is set in one document
+	Final     bool      `json:"final,omitempty"`     // it cannot be taken back
 
 	Status  Status          `json:"status"`
 	Begun   time.Time       `json:"begun"`
@@ -91,47 +103,69 @@ const (
 	Undone  StepState = "undone"
 )
 
+// A Target is what a run is told besides its finding.
+type Target struct {
+	Key       posture.KeyRef // to put the resource under, or the finding's own
+	VaultID   string         // its vault's resource id
+	Principal string         // who asks the vault for a Fabric workspace: Fabric Platform CMK's object id
+	Endpoint  string         // the estate's
+	Actor     string         // as whom
+}
+
 // Supported says why a finding cannot be remediated here, nil if it can.
 func Supported(f posture.Finding) error {
 	switch {
-	case f.Remediable == "recreate":
+	case f.Remediable == "recreate" && strings.HasPrefix(f.Control, cmkPrefix):
 		return fault.New(fault.NotSupported, "The resource takes its key when it is made: it has to be made anew, and its data moved.").
 			About(f.Resource).WithMend("'kluis posture plan' has the steps.")
 	case f.Remediable != "in-place":
-		return fault.New(fault.NotSupported, "The resource cannot be put under a key.").About(f.Resource).WithMend(f.Mend)
-	case f.Control != storageControl:
-		return fault.New(fault.NotSupported, "Findings of "+f.Control+" are not mended by kluis itself.").
-			About(f.Resource).WithMend("'kluis posture plan' has the commands.")
+		return fault.New(fault.NotSupported, "It cannot be mended in place.").About(f.Resource).WithMend(f.Mend)
 	case f.State == "unknown":
-		return fault.New(fault.PreconditionFailed, "Whether the resource is under a key is unknown: it could not be read.").
+		return fault.New(fault.PreconditionFailed, "What there is to mend is unknown: it could not be read.").
 			About(f.Resource).WithMend("Scan as somebody who may read it.")
 	case f.Excepted != nil:
 		return fault.New(fault.PreconditionFailed, "The finding is excepted: "+f.Excepted.Reason+".").
 			About(f.Resource).WithMend("Take the exception out of the policy first.")
 	}
-	return nil
+	_, err := kindFor(f)
+	return err
 }
 
-// New plans a run that puts a finding's resource under a key, which lies in the vault
-// with the resource id.
-func New(f posture.Finding, key posture.KeyRef, vaultID, endpoint, actor string, now time.Time) (Run, error) {
+// NeedsKey reports whether the run of a finding has to be told a key.
+func NeedsKey(f posture.Finding) bool { return strings.HasPrefix(f.Control, cmkPrefix) }
+
+// New plans the run that mends a finding.
+func New(f posture.Finding, t Target, now time.Time) (Run, error) {
 	if err := Supported(f); err != nil {
 		return Run{}, err
 	}
-	switch {
-	case key.IsZero():
-		return Run{}, fault.New(fault.InvalidArgument, "A remediation needs the key to put the resource under.")
-	case key.Version != "":
-		return Run{}, fault.New(fault.InvalidArgument, "The key is named with a version, which would pin it.").WithMend("Leave the version out.")
-	case vaultID == "":
-		return Run{}, fault.New(fault.PreconditionFailed, "The scan has not seen the key's vault.").
-			About(key.Vault).WithMend("Scan as somebody who may read it.")
+	name, err := kindFor(f)
+	if err != nil {
+		return Run{}, err
 	}
 	r := Run{
-		ID: f.ID, Control: f.Control, Resource: f.Resource, Name: nameOf(f.Resource), Endpoint: endpoint, Key: key.URL(), VaultID: vaultID,
-		Actor: actor, Status: Planned, Begun: now.UTC(), Updated: now.UTC(),
+		ID: f.ID, Control: f.Control, Resource: f.Resource, Name: nameOf(f.Resource), Endpoint: t.Endpoint, VaultID: t.VaultID,
+		Actor: t.Actor, Status: Planned, Begun: now.UTC(), Updated: now.UTC(), Kind: name, Type: f.Type,
 	}
-	for _, s := range storageSteps {
+	k := kinds[name]
+	if k.keyed {
+		switch {
+		case t.Key.IsZero():
+			return Run{}, fault.New(fault.InvalidArgument, "A remediation needs the key to put the resource under.")
+		case t.Key.Version != "":
+			return Run{}, fault.New(fault.InvalidArgument, "The key is named with a version, which would pin it.").WithMend("Leave the version out.")
+		case t.VaultID == "":
+			return Run{}, fault.New(fault.PreconditionFailed, "The scan has not seen the key's vault.").
+				About(t.Key.Vault).WithMend("Scan as somebody who may read it.")
+		}
+		r.Key = t.Key.URL()
+	}
+	if k.plan != nil {
+		if err := k.plan(&r, f, t); err != nil {
+			return Run{}, err
+		}
+	}
+	for _, s := range k.steps {
 		r.Steps = append(r.Steps, Step{Name: s.name, Do: s.do, State: Pending})
 	}
 	return r, nil

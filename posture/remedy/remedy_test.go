@@ -197,12 +197,12 @@ func (e *estate) shape() string {
 }
 
 func finding() posture.Finding {
-	return posture.Finding{ID: "0123456789abcdef", Control: "CMK/Microsoft.Storage/storageAccounts", Resource: account, State: "fail", Remediable: "in-place", Reversible: true}
+	return posture.Finding{ID: "0123456789abcdef", Control: "CMK/Microsoft.Storage/storageAccounts", Type: "Microsoft.Storage/storageAccounts", Resource: account, State: "fail", Remediable: "in-place", Reversible: true}
 }
 
 func plan(t *testing.T) remedy.Run {
 	t.Helper()
-	r, err := remedy.New(finding(), posture.ParseKeyRef(key), vault, "https://arm", "me", time.Unix(1790000000, 0))
+	r, err := remedy.New(finding(), remedy.Target{Key: posture.ParseKeyRef(key), VaultID: vault, Endpoint: "https://arm", Actor: "me"}, time.Unix(1790000000, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,6 +372,8 @@ func TestRefused(t *testing.T) {
 		"made with its key": func(f *posture.Finding) { f.Remediable = "recreate" },
 		"for ever":          func(f *posture.Finding) { f.Remediable = "no" },
 		"another type":      func(f *posture.Finding) { f.Control = "CMK/Microsoft.Sql/servers" },
+		"a part":            func(f *posture.Finding) { f.Control = "CMK/Microsoft.Storage/storageAccounts#queue" },
+		"a judgement":       func(f *posture.Finding) { f.Control = "G16" },
 		"unknown":           func(f *posture.Finding) { f.State = "unknown" },
 		"excepted":          func(f *posture.Finding) { f.Excepted = &posture.Exception{Reason: "r"} },
 	} {
@@ -382,7 +384,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct{ key, vault string }{"no key": {"", vault}, "a version": {key + "/0123456789abcdef0123456789abcdef", vault}, "no vault": {key, ""}} {
-		if _, err := remedy.New(finding(), posture.ParseKeyRef(c.key), c.vault, "e", "me", time.Now()); err == nil {
+		if _, err := remedy.New(finding(), remedy.Target{Key: posture.ParseKeyRef(c.key), VaultID: c.vault}, time.Now()); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
