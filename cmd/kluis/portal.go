@@ -12,6 +12,7 @@ import (
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
+	"github.com/kluis-io/kluis/portal/overview"
 )
 
 // A portalConfig says where the web portal finds the parties that this process is not.
@@ -53,7 +54,7 @@ func (s *server) wirePortal(rt *router) error {
 	p, err := portal.New(portal.Config{
 		Parties: s.portalParties(), HTTP: &http.Client{Transport: s.partiesTransport(roots), CheckRedirect: noRedirect},
 		SignInHosts: []string{s.authority("login")}, Version: version, Joined: s.separated(),
-	})
+	}, overview.Section())
 	if err != nil {
 		return err
 	}

@@ -1,20 +1,12 @@
 // What the portal does in the browser beside htmx: nothing that a page needs.
 "use strict";
 
-// The menu of narrow windows opens by keyboard too, and closes by Escape.
-const menu = document.getElementById("menu");
-const opener = document.querySelector("label.menu");
-if (menu && opener) {
-  opener.tabIndex = 0;
-  opener.setAttribute("role", "button");
-  opener.setAttribute("aria-expanded", "false");
-  const set = open => { menu.checked = open; opener.setAttribute("aria-expanded", String(open)); };
-  menu.addEventListener("change", () => set(menu.checked));
-  opener.addEventListener("keydown", e => {
-    if (e.key === "Enter" || e.key === " ") { e.preventDefault(); set(!menu.checked); }
-  });
-  document.addEventListener("keydown", e => { if (e.key === "Escape" && menu.checked) { set(false); opener.focus(); } });
-}
+// The menu of narrow windows closes by Escape too.
+document.addEventListener("keydown", e => {
+  if (e.key !== "Escape" || location.hash !== "#side") return;
+  location.hash = "main";
+  document.querySelector("a.menu").focus();
+});
 
 // A button that copies what it names: data-copy="TEXT".
 document.addEventListener("click", async e => {

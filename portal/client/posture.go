@@ -40,7 +40,8 @@ type Alert struct {
 	Severity string    `json:"severity"`
 	Subject  string    `json:"subject"`
 	Detail   string    `json:"detail"`
-	Opened   time.Time `json:"opened"`
+	Mend     string    `json:"mend"`
+	First    time.Time `json:"firstSeen"`
 }
 
 // Standings returns how each estate stands, and the alerts that are open.
@@ -98,4 +99,12 @@ func (c *Clients) KPIs(ctx context.Context, window string) ([]KPI, error) {
 func (c *Clients) Trend(ctx context.Context, window string) ([]Scan, error) {
 	all, _, err := List[Scan](ctx, c, c.Posture, "/posture/v1/trend?"+url.Values{"window": {window}}.Encode(), 0)
 	return all, err
+}
+
+// OpenFindings counts the findings that are open under a control.
+func (c *Clients) OpenFindings(ctx context.Context, control string) (int, error) {
+	var page Page[struct{}]
+	q := url.Values{"control": {control}, "standing": {"open"}, "top": {"1"}}
+	err := c.Call(ctx, c.Posture, http.MethodGet, "/posture/v1/findings?"+q.Encode(), nil, &page)
+	return page.Total, err
 }

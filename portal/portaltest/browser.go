@@ -1,0 +1,216 @@
+package portaltest
+
+import (
+	"context"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+
+	"github.com/kluis-io/kluis/internal/effort"
+)
+
+// A Browser is headless Chromium at a portal.
+type Browser struct {
+	testing.TB
+	ctx  context.Context
+	base string
+}
+
+// NewBrowser starts Chromium, which trusts any certificate and talks to this machine
+// alone.
+func NewBrowser(t testing.TB, base string) *Browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		effort.Missing(t, "chromium (Debian: chromium)", "the portal in a browser")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.UserDataDir(t.TempDir()), chromedp.IgnoreCertErrors)
+	for _, flag := range []string{"disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync"} {
+		options = append(options, chromedp.Flag(flag, true))
+	}
+	options = append(options, chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, MAP *.localhost 127.0.0.1, EXCLUDE localhost, EXCLUDE 127.0.0.1"))
+	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	ctx, stop = chromedp.NewContext(ctx)
+	t.Cleanup(stop)
+	ctx, stop = context.WithTimeout(ctx, 8*time.Minute)
+	t.Cleanup(stop)
+	if err := chromedp.Do(ctx); err != nil { // starts it, for as long as this context lives
+		t.Fatal(err)
+	}
+	return &Browser{TB: t, ctx: ctx, base: base}
+}
+
+// do runs actions, each of which has half a minute.
+func (b *Browser) do(what string, actions ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		b.Picture("failed")
+		b.Fatalf("%s: %v\n%s", what, err, b.Text())
+	}
+}
+
+// SignIn makes a principal the one who has signed in.
+func (b *Browser) SignIn(name string) {
+	b.Helper()
+	u, err := url.Parse(b.base)
+	if err != nil {
+		b.Fatal(err)
+	}
+	set := func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, network.SetCookie, network.SetCookieParams{Name: As, Value: name, Domain: u.Hostname(), Path: "/", Secure: new(true)})
+		return err
+	}
+	b.do("signing in", chromedp.Func(set))
+}
+
+// Look sets the window and the colours: light or dark.
+func (b *Browser) Look(scheme string, width int64) {
+	b.Helper()
+	media := func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+		})
+		return err
+	}
+	options := []chromedp.EmulateViewportOption{}
+	if width < 600 {
+		options = append(options, chromedp.EmulateMobile)
+	}
+	b.do("the window", chromedp.EmulateViewport(width, 900, options...), chromedp.Func(media))
+}
+
+// Go opens a page.
+func (b *Browser) Go(path string) {
+	b.Helper()
+	b.do("opening "+path, chromedp.Navigate(b.base+path))
+}
+
+// Click clicks what a CSS selector names.
+func (b *Browser) Click(selector string) {
+	b.Helper()
+	b.do("clicking "+selector, chromedp.Click(chromedp.CSS(selector)))
+}
+
+// Fill writes into a field in place of what it holds.
+func (b *Browser) Fill(selector, text string) {
+	b.Helper()
+	b.do("filling "+selector, chromedp.SetValue(chromedp.CSS(selector), text))
+}
+
+// Eval runs a script, and returns what it is worth.
+func Eval[T any](b *Browser, script string) T {
+	b.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script))
+	if err != nil {
+		b.Fatalf("%s: %v", script, err)
+	}
+	return v
+}
+
+// Text returns what the page's main part says.
+func (b *Browser) Text() string {
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`(document.querySelector("main") || document.body).innerText`))
+	if err != nil {
+		return err.Error()
+	}
+	return v
+}
+
+// WaitFor waits until the page says something.
+func (b *Browser) WaitFor(text string) {
+	b.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if strings.Contains(b.Text(), text) {
+			return
+		}
+		if time.Now().After(end) {
+			b.Picture("failed")
+			b.Fatalf("the page does not come to say %q:\n%s", text, b.Text())
+		}
+	}
+}
+
+// Has reports whether the page has what a CSS selector names.
+func (b *Browser) Has(selector string) bool {
+	b.Helper()
+	return Eval[bool](b, `document.querySelector(`+quote(selector)+`) !== null`)
+}
+
+func quote(s string) string { return "`" + strings.ReplaceAll(s, "`", "\\`") + "`" }
+
+// Picture keeps a picture of the whole page, if KLUIS_SCREENSHOTS names a folder.
+func (b *Browser) Picture(name string) {
+	b.Helper()
+	dir := os.Getenv("KLUIS_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644)
+	}
+	if err != nil {
+		b.Error(err)
+	}
+}
+
+// Inspect looks at the page that is open by day and by night, on a desk and on a phone:
+// it takes pictures, has axe-core look for barriers, and checks that nothing is wider
+// than the window. Meanwhile the page must not change by itself.
+func (b *Browser) Inspect(name string) {
+	b.Helper()
+	defer b.Look("light", 1280)
+	for _, v := range []struct {
+		scheme string
+		width  int64
+		suffix string
+	}{{"light", 1280, "light"}, {"dark", 1280, "dark"}, {"light", 390, "phone"}} {
+		b.Look(v.scheme, v.width)
+		b.Picture(name + "-" + v.suffix)
+		if wide := Eval[string](b, wideScript); wide != "" {
+			b.Errorf("%s, %s: wider than the window:\n%s", name, v.suffix, wide)
+		}
+		b.accessible(name + ", " + v.suffix)
+	}
+}
+
+const wideScript = `(() => { const room = document.documentElement.clientWidth;
+if (document.documentElement.scrollWidth <= room) return "";
+return [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > room + 1 && !e.closest(".wide")).slice(0, 4).map(e => e.outerHTML.slice(0, 160)).join("\n") || "the page"; })()`
+
+// accessible has axe-core look at the page, by the rules of WCAG 2.2 A and AA and its
+// own of good practice.
+func (b *Browser) accessible(what string) {
+	b.Helper()
+	if !Eval[bool](b, `typeof axe !== "undefined"`) {
+		Eval[bool](b, axe(b)+"; true")
+	}
+	Eval[bool](b, `window.axeFound = null; axe.run(document, {resultTypes: ["violations"]}).then(r => window.axeFound = JSON.stringify(r.violations), e => window.axeFound = JSON.stringify([{id: "axe", help: String(e), nodes: []}])); true`)
+	var found string
+	for end := time.Now().Add(30 * time.Second); found == ""; time.Sleep(20 * time.Millisecond) {
+		found = Eval[string](b, `window.axeFound || ""`)
+		if time.Now().After(end) {
+			b.Fatalf("%s: axe-core does not end", what)
+		}
+	}
+	all, err := violations(found)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, v := range all {
+		b.Errorf("%s: %s", what, v)
+	}
+}
