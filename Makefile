@@ -5,7 +5,7 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The failpoints' build is checked too: it is what the crash tests run.
 TAGS = "" failpoints
 
-.PHONY: demo test check format vet staticcheck pins bench
+.PHONY: demo test check format vet staticcheck pins bench mutation
 
 demo:
 	$(GO) run ./cmd/kluis demo
@@ -35,3 +35,7 @@ pins:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./envelope ./encryption ./vault/... ./lake
 	$(GO) test -run '^$$' -bench . -benchtime 5x -timeout 1h ./test/load
+
+# Each threat's tests, with what stands against the threat taken out: they have to fail. BREAKS="-threat T5" does one threat.
+mutation:
+	$(GO) run ./test/mutation $(BREAKS)

@@ -27,3 +27,30 @@ var (
 	OpenItemKey = openItemKey
 	OpenLink    = openLink
 )
+
+// Veiled returns copies of the keys that a scope has open in memory, each byte inverted,
+// so that no copy is found in the keys' place.
+func (k *Keyring) Veiled(id ScopeID) (scopeKeys, itemKeys [][]byte) {
+	e := k.slot(id).entry.Load()
+	if e == nil {
+		return nil, nil
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	veil := func(k *envelope.Key) []byte {
+		b := make([]byte, envelope.KeySize)
+		for i := range b {
+			b[i] = ^k[i]
+		}
+		return b
+	}
+	for _, k := range e.scopeKeys {
+		scopeKeys = append(scopeKeys, veil(k))
+	}
+	for _, k := range e.keys {
+		k.mu.RLock()
+		itemKeys = append(itemKeys, veil(k.key))
+		k.mu.RUnlock()
+	}
+	return scopeKeys, itemKeys
+}

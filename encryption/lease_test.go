@@ -1,6 +1,7 @@
 package encryption_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -231,6 +232,14 @@ func TestRotateToABadVersion(t *testing.T) {
 		"wraps wrongly": {
 			func(w *world, _, _ kek.KID) {
 				w.vault.Tamper(kek.OpWrap, func(b []byte) []byte { b[5] ^= 1; return b })
+			},
+			func(w *world, _ kek.KID) { w.vault.Tamper(kek.OpWrap, nil) },
+		},
+		"wraps another share": {
+			func(w *world, _, next kek.KID) {
+				other, err := w.vault.Wrap(context.Background(), string(tenant), next, kek.RSAOAEP256, bytes.Repeat([]byte{7}, kek.ShareSize))
+				w.must(err)
+				w.vault.Tamper(kek.OpWrap, func([]byte) []byte { return other })
 			},
 			func(w *world, _ kek.KID) { w.vault.Tamper(kek.OpWrap, nil) },
 		},

@@ -29,3 +29,8 @@ func Derive(key *Key, ctx Context, salt [SaltSize]byte) (*message, error) {
 func (f *Folder) AEAD() cipher.AEAD { return f.aead }
 
 const MaxChunks = maxChunks
+
+var (
+	Expand  = expand
+	Extract = extract
+)

@@ -3,11 +3,9 @@ package envelope
 import (
 	"bytes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/binary"
 	"slices"
 
@@ -46,11 +44,8 @@ func DeriveFolder(namespace *Key, folderID []byte, salt [SaltSize]byte) *Folder 
 		panic("envelope: a folder needs a namespace key and an id")
 	}
 	ctx := NewContext(folderPurpose).WithBytes(folderID).WithBytes(salt[:])
-	okm, err := hkdf.Expand(sha512.New, namespace[:], ctx.encoded, 2*KeySize)
-	if err != nil {
-		panic(err) // only for a length that HKDF cannot give
-	}
-	defer clear(okm)
+	okm := expand(namespace[:], ctx.encoded, 2*KeySize)
+	defer wipe(okm)
 	return &Folder{aead: newAEAD(okm[:KeySize]), lookup: Key(okm[KeySize:])}
 }
 

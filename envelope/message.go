@@ -3,8 +3,6 @@ package envelope
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
@@ -74,11 +72,8 @@ func derive(key *Key, ctx Context, salt []byte) (*message, error) {
 	if ctx.encoded == "" {
 		return nil, fault.New(fault.Internal, "A message has no context.")
 	}
-	okm, err := hkdf.Expand(sha512.New, key[:], messageInfo+string(salt)+ctx.encoded, KeySize+nonceSize+CommitmentSize)
-	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "A message's key could not be derived.")
-	}
-	defer clear(okm)
+	okm := expand(key[:], messageInfo+string(salt)+ctx.encoded, KeySize+nonceSize+CommitmentSize)
+	defer wipe(okm)
 	m := &message{aead: newAEAD(okm[:KeySize])}
 	copy(m.baseNonce[:], okm[KeySize:])
 	copy(m.commitment[:], okm[KeySize+nonceSize:])

@@ -1,10 +1,6 @@
 package envelope
 
-import (
-	"crypto/hkdf"
-	"crypto/sha512"
-	"crypto/subtle"
-)
+import "crypto/subtle"
 
 // A Commitment ties a derived key to what it was derived from. It is no secret,
 // and tells nothing about the key.
@@ -31,10 +27,9 @@ func DeriveScopeKey(customer, platform *Key, ctx Context) (*Key, Commitment) {
 	copy(shares[:KeySize], customer[:])
 	copy(shares[KeySize:], platform[:])
 	defer clear(shares[:])
-	okm, err := hkdf.Key(sha512.New, shares[:], nil, ctx.encoded, KeySize+CommitmentSize)
-	if err != nil {
-		panic(err) // only for a length that HKDF cannot give
-	}
-	defer clear(okm)
+	prk := extract(shares[:])
+	defer wipe(prk)
+	okm := expand(prk, ctx.encoded, KeySize+CommitmentSize)
+	defer wipe(okm)
 	return (*Key)(append([]byte(nil), okm[:KeySize]...)), Commitment(okm[KeySize:])
 }

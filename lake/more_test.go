@@ -481,6 +481,50 @@ func TestRevokedWhileReading(t *testing.T) {
 	wantReason(t, err, fault.KEKRefused)
 }
 
+// A stopper has the key refused as the first bytes come, and waits until nobody else
+// gets anything; what comes after that is too late.
+type stopper struct {
+	stop func()
+	once sync.Once
+	late int
+}
+
+func (w *stopper) Write(b []byte) (int, error) {
+	stopped := false
+	w.once.Do(func() { w.stop(); stopped = true })
+	if !stopped {
+		w.late += len(b)
+	}
+	return len(b), nil
+}
+
+// Not a byte leaves after the vault's no has been heard, of an extent that is open and
+// being read neither.
+func TestNoByteAfterTheRefusal(t *testing.T) {
+	p := startLeased(t, t.TempDir(), 2*time.Second)
+	go p.ring.Run(t.Context())
+	const size = 5 << 20 // one extent
+	_, err := p.Put(t.Context(), p.caller, at("Files/x"), io.LimitReader(zeros{}, size), size, lake.PutOptions{})
+	must(t, err)
+	p.assign(t)
+	c, err := p.Open(t.Context(), p.caller, at("Files/x"), lake.Conditions{}, lake.Range{})
+	must(t, err)
+	defer c.Close()
+	w := &stopper{stop: func() {
+		p.vault.no.Store(true)
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if _, err := p.List(t.Context(), p.caller, at("Files"), lake.ListOptions{}); err != nil {
+				return
+			}
+		}
+		t.Error("the vault's no is not heard")
+	}}
+	n, err := c.WriteTo(w)
+	if err == nil || w.late > 0 || n == size {
+		t.Errorf("%d bytes left, %d of them after the vault's no: %v", n, w.late, err)
+	}
+}
+
 // latch marks the scope as revoked in the database, as another replica would.
 func (p *platform) latch(t *testing.T) {
 	t.Helper()

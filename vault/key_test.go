@@ -147,15 +147,20 @@ func TestDenied(t *testing.T) {
 
 	for name, c := range map[string]identity.Caller{"stranger": stranger, "foreign": foreign, "twin": twin, "nobody": {Tenant: vaulttest.Tenant}} {
 		t.Run(name, func(t *testing.T) {
+			said := map[string]bool{}
 			for _, key := range []vault.KeyName{"k", "absent"} {
 				_, err := f.Vaults.Key(t.Context(), c, "kv1", key, "")
 				wantReason(t, err, fault.Denied)
+				said[strings.ReplaceAll(err.Error(), "/keys/"+string(key), "/keys/NAME")] = true
 				_, _, err = f.Vaults.Use(t.Context(), c, "kv1", key, "", vault.UnwrapKey, vault.Input{Algorithm: vault.RSAOAEP256, Value: share})
 				wantReason(t, err, fault.Denied)
 				_, err = f.Vaults.DeleteKey(t.Context(), c, "kv1", key)
 				wantReason(t, err, fault.Denied)
 				_, err = f.Vaults.CreateKey(t.Context(), c, "kv1", key, vault.KeySpec{Type: vault.RSA})
 				wantReason(t, err, fault.Denied)
+			}
+			if len(said) != 1 {
+				t.Errorf("what is refused tells which keys there are: %v", said)
 			}
 			_, err := f.Vaults.Vault(t.Context(), c, vaulttest.Path("kv1"))
 			if c.Tenant == vaulttest.Tenant {

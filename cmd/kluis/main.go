@@ -16,6 +16,7 @@ import (
 
 	"github.com/kluis-io/kluis/cmd/kluis/cli"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/harden"
 )
 
 // Exit codes.
@@ -40,6 +41,9 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if err := harden.Dumps(); err != nil {
+		fmt.Fprintf(os.Stderr, "kluis: core dumps could not be forbidden: %v\n", err)
+	}
 	root := newCommand()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

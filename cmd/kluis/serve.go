@@ -30,6 +30,7 @@ import (
 	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/cryptoki"
+	"github.com/kluis-io/kluis/internal/harden"
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/kek"
 	"github.com/kluis-io/kluis/lake"
@@ -64,6 +65,9 @@ SIGTERM drains and stops.`,
 				// The heap is small, a few tens of megabytes, and so collected often: that a
 				// data plane's requests wait for less is worth as much memory again.
 				debug.SetGCPercent(200)
+			}
+			if err := harden.Memory(); err != nil {
+				slog.Info("keys in memory may be swapped out", "because", err)
 			}
 			s, err := start(cmd.Context(), c)
 			if err != nil {

@@ -27,6 +27,7 @@ type versioned struct {
 	path                    string
 	size                    int // of a version, in words of 8 bytes
 	acknowledged, attempted uint64
+	acks                    uint64      // how many writes were acknowledged
 	deaf                    atomic.Bool // acknowledgements count no more
 }
 
@@ -44,6 +45,7 @@ func (v *versioned) write(ctx context.Context, s *site) error {
 	_, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, v.path, v.content(v.attempted), o)
 	if err == nil && !v.deaf.Load() {
 		v.acknowledged = v.attempted
+		v.acks++
 	}
 	return err
 }

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package harden
+
+import "errors"
+
+// Dumps does nothing on this system.
+func Dumps() error { return nil }
+
+// Memory says that it cannot be done on this system.
+func Memory() error { return errors.ErrUnsupported }
