@@ -13,6 +13,10 @@ const (
 	AlertsAcknowledge Action = "Kluis.Governance/alerts/acknowledge/action"
 	ScansRun          Action = "Kluis.Governance/scans/run/action"
 	EvidenceMake      Action = "Kluis.Governance/evidence/make/action"
+
+	GovernanceRolesRead   Action = "Kluis.Governance/roleAssignments/read"
+	GovernanceRolesWrite  Action = "Kluis.Governance/roleAssignments/write"
+	GovernanceRolesDelete Action = "Kluis.Governance/roleAssignments/delete"
 )
 
 // GovernanceRoles are the roles of those who watch. None of them reaches a key or
@@ -20,7 +24,7 @@ const (
 var GovernanceRoles = Define(
 	RoleDefinition{
 		ID: GovernanceOfficer, Name: "Governance Officer",
-		Description: "Reads what was found, has the estate scanned, acknowledges alerts and takes evidence packs.",
+		Description: "Reads what was found, has the estate scanned, acknowledges alerts, takes evidence packs and gives these roles to others.",
 		Actions:     []string{"Kluis.Governance/*"},
 	},
 	RoleDefinition{

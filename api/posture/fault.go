@@ -21,9 +21,11 @@ var statuses = map[fault.Reason]int{
 	fault.NotFound:            http.StatusNotFound,
 	fault.MethodNotAllowed:    http.StatusMethodNotAllowed,
 	fault.Conflict:            http.StatusConflict,
-	fault.Throttled:           http.StatusTooManyRequests,
-	fault.Unavailable:         http.StatusServiceUnavailable,
-	fault.AuditFailed:         http.StatusServiceUnavailable,
+
+	fault.RoleAssignmentExists: http.StatusConflict,
+	fault.Throttled:            http.StatusTooManyRequests,
+	fault.Unavailable:          http.StatusServiceUnavailable,
+	fault.AuditFailed:          http.StatusServiceUnavailable,
 }
 
 // writeError answers with the reason as the code, and what helps.

@@ -19,6 +19,7 @@ import (
 	"github.com/kluis-io/kluis/posture/alert"
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/posture/kpi"
+	"github.com/kluis-io/kluis/rbac"
 )
 
 // Records are what governance has on record.
@@ -33,6 +34,9 @@ type Records interface {
 	Alerts(ctx context.Context, c identity.Caller, resolved bool) ([]alert.Alert, error)
 	Acknowledge(ctx context.Context, c identity.Caller, id, note string, length time.Duration) (alert.Alert, error)
 	Evidence(ctx context.Context, c identity.Caller, w kpi.Window) ([]byte, error)
+	Roles(ctx context.Context, c identity.Caller) ([]rbac.Assignment, error)
+	GiveRole(ctx context.Context, c identity.Caller, g governance.Grant) (rbac.Assignment, error)
+	TakeRole(ctx context.Context, c identity.Caller, id string) (rbac.Assignment, error)
 }
 
 const maxBody = 64 << 10
@@ -58,6 +62,9 @@ func New(records Records, tokens api.Tokens, audiences ...string) http.Handler {
 	handle("GET", "/alerts", p.alerts)
 	handle("POST", "/alerts/{id}/acknowledge", p.acknowledge)
 	handle("POST", "/evidence", p.evidence)
+	handle("GET", "/roleAssignments", p.roles)
+	handle("POST", "/roleAssignments", p.giveRole)
+	handle("DELETE", "/roleAssignments/{id}", p.takeRole)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		p.authenticated(w, r, func(http.ResponseWriter, *http.Request, identity.Caller) error {
 			return fault.New(fault.NotFound, "There is no such operation below "+root+".")

@@ -33,7 +33,7 @@ for 'remediate', 'backout' and 'labels' with --apply.
   kluis posture plan FINDING --source export:./answers --policy policy.yaml`,
 	}
 	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureStatus(), postureFindings(), postureLabels(), postureEvidence(), postureAlerts(), postureTypes(), postureControls())
-	c.AddCommand(postureRemediate(), postureBackout(), postureRuns())
+	c.AddCommand(postureRemediate(), postureBackout(), postureRuns(), postureRoles(), postureRescan())
 	return c
 }
 

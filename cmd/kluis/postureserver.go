@@ -126,6 +126,32 @@ func postureStatus() *cobra.Command {
 	return c
 }
 
+func postureRescan() *cobra.Command {
+	var s serverFlags
+	var output string
+	c := &cobra.Command{
+		Use:   "rescan",
+		Short: "Have a running server scan its estate now, and keep what it finds",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var scan history.Scan
+			if err := s.call(c.Context(), "POST", "/scans", nil, nil, &scan); err != nil {
+				return err
+			}
+			if output == "json" {
+				return printJSON(c.OutOrStdout(), scan)
+			}
+			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(t, "ESTATE\tSCANNED\tIN SCOPE\tCOMPLIANT\tCOVERAGE\tGAPS")
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.1f%%\t%d\n", scan.Estate, scan.Time.Format(time.RFC3339), scan.Summary.InScope, scan.Summary.Compliant, scan.Summary.Coverage, len(scan.Gaps))
+			return t.Flush()
+		},
+	}
+	s.declare(c, "admin")
+	addOutput(c, &output)
+	return c
+}
+
 func postureFindings() *cobra.Command {
 	var s serverFlags
 	var file, estate, standing, atLeast, control, resource, output string
