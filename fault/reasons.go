@@ -32,6 +32,7 @@ const (
 	InvalidClient      Reason = "InvalidClient"      // unknown client or wrong secret
 	InvalidScope       Reason = "InvalidScope"       // no such audience
 	UnsupportedGrant   Reason = "UnsupportedGrant"   // a grant type that the issuer does not offer
+	InvalidGrant       Reason = "InvalidGrant"       // an authorization code or refresh token that does not hold
 	TenantNotFound     Reason = "TenantNotFound"     // no such directory
 	PrincipalNotFound  Reason = "PrincipalNotFound"  // no such principal in the directory
 	PrincipalExists    Reason = "PrincipalExists"    // the name or application is taken
@@ -122,7 +123,7 @@ func Reasons() []Reason {
 		Unauthenticated, TokenRevoked, Denied, InvalidArgument, PayloadTooLarge, NotSupported, NotFound, MethodNotAllowed, Conflict,
 		PreconditionFailed, NotModified, RangeNotSatisfiable, Throttled, LengthRequired, HashMismatch,
 		Internal, Unavailable, AuditFailed, Integrity,
-		InvalidClient, InvalidScope, UnsupportedGrant, TenantNotFound, PrincipalNotFound, PrincipalExists, PrincipalProtected,
+		InvalidClient, InvalidScope, UnsupportedGrant, InvalidGrant, TenantNotFound, PrincipalNotFound, PrincipalExists, PrincipalProtected,
 		RoleDefinitionNotFound, RoleAssignmentNotFound, RoleAssignmentExists, ResourceNotFound, ResourceGroupNotFound,
 		SubscriptionNotFound, DutiesConflict, ApprovalRequired, ApprovalNotFound,
 		VaultNotFound, VaultExists, VaultDeleted, KeyNotFound, DeletedKeyNotFound, KeyDeleted, KeyDisabled, KeyNotYetValid,

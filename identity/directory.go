@@ -8,8 +8,8 @@
 // disabled, or whose secrets are reset, loses its tokens at once where the
 // directory is this one, and at the token's end elsewhere.
 //
-// The directory keeps no secret that can be used: of client secrets a hash, of
-// its signing keys a sealed form. What a principal may do is not its business
+// The directory keeps no secret that can be used: of client secrets and passwords a
+// hash, of its signing keys a sealed form, of codes and refresh tokens nothing. What a principal may do is not its business
 // (that is package rbac, in each party's own database), with one exception: who
 // may manage the directory itself.
 //
@@ -35,13 +35,14 @@ type Tenant struct {
 	Created time.Time
 }
 
-// A Principal is somebody who can be given rights. So far all are service
-// principals.
+// A Principal is somebody who can be given rights: an application's service
+// principal, or a user.
 type Principal struct {
 	ID          PrincipalID
 	Tenant      TenantID
 	Type        PrincipalType
-	Application string // client id, a lower-case UUID, unique in the tenant
+	Application string // client id, a lower-case UUID, unique in the tenant; "" of users
+	UserName    string // that a user signs in with, unique in the tenant; "" of others
 	Name        string // for people; 1 to 256 characters
 	Enabled     bool
 	// Generation counts the events that void all earlier tokens: disabling, and
@@ -258,10 +259,13 @@ func (d *Directory) Principal(ctx context.Context, caller Caller, id PrincipalID
 	return p, err
 }
 
-// A Filter selects principals by one property; the zero Filter selects all.
+// A Filter selects principals by their properties; the zero Filter selects all.
 type Filter struct {
+	Type        PrincipalType
 	Application string // client id
+	UserName    string
 	Name        string
+	Prefix      string // of the name, whatever the case
 }
 
 // Principals returns the principals of the caller's tenant that the filter

@@ -85,6 +85,7 @@ func (w *world) open(t *testing.T) *identity.Issuer {
 	t.Helper()
 	i, err := identity.NewIssuer(t.Context(), w.directory, identity.IssuerConfig{
 		Base: "https://login.example:8443", Instance: "i", Root: w.root, Audiences: []string{audience, "https://management.example/"},
+		Clients: []identity.Client{portalClient, {ID: "tool", Loopback: true}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -3,8 +3,6 @@ package identity
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,21 +26,27 @@ type IssuerConfig struct {
 	Instance  string        // id of the installation: signing keys are bound to it
 	Root      *envelope.Key // seals the signing keys; derived from the party's root for this only
 	Audiences []string      // what tokens may be asked for, in the form that they will state; a "*" stands for one label of a host
+	Clients   []Client      // to which people may sign in
 }
 
-// An Issuer hands out tokens to the principals of a [Directory]: OAuth 2.0 client
-// credentials (RFC 6749 §4.4) and managed identities. It is safe for concurrent
-// use and starts no goroutine.
+// An Issuer hands out tokens to the principals of a [Directory]: to applications by
+// OAuth 2.0 client credentials (RFC 6749 §4.4) and as managed identities, to users by
+// OpenID Connect. It is safe for concurrent use and starts no goroutine.
 type Issuer struct {
 	directory *Directory
 	config    IssuerConfig
 	ring      *keyring
+	tickets   []byte // key of codes and refresh tokens
+	throttle  throttle
+	hashing   hashing
 }
 
 // NewIssuer opens the issuer of a directory, and makes its first signing key if
 // it has none.
 func NewIssuer(ctx context.Context, d *Directory, c IssuerConfig) (*Issuer, error) {
-	i := &Issuer{directory: d, config: c, ring: newKeyring(d.store, c.Instance, c.Root)}
+	i := &Issuer{
+		directory: d, config: c, ring: newKeyring(d.store, c.Instance, c.Root), tickets: ticketKey(c.Root), hashing: make(hashing, hashers),
+	}
 	keys, err := i.ring.current(ctx, d.now(), "")
 	if err != nil || len(keys) > 0 {
 		return i, err
@@ -195,17 +199,18 @@ func (i *Issuer) issue(ctx context.Context, r TokenRequest, operation string, au
 	}
 	audience := ""
 	if err == nil {
-		audience, err = i.audience(r.Scope)
+		audience, err = i.audience(r.Scope, "/.default")
 	}
 	if err != nil {
 		return Token{}, d.refuse(ctx, entry, err)
 	}
 	entry.Principal = string(p.ID)
-	token, id, err := i.sign(ctx, p, audience, r.Challenges, now)
+	what := issued{id: uuid.NewString(), audience: audience, application: p.Application, challenges: r.Challenges}
+	token, err := i.sign(ctx, p, what, now)
 	if err != nil {
 		return Token{}, d.refuse(ctx, entry, err)
 	}
-	entry.Detail = map[string]string{"token": id, "audience": audience}
+	entry.Detail = map[string]string{"token": what.id, "audience": audience}
 	if err := record(ctx, d.recorder, entry); err != nil {
 		return Token{}, err
 	}
@@ -222,7 +227,7 @@ func (i *Issuer) client(ctx context.Context, tenant TenantID, client string) (p 
 		if client == "" {
 			client = "-"
 		}
-		found, err := tx.Principals(tenant, Filter{Application: client}, 1)
+		found, err := tx.Principals(tenant, Filter{Type: ServicePrincipal, Application: client}, 1)
 		if err != nil {
 			return err
 		}
@@ -235,20 +240,34 @@ func (i *Issuer) client(ctx context.Context, tenant TenantID, client string) (p 
 	return p, secrets, err
 }
 
-// audience returns the registered audience that the scopes name. Scopes that
-// OpenID Connect defines are for users, and clients send them regardless.
-func (i *Issuer) audience(scope string) (string, error) {
-	var asked string
+// askedAudience returns the one audience that the scopes name before one of the
+// suffixes, "" if they name none. Those that OpenID Connect defines are for users, and
+// clients send them regardless.
+func askedAudience(scope string, suffixes ...string) (asked string, err error) {
 	for s := range strings.FieldsSeq(scope) {
 		switch s {
 		case "openid", "offline_access", "profile", "email":
 			continue
 		}
-		resource, ok := strings.CutSuffix(s, "/.default")
+		resource, ok := s, false
+		for _, suffix := range suffixes {
+			if resource, ok = strings.CutSuffix(s, suffix); ok {
+				break
+			}
+		}
 		if !ok || asked != "" {
 			return "", fault.New(fault.InvalidScope, "The scope is not one audience followed by /.default.")
 		}
 		asked = resource
+	}
+	return asked, nil
+}
+
+// audience returns the registered audience that the scopes name.
+func (i *Issuer) audience(scope string, suffixes ...string) (string, error) {
+	asked, err := askedAudience(scope, suffixes...)
+	if err != nil {
+		return "", err
 	}
 	for _, a := range i.config.Audiences {
 		if asked != "" && sameAudience(a, asked) {
@@ -273,51 +292,4 @@ func oneOf(pattern, asked string) (string, bool) {
 	rest, ok := strings.CutPrefix(asked, before)
 	label, ok2 := strings.CutSuffix(rest, after)
 	return asked, ok && ok2 && label != "" && strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
-}
-
-func (i *Issuer) sign(ctx context.Context, p Principal, audience string, challenges bool, now time.Time) (Token, string, error) {
-	keys, err := i.ring.current(ctx, now, "")
-	if err != nil {
-		return Token{}, "", err
-	}
-	signing := slices.IndexFunc(keys, func(k signingKey) bool { return k.end.IsZero() })
-	if signing < 0 {
-		return Token{}, "", fault.New(fault.Internal, "The issuer has no signing key.")
-	}
-	at := now.Truncate(time.Second)
-	id := uuid.NewString()
-	var capabilities []string
-	if challenges {
-		capabilities = []string{"CP1"}
-	}
-	body, err := json.Marshal(struct {
-		Issuer      string      `json:"iss"`
-		Audience    string      `json:"aud"`
-		Subject     PrincipalID `json:"sub"`
-		Tenant      TenantID    `json:"tid"`
-		Object      PrincipalID `json:"oid"`
-		Application string      `json:"appid"`
-		Authorized  string      `json:"azp"`
-		Type        string      `json:"idtyp"`
-		Version     string      `json:"ver"`
-		IssuedAt    int64       `json:"iat"`
-		NotBefore   int64       `json:"nbf"`
-		Expires     int64       `json:"exp"`
-		ID          string      `json:"jti"`
-		Generation  int64       `json:"kluis_gen"`
-
-		Capabilities []string `json:"xms_cc,omitempty"`
-	}{
-		i.Name(p.Tenant), audience, p.ID, p.Tenant, p.ID, p.Application, p.Application, "app", "2.0",
-		at.Unix(), at.Unix(), at.Add(TokenLife).Unix(), id, p.Generation, capabilities,
-	})
-	if err != nil {
-		return Token{}, "", err
-	}
-	jws, err := keys[signing].signer.Sign(body)
-	if err != nil {
-		return Token{}, "", fmt.Errorf("identity: sign: %w", err)
-	}
-	text, err := jws.CompactSerialize()
-	return Token{Text: text, Audience: audience, Expires: at.Add(TokenLife), Life: TokenLife}, id, err
 }

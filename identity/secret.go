@@ -126,6 +126,9 @@ func (d *Directory) secret(ctx context.Context, caller Caller, operation string,
 	}
 	s := d.newSecret(Principal{ID: id, Tenant: caller.Tenant}, name, life)
 	err := d.change(ctx, caller, operation, id, func(tx Tx, p Principal) error {
+		if p.Type != ServicePrincipal {
+			return fault.New(fault.NotSupported, "Only applications have client secrets.").WithMend("Reset the user's password.")
+		}
 		if err := first(tx, p); err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ type Tx interface {
 	// order of their ids, at most limit of them.
 	Principals(t TenantID, f Filter, limit int) ([]Principal, error)
 	// PutPrincipal adds one, or fails with [fault.PrincipalExists] if the id, or the
-	// application in the tenant, is taken.
+	// application or the user's name in the tenant, is taken.
 	PutPrincipal(Principal) error
 	// SetPrincipal changes the name, state and generation of one.
 	SetPrincipal(Principal) error
@@ -49,6 +49,22 @@ type Tx interface {
 	DeleteClientSecret(t TenantID, p PrincipalID, id string) error
 	// DeleteClientSecrets removes those of a principal.
 	DeleteClientSecrets(TenantID, PrincipalID) error
+
+	// Password returns a user's, or a zero one.
+	Password(TenantID, PrincipalID) (StoredPassword, error)
+	// SetPassword gives a user its password.
+	SetPassword(StoredPassword) error
+
+	// SignIn returns one, or [fault.NotFound].
+	SignIn(t TenantID, id string) (StoredSignIn, error)
+	// PutSignIn adds one.
+	PutSignIn(StoredSignIn) error
+	// SetSignIn changes the serial number of one and the time of its making.
+	SetSignIn(StoredSignIn) error
+	// DeleteSignIn removes one; one that is not there is no error.
+	DeleteSignIn(t TenantID, id string) error
+	// DeleteSignIns removes those that expired before t.
+	DeleteSignIns(t time.Time) error
 
 	// DirectoryRoleHolders returns who holds the role in the tenant.
 	DirectoryRoleHolders(TenantID, DirectoryRole) ([]PrincipalID, error)

@@ -35,13 +35,17 @@ func (t *Tx) PutDirectoryTenant(d identity.Tenant) error {
 	return err
 }
 
-const principalColumns = "SELECT id, tenant, type, application, name, enabled, generation, created, created_by FROM principal"
+const principalColumns = "SELECT id, tenant, type, application, user_name, name, enabled, generation, created, created_by FROM principal"
 
 func scanPrincipal(scan func(into ...any) error) (identity.Principal, error) {
 	var p identity.Principal
 	var created int64
-	err := scan(&p.ID, &p.Tenant, &p.Type, &p.Application, &p.Name, &p.Enabled, &p.Generation, &created, &p.CreatedBy)
+	var user sql.NullString
+	err := scan(&p.ID, &p.Tenant, &p.Type, &p.Application, &user, &p.Name, &p.Enabled, &p.Generation, &created, &p.CreatedBy)
 	p.Created = time.UnixMicro(created).UTC()
+	if user.Valid { // its application only fills the column
+		p.UserName, p.Application = user.String, ""
+	}
 	return p, err
 }
 
@@ -63,13 +67,17 @@ func principalNotFound(id identity.PrincipalID) error {
 // Principals implements [identity.Tx].
 func (t *Tx) Principals(tenant identity.TenantID, f identity.Filter, limit int) ([]identity.Principal, error) {
 	where, args := " WHERE tenant = $1", []any{string(tenant)}
-	if f.Application != "" {
-		args = append(args, f.Application)
-		where += " AND application = " + nth(len(args))
+	for _, c := range []struct{ condition, value string }{
+		{"type = ", string(f.Type)}, {"application = ", f.Application}, {"user_name = ", f.UserName}, {"name = ", f.Name},
+	} {
+		if c.value != "" {
+			args = append(args, c.value)
+			where += " AND " + c.condition + nth(len(args))
+		}
 	}
-	if f.Name != "" {
-		args = append(args, f.Name)
-		where += " AND name = " + nth(len(args))
+	if f.Prefix != "" { // no LIKE: its value may hold a pattern
+		args = append(args, f.Prefix)
+		where += " AND lower(substr(name, 1, length(" + nth(len(args)) + "))) = lower(" + nth(len(args)) + ")"
 	}
 	var found []identity.Principal
 	args = append(args, limit)
@@ -83,11 +91,18 @@ func (t *Tx) Principals(tenant identity.TenantID, f identity.Filter, limit int) 
 
 // PutPrincipal implements [identity.Tx].
 func (t *Tx) PutPrincipal(p identity.Principal) error {
-	_, err := t.exec(`INSERT INTO principal (id, tenant, type, application, name, enabled, generation, created, created_by)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		string(p.ID), string(p.Tenant), string(p.Type), p.Application, p.Name, p.Enabled, p.Generation,
+	application, user := p.Application, sql.NullString{String: p.UserName, Valid: p.UserName != ""}
+	if user.Valid {
+		application = string(p.ID)
+	}
+	_, err := t.exec(`INSERT INTO principal (id, tenant, type, application, user_name, name, enabled, generation, created, created_by)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		string(p.ID), string(p.Tenant), string(p.Type), application, user, p.Name, p.Enabled, p.Generation,
 		p.Created.UnixMicro(), string(p.CreatedBy))
-	if isConstraint(err) {
+	switch {
+	case isConstraint(err) && user.Valid:
+		return fault.New(fault.PrincipalExists, "There is a user of this name in this directory already.").About(p.UserName)
+	case isConstraint(err):
 		return fault.New(fault.PrincipalExists, "The application has a principal in this directory already.").About(p.Application)
 	}
 	if err != nil {
@@ -179,6 +194,68 @@ func (t *Tx) DeleteClientSecret(tenant identity.TenantID, principal identity.Pri
 // DeleteClientSecrets implements [identity.Tx].
 func (t *Tx) DeleteClientSecrets(tenant identity.TenantID, principal identity.PrincipalID) error {
 	_, err := t.exec("DELETE FROM client_secret WHERE tenant = $1 AND principal = $2", string(tenant), string(principal))
+	return err
+}
+
+// Password implements [identity.Tx].
+func (t *Tx) Password(tenant identity.TenantID, principal identity.PrincipalID) (identity.StoredPassword, error) {
+	p := identity.StoredPassword{Tenant: tenant, Principal: principal}
+	var since int64
+	err := t.row("SELECT hash, since FROM user_password WHERE tenant = $1 AND principal = $2", []any{string(tenant), string(principal)}, &p.Hash, &since)
+	if errors.Is(err, sql.ErrNoRows) {
+		return identity.StoredPassword{}, nil
+	}
+	p.Since = time.UnixMicro(since).UTC()
+	return p, err
+}
+
+// SetPassword implements [identity.Tx].
+func (t *Tx) SetPassword(p identity.StoredPassword) error {
+	_, err := t.exec(`INSERT INTO user_password (principal, tenant, hash, since) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (principal) DO UPDATE SET hash = excluded.hash, since = excluded.since`,
+		string(p.Principal), string(p.Tenant), p.Hash, p.Since.UnixMicro())
+	return err
+}
+
+// SignIn implements [identity.Tx].
+func (t *Tx) SignIn(tenant identity.TenantID, id string) (identity.StoredSignIn, error) {
+	s := identity.StoredSignIn{ID: id, Tenant: tenant}
+	var created, expires, rotated int64
+	err := t.row(`SELECT principal, client, generation, redirect, scope, challenge, nonce, created, expires, serial, rotated
+		FROM sign_in WHERE tenant = $1 AND id = $2`, []any{string(tenant), id},
+		&s.Principal, &s.Client, &s.Generation, &s.Redirect, &s.Scope, &s.Challenge, &s.Nonce, &created, &expires, &s.Serial, &rotated)
+	if errors.Is(err, sql.ErrNoRows) {
+		return identity.StoredSignIn{}, fault.New(fault.NotFound, "There is no such sign-in.").About(id)
+	}
+	s.Created, s.Expires, s.Rotated = time.UnixMicro(created).UTC(), time.UnixMicro(expires).UTC(), time.UnixMicro(rotated).UTC()
+	return s, err
+}
+
+// PutSignIn implements [identity.Tx].
+func (t *Tx) PutSignIn(s identity.StoredSignIn) error {
+	_, err := t.exec(`INSERT INTO sign_in (id, tenant, principal, client, generation, redirect, scope, challenge, nonce, created, expires, serial, rotated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		s.ID, string(s.Tenant), string(s.Principal), s.Client, s.Generation, s.Redirect, s.Scope, s.Challenge, s.Nonce,
+		s.Created.UnixMicro(), s.Expires.UnixMicro(), int64(s.Serial), s.Rotated.UnixMicro())
+	return err
+}
+
+// SetSignIn implements [identity.Tx].
+func (t *Tx) SetSignIn(s identity.StoredSignIn) error {
+	_, err := t.exec("UPDATE sign_in SET serial = $1, rotated = $2 WHERE tenant = $3 AND id = $4",
+		int64(s.Serial), s.Rotated.UnixMicro(), string(s.Tenant), s.ID)
+	return err
+}
+
+// DeleteSignIn implements [identity.Tx].
+func (t *Tx) DeleteSignIn(tenant identity.TenantID, id string) error {
+	_, err := t.exec("DELETE FROM sign_in WHERE tenant = $1 AND id = $2", string(tenant), id)
+	return err
+}
+
+// DeleteSignIns implements [identity.Tx].
+func (t *Tx) DeleteSignIns(before time.Time) error {
+	_, err := t.exec("DELETE FROM sign_in WHERE expires < $1", before.UnixMicro())
 	return err
 }
 

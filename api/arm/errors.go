@@ -62,7 +62,7 @@ var rows = map[fault.Reason]row{
 	fault.KeyNotFound: internal, fault.DeletedKeyNotFound: internal, fault.KeyDeleted: internal, fault.KeyDisabled: internal,
 	fault.KeyNotYetValid: internal, fault.KeyExpired: internal, fault.KeyOperationForbidden: internal,
 	fault.AccessPolicyDenied: internal, fault.FirewallDenied: internal, fault.ConnectionDenied: internal, fault.HSMNotActivated: internal,
-	fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.TenantNotFound: internal,
+	fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.InvalidGrant: internal, fault.TenantNotFound: internal,
 	fault.PrincipalNotFound: internal, fault.PrincipalExists: internal, fault.PrincipalProtected: internal,
 	fault.KEKRefused: {400, "KeyVaultEncryptionKeyNotFound"}, fault.KEKVaultGone: {400, "KeyVaultVaultNotFound"}, fault.KEKTokenRefused: {400, "KeyVaultAccessTokenCannotBeAcquired"}, fault.KEKUnreachable: unavailable,
 	fault.KEKIntegrity: unavailable, fault.KEKUnsuitable: {400, "BadRequest"}, fault.InvalidKeyID: {400, "BadRequest"},

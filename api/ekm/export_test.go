@@ -14,7 +14,7 @@ func Status(r fault.Reason) (status int, code string, ok bool) {
 // Unreachable are the reasons that no call of this protocol can give.
 var Unreachable = []fault.Reason{
 	fault.Conflict, fault.PreconditionFailed, fault.NotModified, fault.RangeNotSatisfiable, fault.HashMismatch,
-	fault.InvalidClient, fault.InvalidScope, fault.UnsupportedGrant, fault.TenantNotFound, fault.PrincipalNotFound,
+	fault.InvalidClient, fault.InvalidScope, fault.UnsupportedGrant, fault.InvalidGrant, fault.TenantNotFound, fault.PrincipalNotFound,
 	fault.PrincipalExists, fault.PrincipalProtected,
 	fault.RoleDefinitionNotFound, fault.RoleAssignmentNotFound, fault.RoleAssignmentExists, fault.ResourceNotFound,
 	fault.DutiesConflict, fault.ApprovalRequired, fault.ApprovalNotFound,

@@ -45,7 +45,7 @@ var rows = map[fault.Reason]row{
 	fault.RoleAssignmentNotFound: notFound,
 	fault.RoleAssignmentExists:   {409, "PrincipalAlreadyHasWorkspaceRolePermissions", false},
 	fault.PrincipalNotFound:      {404, "PrincipalNotFound", false},
-	fault.TenantNotFound:         internal, fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal,
+	fault.TenantNotFound:         internal, fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.InvalidGrant: internal,
 	fault.PrincipalExists: internal, fault.PrincipalProtected: internal, fault.RoleDefinitionNotFound: internal,
 	fault.ResourceNotFound: internal, fault.ResourceGroupNotFound: internal, fault.SubscriptionNotFound: internal,
 	fault.DutiesConflict:   {409, "DutiesConflict", false},

@@ -48,7 +48,7 @@ var shapes = map[fault.Reason]shape{
 	// Not of this protocol: a directory that gives one of these is wrong.
 	fault.PreconditionFailed: unknown, fault.NotModified: unknown, fault.RangeNotSatisfiable: unknown,
 	fault.LengthRequired: unknown, fault.HashMismatch: unknown,
-	fault.InvalidClient: unknown, fault.InvalidScope: unknown, fault.UnsupportedGrant: unknown,
+	fault.InvalidClient: unknown, fault.InvalidScope: unknown, fault.UnsupportedGrant: unknown, fault.InvalidGrant: unknown,
 	fault.RoleDefinitionNotFound: unknown, fault.RoleAssignmentNotFound: unknown, fault.RoleAssignmentExists: unknown,
 	fault.ResourceNotFound: unknown, fault.ResourceGroupNotFound: unknown, fault.SubscriptionNotFound: unknown,
 	fault.VaultNotFound: unknown, fault.VaultExists: unknown, fault.VaultDeleted: unknown, fault.KeyNotFound: unknown,

@@ -65,7 +65,7 @@ var rows = map[fault.Reason]row{
 	fault.ApprovalNotFound:      notFound,
 	fault.DutiesConflict:        conflict,
 
-	fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.TenantNotFound: internal,
+	fault.InvalidClient: internal, fault.InvalidScope: internal, fault.UnsupportedGrant: internal, fault.InvalidGrant: internal, fault.TenantNotFound: internal,
 	fault.PrincipalNotFound: internal, fault.PrincipalExists: internal, fault.PrincipalProtected: internal,
 	fault.RoleDefinitionNotFound: notFound, fault.RoleAssignmentNotFound: notFound, fault.RoleAssignmentExists: conflict,
 	fault.ResourceNotFound: notFound, fault.ResourceGroupNotFound: notFound, fault.SubscriptionNotFound: notFound,

@@ -181,7 +181,7 @@ func Common() Table {
 	}
 	// What no operation on data meets: if one does, that is a mistake of ours.
 	for _, r := range []fault.Reason{
-		fault.InvalidClient, fault.InvalidScope, fault.UnsupportedGrant, fault.TenantNotFound, fault.PrincipalNotFound,
+		fault.InvalidClient, fault.InvalidScope, fault.UnsupportedGrant, fault.InvalidGrant, fault.TenantNotFound, fault.PrincipalNotFound,
 		fault.PrincipalExists, fault.PrincipalProtected, fault.RoleDefinitionNotFound, fault.RoleAssignmentNotFound,
 		fault.RoleAssignmentExists, fault.ResourceNotFound, fault.ResourceGroupNotFound, fault.SubscriptionNotFound,
 		fault.VaultNotFound, fault.VaultExists, fault.VaultDeleted, fault.KeyNotFound, fault.DeletedKeyNotFound,

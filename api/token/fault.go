@@ -28,6 +28,7 @@ var shapes = map[fault.Reason]shape{
 	fault.InvalidClient:    {http.StatusUnauthorized, "invalid_client", 7000215},
 	fault.InvalidScope:     {http.StatusBadRequest, "invalid_scope", 70011},
 	fault.UnsupportedGrant: {http.StatusBadRequest, "unsupported_grant_type", 70003},
+	fault.InvalidGrant:     {http.StatusBadRequest, "invalid_grant", 70000},
 	fault.TenantNotFound:   {http.StatusBadRequest, "invalid_tenant", 90002},
 	fault.Unauthenticated:  {http.StatusUnauthorized, "invalid_request", 0}, // managed identities: the header is wrong
 	fault.Denied:           {http.StatusForbidden, "access_denied", 0},

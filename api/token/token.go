@@ -4,7 +4,9 @@
 // identities of App Service.
 //
 // It knows the protocol's shapes and nothing about who may have a token: that is
-// package identity. Of OAuth's grants it offers client credentials with a secret.
+// package identity. Of OAuth's grants it offers client credentials with a secret, and
+// the authorization code with PKCE and refresh tokens for people, who sign in on the
+// pages of this package.
 package token
 
 import (
@@ -23,6 +25,15 @@ import (
 // An Issuer hands out tokens.
 type Issuer interface {
 	ClientCredentials(ctx context.Context, r identity.TokenRequest) (identity.Token, error)
+
+	Registered(client, redirect string) (identity.Client, error)
+	CheckSignIn(r identity.SignInRequest) error
+	SignIn(ctx context.Context, r identity.SignInRequest, name, password string) (code string, err error)
+	Redeem(ctx context.Context, r identity.GrantRequest) (identity.Grant, error)
+	Refresh(ctx context.Context, r identity.GrantRequest) (identity.Grant, error)
+	SignOut(ctx context.Context, tenant identity.TenantID, idToken string, from identity.Caller) (identity.Client, error)
+
+	Name(t identity.TenantID) string
 	KeySet(ctx context.Context) ([]byte, error)
 	HasTenant(ctx context.Context, t identity.TenantID) error
 }
@@ -60,7 +71,17 @@ const (
 	keySet
 	tokenEndpoint
 	instanceDiscovery
+	authorization
+	endSession
+	styleSheet
 )
+
+// methods are what a document takes; GET if it is not in here.
+var methods = map[document][]string{
+	tokenEndpoint: {http.MethodPost},
+	authorization: {http.MethodGet, http.MethodPost},
+	endSession:    {http.MethodGet, http.MethodPost},
+}
 
 // documents lists the paths below a tenant.
 var documents = map[string]document{
@@ -70,6 +91,11 @@ var documents = map[string]document{
 	"/discovery/keys":                        keySet,
 	"/oauth2/v2.0/token":                     tokenEndpoint,
 	"/oauth2/token":                          tokenEndpoint,
+	"/oauth2/v2.0/authorize":                 authorization,
+	"/oauth2/authorize":                      authorization,
+	"/oauth2/v2.0/logout":                    endSession,
+	"/oauth2/logout":                         endSession,
+	"/signin/style.css":                      styleSheet,
 }
 
 // route splits a path into tenant and document. Only AD FS, a UUID, and "common"
@@ -103,13 +129,13 @@ func (a *authority) serve(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return fault.New(fault.NotFound, "The authority has no such address.")
 	}
-	method := http.MethodGet
-	if doc == tokenEndpoint {
-		method = http.MethodPost
+	allowed := methods[doc]
+	if allowed == nil {
+		allowed = []string{http.MethodGet}
 	}
-	if r.Method != method {
-		w.Header().Set("Allow", method)
-		return fault.New(fault.MethodNotAllowed, "The address takes "+method+".")
+	if !slices.Contains(allowed, r.Method) {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		return fault.New(fault.MethodNotAllowed, "The address takes "+strings.Join(allowed, " and ")+".")
 	}
 	if doc == instanceDiscovery {
 		return a.instance(w, r)
@@ -118,8 +144,18 @@ func (a *authority) serve(w http.ResponseWriter, r *http.Request) error {
 	if segment != adfs {
 		tenant, _ = identity.ParseTenantID(segment)
 	}
-	if doc == tokenEndpoint {
+	switch doc {
+	case tokenEndpoint:
 		return a.token(w, r, tenant)
+	case authorization:
+		a.authorize(w, r, segment, tenant)
+		return nil
+	case endSession:
+		a.logout(w, r, segment, tenant)
+		return nil
+	case styleSheet:
+		writeStyle(w)
+		return nil
 	}
 	if err := a.issuer.HasTenant(r.Context(), tenant); err != nil {
 		return err
@@ -145,14 +181,20 @@ func origin(r *http.Request) string { return (&url.URL{Scheme: "https", Host: r.
 // it: https://openid.net/specs/openid-connect-discovery-1_0.html
 type metadata struct {
 	Issuer                 string   `json:"issuer"`
-	AuthorizationEndpoint  string   `json:"authorization_endpoint"` // mandatory for clients, though not served yet
+	AuthorizationEndpoint  string   `json:"authorization_endpoint"`
 	TokenEndpoint          string   `json:"token_endpoint"`
+	EndSessionEndpoint     string   `json:"end_session_endpoint"`
 	KeySet                 string   `json:"jwks_uri"`
 	GrantTypes             []string `json:"grant_types_supported"`
 	ResponseTypes          []string `json:"response_types_supported"`
 	SubjectTypes           []string `json:"subject_types_supported"`
 	Algorithms             []string `json:"id_token_signing_alg_values_supported"`
 	TokenEndpointAuthTypes []string `json:"token_endpoint_auth_methods_supported"`
+	ResponseModes          []string `json:"response_modes_supported"`
+	ChallengeMethods       []string `json:"code_challenge_methods_supported"`
+	Scopes                 []string `json:"scopes_supported"`
+	Claims                 []string `json:"claims_supported"`
+	StatesIssuer           bool     `json:"authorization_response_iss_parameter_supported"`
 }
 
 func describe(r *http.Request, segment string, tenant identity.TenantID) metadata {
@@ -162,16 +204,23 @@ func describe(r *http.Request, segment string, tenant identity.TenantID) metadat
 		AuthorizationEndpoint:  base + "/oauth2/v2.0/authorize",
 		TokenEndpoint:          base + "/oauth2/v2.0/token",
 		KeySet:                 base + "/discovery/v2.0/keys",
-		GrantTypes:             []string{clientCredentials},
-		ResponseTypes:          []string{"token"},
-		SubjectTypes:           []string{"pairwise"},
+		EndSessionEndpoint:     base + "/oauth2/v2.0/logout",
+		GrantTypes:             []string{clientCredentials, authorizationCode, refreshToken},
+		ResponseTypes:          []string{"code"},
+		ResponseModes:          []string{"query"},
+		SubjectTypes:           []string{"public"},
 		Algorithms:             []string{"RS256"},
-		TokenEndpointAuthTypes: []string{"client_secret_post", "client_secret_basic"},
+		TokenEndpointAuthTypes: []string{"client_secret_post", "client_secret_basic", "none"},
+		ChallengeMethods:       []string{"S256"},
+		Scopes:                 []string{"openid", "profile", "offline_access"},
+		Claims:                 []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "sid", "oid", "tid", "name", "preferred_username"},
+		StatesIssuer:           true,
 	}
 	if segment == adfs { // az asks for these very addresses
 		m.Issuer = base
 		m.AuthorizationEndpoint = base + "/oauth2/authorize"
 		m.TokenEndpoint = base + "/oauth2/token"
+		m.EndSessionEndpoint = base + "/oauth2/logout"
 		m.KeySet = base + "/discovery/keys"
 	}
 	return m
@@ -215,59 +264,6 @@ func (a *authority) instance(w http.ResponseWriter, r *http.Request) error {
 		"metadata": []map[string]any{{
 			"preferred_network": r.Host, "preferred_cache": r.Host, "aliases": []string{r.Host},
 		}},
-	})
-	return nil
-}
-
-const clientCredentials = "client_credentials"
-
-func (a *authority) token(w http.ResponseWriter, r *http.Request, tenant identity.TenantID) error {
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	if err := r.ParseForm(); err != nil {
-		return fault.Wrap(fault.InvalidArgument, err, "The request body is not a form of at most 64 KiB.")
-	}
-	form := r.PostForm // never the query: addresses end up in logs
-	for _, values := range form {
-		if len(values) > 1 { // RFC 6749 §3.2
-			return fault.New(fault.InvalidArgument, "A parameter appears more than once.")
-		}
-	}
-	switch grant := form.Get("grant_type"); {
-	case grant == "":
-		return fault.New(fault.InvalidArgument, "The parameter grant_type is missing.")
-	case grant != clientCredentials:
-		return fault.New(fault.UnsupportedGrant, "This issuer offers the grant type client_credentials.")
-	case form.Has("client_assertion"):
-		return fault.New(fault.NotSupported, "This issuer does not take client assertions.").WithMend("Use a client secret.")
-	}
-	req := identity.TokenRequest{
-		Tenant: tenant,
-		Client: form.Get("client_id"),
-		Secret: form.Get("client_secret"),
-		Scope:  form.Get("scope"),
-		From:   api.Describe(r, identity.Caller{}),
-	}
-	var ok bool
-	if req.Challenges, ok = challenges(form.Get("claims")); !ok {
-		return fault.New(fault.InvalidArgument, "The parameter claims is not a JSON object of requested claims.")
-	}
-	if req.Scope == "" && form.Get("resource") != "" { // the older form of the same
-		req.Scope = form.Get("resource") + "/.default"
-	}
-	if id, secret, ok := r.BasicAuth(); ok { // RFC 6749 §2.3.1
-		if form.Has("client_secret") {
-			return fault.New(fault.InvalidArgument, "The client authenticates in two ways at once.")
-		}
-		req.Client, _ = url.QueryUnescape(id)
-		req.Secret, _ = url.QueryUnescape(secret)
-	}
-	t, err := a.issuer.ClientCredentials(r.Context(), req)
-	if err != nil {
-		return err
-	}
-	seconds := int64(t.Life.Seconds())
-	api.WriteJSON(w, http.StatusOK, map[string]any{
-		"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": t.Text,
 	})
 	return nil
 }

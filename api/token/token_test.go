@@ -39,11 +39,12 @@ type discard struct{}
 func (discard) Record(context.Context, audit.Entry) error { return nil }
 
 type world struct {
-	server   *httptest.Server
-	issuer   *identity.Issuer
-	verifier *identity.Verifier
-	admin    identity.Principal
-	secret   string
+	directory *identity.Directory
+	server    *httptest.Server
+	issuer    *identity.Issuer
+	verifier  *identity.Verifier
+	admin     identity.Principal
+	secret    string
 }
 
 func newWorld(t *testing.T) *world {
@@ -63,6 +64,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(server.Close)
 	issuer, err := identity.NewIssuer(t.Context(), directory, identity.IssuerConfig{
 		Base: server.URL, Instance: "i", Root: envelope.NewKey(), Audiences: []string{audience},
+		Clients: []identity.Client{{ID: "portal", Name: "kluis portal", Redirects: []string{callback}, SignedOut: []string{"https://portal.example/"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{server: server, issuer: issuer, verifier: verifier, admin: admin, secret: secret.Text}
+	return &world{directory: directory, server: server, issuer: issuer, verifier: verifier, admin: admin, secret: secret.Text}
 }
 
 // check verifies a token as a party would.

@@ -152,6 +152,92 @@ func Identity(t *testing.T, open func(t *testing.T) identity.Store) {
 			return nil
 		})
 	})
+	t.Run("users", func(t *testing.T) {
+		s := fill(t)
+		user := principal(tenant, "u1", "", "Ann")
+		user.Type, user.UserName = identity.User, "ann@example.com"
+		same := principal(other, "u2", "", "Ann")
+		same.Type, same.UserName = identity.User, "ann@example.com"
+		update(t, s, func(tx identity.Tx) error {
+			if err := tx.PutPrincipal(user); err != nil {
+				return err
+			}
+			return tx.PutPrincipal(same)
+		})
+		refuse(t, s, "a name twice", fault.PrincipalExists, func(tx identity.Tx) error {
+			twin := user
+			twin.ID = "u3"
+			return tx.PutPrincipal(twin)
+		})
+		view(t, s, func(tx identity.Tx) error {
+			for what, c := range map[string]struct {
+				filter identity.Filter
+				want   []identity.Principal
+			}{
+				"by kind":              {identity.Filter{Type: identity.User}, []identity.Principal{user}},
+				"by the other kind":    {identity.Filter{Type: identity.ServicePrincipal, Prefix: "o"}, []identity.Principal{p1}},
+				"by name":              {identity.Filter{UserName: "ann@example.com"}, []identity.Principal{user}},
+				"by a beginning":       {identity.Filter{Prefix: "aN"}, []identity.Principal{user}},
+				"by a pattern":         {identity.Filter{Prefix: "A%"}, nil},
+				"by its own id":        {identity.Filter{Type: identity.ServicePrincipal, Application: "u1"}, nil},
+				"by more than a name":  {identity.Filter{Prefix: "Anna"}, nil},
+				"by an absent one":     {identity.Filter{UserName: "ann"}, nil},
+				"by kind and a prefix": {identity.Filter{Type: identity.User, Prefix: "T"}, nil},
+			} {
+				got, err := tx.Principals(tenant, c.filter, 10)
+				expect(t, what, c.want, got, err)
+			}
+			return nil
+		})
+		password := identity.StoredPassword{Tenant: tenant, Principal: "u1", Hash: "h1", Since: at}
+		update(t, s, func(tx identity.Tx) error { return tx.SetPassword(password) })
+		password.Hash, password.Since = "h2", at.Add(time.Second)
+		update(t, s, func(tx identity.Tx) error { return tx.SetPassword(password) })
+		view(t, s, func(tx identity.Tx) error {
+			got, err := tx.Password(tenant, "u1")
+			expect(t, "the password", password, got, err)
+			got, err = tx.Password(other, "u1")
+			expect(t, "of another tenant's", identity.StoredPassword{}, got, err)
+			return nil
+		})
+	})
+	t.Run("sign-ins", func(t *testing.T) {
+		s := fill(t)
+		signIn := identity.StoredSignIn{
+			ID: "i1", Tenant: tenant, Principal: "p1", Client: "c", Generation: 3, Redirect: "r", Scope: "openid", Challenge: "x", Nonce: "n",
+			Created: at, Expires: at.Add(time.Hour), Rotated: at,
+		}
+		later := signIn
+		later.ID, later.Expires = "i2", at.Add(2*time.Hour)
+		update(t, s, func(tx identity.Tx) error {
+			if err := tx.PutSignIn(signIn); err != nil {
+				return err
+			}
+			return tx.PutSignIn(later)
+		})
+		signIn.Serial, signIn.Rotated = 4_000_000_000, at.Add(time.Minute)
+		update(t, s, func(tx identity.Tx) error { return tx.SetSignIn(signIn) })
+		view(t, s, func(tx identity.Tx) error {
+			got, err := tx.SignIn(tenant, "i1")
+			expect(t, "one", signIn, got, err)
+			if _, err := tx.SignIn(other, "i1"); fault.ReasonOf(err) != fault.NotFound {
+				t.Errorf("of another tenant: %v", err)
+			}
+			return nil
+		})
+		update(t, s, func(tx identity.Tx) error { return tx.DeleteSignIn(other, "i2") })
+		update(t, s, func(tx identity.Tx) error { return tx.DeleteSignIns(at.Add(time.Hour + time.Microsecond)) })
+		view(t, s, func(tx identity.Tx) error {
+			if _, err := tx.SignIn(tenant, "i1"); fault.ReasonOf(err) != fault.NotFound {
+				t.Errorf("one that has expired: %v", err)
+			}
+			got, err := tx.SignIn(tenant, "i2")
+			expect(t, "the other", later, got, err)
+			return nil
+		})
+		update(t, s, func(tx identity.Tx) error { return tx.DeleteSignIn(tenant, "i2") })
+		refuse(t, s, "a deleted one", fault.NotFound, func(tx identity.Tx) error { _, err := tx.SignIn(tenant, "i2"); return err })
+	})
 	t.Run("directory roles", func(t *testing.T) {
 		s := fill(t)
 		const role = identity.DirectoryAdministrator
