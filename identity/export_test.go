@@ -27,7 +27,7 @@ func init() { cost = argonCost{1, 64, 1} } // but for TestPasswordHash, tests ar
 // HashPassword hashes at the cost of shipping, and tells whether the hash matches.
 func HashPassword(password, try string) (hash string, matches bool, err error) {
 	light := cost
-	cost = argonCost{3, 64 << 10, 4}
+	cost = argonCost{2, 19 << 10, 1}
 	defer func() { cost = light }()
 	hash = hashPassword(password)
 	matches, err = matchesPassword(try, hash)

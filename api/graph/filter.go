@@ -7,16 +7,31 @@ import (
 	"github.com/kluis-io/kluis/identity"
 )
 
-// parseFilter reads the OData filters that clients send for service principals:
+// applicationFilters and userFilters are the properties by which clients look for
+// service principals and for users.
+var (
+	applicationFilters = map[string]func(*identity.Filter) *string{
+		"appId":       func(f *identity.Filter) *string { return &f.Application },
+		"displayName": func(f *identity.Filter) *string { return &f.Name },
+	}
+	userFilters = map[string]func(*identity.Filter) *string{
+		"userPrincipalName": func(f *identity.Filter) *string { return &f.UserName },
+		"displayName":       func(f *identity.Filter) *string { return &f.Name },
+	}
+)
+
+// parseFilter reads the OData filters that clients send:
 //
 //	servicePrincipalNames/any(c:c eq 'APPID')
 //	appId eq 'APPID'
+//	userPrincipalName eq 'NAME'
 //	displayName eq 'NAME'
+//	startswith(displayName,'BEGINNING')
 //
 // and none at all. In a literal, two quotes stand for one. It fails with
 // [fault.NotSupported]: a filter that is not understood must not select
 // everything.
-func parseFilter(s string) (identity.Filter, error) {
+func parseFilter(s string, properties map[string]func(*identity.Filter) *string) (identity.Filter, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return identity.Filter{}, nil
@@ -27,15 +42,25 @@ func parseFilter(s string) (identity.Filter, error) {
 	if inner, any := strings.CutPrefix(s, "servicePrincipalNames/any("); any {
 		name, test, colon := strings.Cut(strings.TrimSuffix(inner, ")"), ":")
 		literal, ok = equals(test, strings.TrimSpace(name))
-		ok = ok && colon && isName(strings.TrimSpace(name)) && strings.HasSuffix(s, ")")
+		ok = ok && colon && isName(strings.TrimSpace(name)) && strings.HasSuffix(s, ")") && properties["appId"] != nil
 		f.Application = literal
-	} else if literal, ok = equals(s, "appId"); ok {
-		f.Application = literal
-	} else if literal, ok = equals(s, "displayName"); ok {
-		f.Name = literal
+	} else if inner, begins := strings.CutPrefix(s, "startswith("); begins {
+		inner, closed := strings.CutSuffix(inner, ")")
+		name, text, comma := strings.Cut(inner, ",")
+		literal, ok = quoted(strings.TrimSpace(text))
+		ok = ok && closed && comma && strings.TrimSpace(name) == "displayName"
+		f.Prefix = literal
+	} else {
+		for name, field := range properties {
+			if literal, ok = equals(s, name); ok {
+				*field(&f) = literal
+				break
+			}
+		}
 	}
 	if !ok || literal == "" {
-		return identity.Filter{}, fault.New(fault.NotSupported, "The $filter is not one of appId eq, displayName eq and servicePrincipalNames/any.")
+		return identity.Filter{}, fault.New(fault.NotSupported, "The $filter is none that is served here.").
+			WithMend("Use displayName eq, startswith(displayName,'…'), and of applications appId eq or servicePrincipalNames/any, of users userPrincipalName eq.")
 	}
 	return f, nil
 }
@@ -47,8 +72,13 @@ func equals(s, property string) (literal string, ok bool) {
 		return "", false
 	}
 	s, ok = strings.CutPrefix(strings.TrimLeft(s, " "), "eq ")
-	s = strings.TrimSpace(s)
-	if !ok || len(s) < 2 || s[0] != '\'' || s[len(s)-1] != '\'' {
+	literal, quotes := quoted(strings.TrimSpace(s))
+	return literal, ok && quotes
+}
+
+// quoted reads 'literal'.
+func quoted(s string) (literal string, ok bool) {
+	if len(s) < 2 || s[0] != '\'' || s[len(s)-1] != '\'' {
 		return "", false
 	}
 	s = s[1 : len(s)-1]

@@ -1,6 +1,6 @@
 // Package graph speaks the few parts of Microsoft Graph v1.0 that managing vaults
-// and customer-managed keys needs: a tenant's service principals, their state and
-// their passwords.
+// and customer-managed keys needs: a tenant's service principals and users, their state
+// and their passwords.
 //
 // It holds no rule of its own: who may do what is package identity's.
 package graph
@@ -19,6 +19,8 @@ import (
 // A Directory keeps principals.
 type Directory interface {
 	Create(ctx context.Context, caller identity.Caller, application, name string) (identity.Principal, error)
+	CreateUser(ctx context.Context, caller identity.Caller, name, display, password string) (identity.Principal, error)
+	ResetPassword(ctx context.Context, caller identity.Caller, id identity.PrincipalID, password string) error
 	Principal(ctx context.Context, caller identity.Caller, id identity.PrincipalID) (identity.Principal, error)
 	Principals(ctx context.Context, caller identity.Caller, f identity.Filter) ([]identity.Principal, error)
 	SetEnabled(ctx context.Context, caller identity.Caller, id identity.PrincipalID, enabled bool) error
@@ -42,8 +44,13 @@ func New(directory Directory, tokens api.Tokens, audiences ...string) http.Handl
 	handle("PATCH /v1.0/servicePrincipals/{id}", g.update)
 	handle("POST /v1.0/servicePrincipals/{id}/addPassword", g.addPassword)
 	handle("POST /v1.0/servicePrincipals/{id}/removePassword", g.removePassword)
+	handle("GET /v1.0/users", g.users)
+	handle("POST /v1.0/users", g.createUser)
+	handle("GET /v1.0/users/{id}", g.user)
+	handle("PATCH /v1.0/users/{id}", g.updateUser)
+	handle("POST /v1.0/directoryObjects/getByIds", g.byIDs)
 	handle("/", func(http.ResponseWriter, *http.Request, identity.Caller) error {
-		return fault.New(fault.NotSupported, "Of Microsoft Graph, only service principals are served here.")
+		return fault.New(fault.NotSupported, "Of Microsoft Graph, only service principals and users are served here.")
 	})
 	return mux
 }
@@ -69,12 +76,6 @@ func (g *graph) authenticated(w http.ResponseWriter, r *http.Request, fn func(ht
 	}
 }
 
-// me tells clients that probe for a signed-in user that there is none: az takes
-// the 400 as the sign to look up its service principal instead.
-func (g *graph) me(http.ResponseWriter, *http.Request, identity.Caller) error {
-	return fault.New(fault.InvalidArgument, "/me request is only valid with delegated authentication flow.")
-}
-
 // servicePrincipal is Graph's view of a principal.
 type servicePrincipal struct {
 	ID                     identity.PrincipalID `json:"id"`
@@ -97,10 +98,11 @@ func view(p identity.Principal) servicePrincipal {
 }
 
 func (g *graph) list(w http.ResponseWriter, r *http.Request, caller identity.Caller) error {
-	filter, err := parseFilter(r.URL.Query().Get("$filter"))
+	filter, err := parseFilter(r.URL.Query().Get("$filter"), applicationFilters)
 	if err != nil {
 		return err
 	}
+	filter.Type = identity.ServicePrincipal
 	found, err := g.directory.Principals(r.Context(), caller, filter)
 	if err != nil {
 		return err
@@ -133,16 +135,25 @@ func (g *graph) create(w http.ResponseWriter, r *http.Request, caller identity.C
 }
 
 func (g *graph) get(w http.ResponseWriter, r *http.Request, caller identity.Caller) error {
-	id, err := identity.ParsePrincipalID(r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	p, err := g.directory.Principal(r.Context(), caller, id)
+	p, err := g.principal(r, caller, identity.ServicePrincipal)
 	if err != nil {
 		return err
 	}
 	api.WriteJSON(w, http.StatusOK, view(p))
 	return nil
+}
+
+// principal returns the one that a path names by its id, if it is of the kind.
+func (g *graph) principal(r *http.Request, caller identity.Caller, kind identity.PrincipalType) (identity.Principal, error) {
+	id, err := identity.ParsePrincipalID(r.PathValue("id"))
+	if err != nil {
+		return identity.Principal{}, err
+	}
+	p, err := g.directory.Principal(r.Context(), caller, id)
+	if err == nil && p.Type != kind {
+		err = fault.New(fault.PrincipalNotFound, "The directory's principal of this id is of another kind.").About(string(id))
+	}
+	return p, err
 }
 
 func (g *graph) update(w http.ResponseWriter, r *http.Request, caller identity.Caller) error {

@@ -38,8 +38,11 @@ func (tokens) Verify(_ context.Context, token string, audiences ...string) (iden
 	if len(audiences) != 1 || audiences[0] != address || len(token) != 36 {
 		return identity.Caller{}, fault.New(fault.Unauthenticated, "The token does not hold.")
 	}
-	return identity.Caller{Tenant: tenant, Principal: identity.PrincipalID(token)}, nil
+	return identity.Caller{Tenant: tenant, Principal: identity.PrincipalID(token), Type: types[token]}, nil
 }
+
+// types are those of callers that are no applications.
+var types = map[string]identity.PrincipalType{}
 
 type client struct {
 	handler http.Handler
@@ -144,7 +147,7 @@ func TestRefusals(t *testing.T) {
 		"no token":               {"", "GET", "/v1.0/me", "", 401, "InvalidAuthenticationToken"},
 		"bad token":              {"x", "GET", "/v1.0/servicePrincipals", "", 401, "InvalidAuthenticationToken"},
 		"unknown address":        {admin, "GET", "/v1.0/groups", "", 501, "Request_UnsupportedQuery"},
-		"unknown filter":         {admin, "GET", "/v1.0/servicePrincipals?$filter=" + url.QueryEscape("startswith(displayName,'a')"), "", 501, "Request_UnsupportedQuery"},
+		"unknown filter":         {admin, "GET", "/v1.0/servicePrincipals?$filter=" + url.QueryEscape("startswith(mail,'a')"), "", 501, "Request_UnsupportedQuery"},
 		"unknown principal":      {admin, "GET", "/v1.0/servicePrincipals/" + nobody, "", 404, "Request_ResourceNotFound"},
 		"not an id":              {admin, "GET", "/v1.0/servicePrincipals/me", "", 400, "Request_BadRequest"},
 		"create by another":      {nobody, "POST", "/v1.0/servicePrincipals", `{"appId":"` + nobody + `"}`, 403, "Authorization_RequestDenied"},

@@ -30,6 +30,7 @@ type Bootstrap struct {
 	Domain          string               `json:"domain"`
 	Endpoints       map[string]string    `json:"endpoints"`
 	Principals      map[string]Principal `json:"principals"`
+	Users           map[string]User      `json:"users"`
 	Platform        Principal            `json:"platform"`
 	ManagedIdentity struct {
 		Endpoint string `json:"endpoint"`
@@ -43,6 +44,16 @@ type Principal struct {
 	ClientSecret string               `json:"clientSecret,omitempty"`
 	ObjectID     identity.PrincipalID `json:"objectId"`
 }
+
+// A User is one that the first start has made: who signs in to the portal with a name and a password.
+type User struct {
+	Name     string               `json:"name"`
+	Password string               `json:"password"`
+	ObjectID identity.PrincipalID `json:"objectId"`
+}
+
+// roleNames are the names of dev mode's principals, and of its users.
+var roleNames = []string{"admin", "custodian", "engineer", "auditor"}
 
 // secretLife is how long the first secrets last.
 const secretLife = 365 * 24 * time.Hour
@@ -69,6 +80,11 @@ func (s *server) introduce(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", bootstrapFile, err)
 		}
 	}
+	if b.Users == nil {
+		if err := s.firstUsers(ctx, &b); err != nil {
+			return fmt.Errorf("the first users: %w", err)
+		}
+	}
 	if err := s.serveManagedIdentity(b); err != nil {
 		return err
 	}
@@ -86,7 +102,7 @@ func (s *server) bootstrap(ctx context.Context, b *Bootstrap) error {
 	}
 	b.Principals["admin"] = Principal{ClientID: admin.Application, ClientSecret: secret.Text, ObjectID: admin.ID}
 	by := identity.Caller{Tenant: s.identity.Tenant, Principal: admin.ID, Application: admin.Application, Type: identity.ServicePrincipal}
-	for _, name := range []string{"custodian", "engineer", "auditor"} {
+	for _, name := range roleNames[1:] {
 		if b.Principals[name], err = s.newPrincipal(ctx, by, "", name); err != nil {
 			return err
 		}
@@ -104,7 +120,14 @@ func (s *server) bootstrap(ctx context.Context, b *Bootstrap) error {
 		}
 	}
 	b.Platform = Principal{ClientID: platform.ClientID, ObjectID: platform.ObjectID}
-	return s.firstRoles(ctx, b.Principals)
+	ids := map[string]identity.PrincipalID{}
+	for name, p := range b.Principals {
+		ids[name] = p.ObjectID
+	}
+	if err := s.firstRoles(ctx, ids, identity.ServicePrincipal); err != nil || s.vaults == nil {
+		return err
+	}
+	return s.makeDefaultVault(ctx, b.Principals["custodian"])
 }
 
 func (s *server) newPrincipal(ctx context.Context, by identity.Caller, application, name string) (Principal, error) {
@@ -116,37 +139,40 @@ func (s *server) newPrincipal(ctx context.Context, by identity.Caller, applicati
 	return Principal{ClientID: p.Application, ClientSecret: secret.Text, ObjectID: p.ID}, err
 }
 
-// firstRoles gives each principal its role, at the party whose business it is.
-func (s *server) firstRoles(ctx context.Context, p map[string]Principal) error {
+// firstRoles gives each principal, by the name of its role, what it needs, at the party
+// whose business it is.
+func (s *server) firstRoles(ctx context.Context, p map[string]identity.PrincipalID, kind identity.PrincipalType) error {
 	if s.vaults != nil {
-		sub := vault.Subscription{ID: s.identity.Subscription, Tenant: s.identity.Tenant, Name: "kluis"}
-		roles := custodianRoles(p["custodian"].ObjectID, sub.Scope())
-		roles = append(roles, assignments(p["auditor"].ObjectID, sub.Scope(), rbac.Reader, rbac.KeyVaultReader)...)
-		if err := s.vaults.Provision(ctx, sub, roles...); err != nil {
-			return err
-		}
-		if err := s.makeDefaultVault(ctx, sub, p["custodian"]); err != nil {
+		sub := s.subscription()
+		roles := append(custodianRoles(p["custodian"], sub.Scope()), assignments(p["auditor"], sub.Scope(), rbac.Reader, rbac.KeyVaultReader)...)
+		if err := s.vaults.Provision(ctx, sub, of(kind, roles)...); err != nil {
 			return err
 		}
 	}
 	if s.records != nil {
-		if err := s.records.Provision(ctx, governors(p)...); err != nil {
+		roles := append(assignments(p["admin"], "/", rbac.GovernanceOfficer), assignments(p["auditor"], "/", rbac.GovernanceReader)...)
+		if err := s.records.Provision(ctx, of(kind, roles)...); err != nil {
 			return err
 		}
 	}
 	if s.workspaces == nil {
 		return nil
 	}
-	roles := assignments(p["engineer"].ObjectID, "/", rbac.WorkspaceCreator, rbac.EmergencyOperator)
-	roles = append(roles, assignments(p["admin"].ObjectID, "/", rbac.TenantAdministrator)...)
-	roles = append(roles, assignments(p["auditor"].ObjectID, "/", rbac.Auditor)...)
-	if err := s.workspaces.Provision(ctx, s.identity.Tenant, roles...); err != nil {
+	roles := assignments(p["engineer"], "/", rbac.WorkspaceCreator, rbac.EmergencyOperator)
+	roles = append(roles, assignments(p["admin"], "/", rbac.TenantAdministrator)...)
+	roles = append(roles, assignments(p["auditor"], "/", rbac.Auditor)...)
+	if err := s.workspaces.Provision(ctx, s.identity.Tenant, of(kind, roles)...); err != nil {
 		return err
 	}
-	sub := rbac.Scope("/subscriptions/" + s.identity.Subscription)
-	roles = assignments(p["engineer"].ObjectID, sub, rbac.Contributor, rbac.RoleBasedAccessControlAdmin)
-	roles = append(roles, assignments(p["auditor"].ObjectID, sub, rbac.Reader)...)
-	return s.accounts.Provision(ctx, s.identity.Tenant, roles...)
+	sub := s.subscription().Scope()
+	roles = assignments(p["engineer"], sub, rbac.Contributor, rbac.RoleBasedAccessControlAdmin)
+	roles = append(roles, assignments(p["auditor"], sub, rbac.Reader)...)
+	return s.accounts.Provision(ctx, s.identity.Tenant, of(kind, roles)...)
+}
+
+// subscription is the installation's own.
+func (s *server) subscription() vault.Subscription {
+	return vault.Subscription{ID: s.identity.Subscription, Tenant: s.identity.Tenant, Name: "kluis"}
 }
 
 // custodianRoles are what a custodian needs in his subscription: to make vaults,
@@ -164,10 +190,19 @@ func assignments(p identity.PrincipalID, scope rbac.Scope, roles ...rbac.RoleID)
 	return out
 }
 
+// of says what kind of principals the assignments are of.
+func of(kind identity.PrincipalType, all []rbac.Assignment) []rbac.Assignment {
+	for i := range all {
+		all[i].PrincipalType = kind
+	}
+	return all
+}
+
 // defaultGroup is the resource group of the default vault.
 const defaultGroup = "kluis"
 
-func (s *server) makeDefaultVault(ctx context.Context, sub vault.Subscription, custodian Principal) error {
+func (s *server) makeDefaultVault(ctx context.Context, custodian Principal) error {
+	sub := s.subscription()
 	by := identity.Caller{
 		Tenant: s.identity.Tenant, Principal: custodian.ObjectID, Application: custodian.ClientID, Type: identity.ServicePrincipal,
 	}
@@ -231,7 +266,7 @@ func (s *server) serveManagedIdentity(b Bootstrap) error {
 		header:   base64.RawURLEncoding.EncodeToString(secret[:]),
 	}
 	clients := []string{b.Principals["admin"].ClientID}
-	for _, name := range []string{"custodian", "engineer", "auditor"} {
+	for _, name := range roleNames[1:] {
 		clients = append(clients, b.Principals[name].ClientID)
 	}
 	m, err := identity.NewManagedIdentity(s.issuer, s.identity.Tenant, s.managed.header, clients...)

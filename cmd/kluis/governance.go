@@ -11,7 +11,6 @@ import (
 	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/posture/evidence"
 	"github.com/kluis-io/kluis/posture/kpi"
-	"github.com/kluis-io/kluis/rbac"
 )
 
 // wireGovernance sets up the side that watches.
@@ -24,11 +23,6 @@ func (s *server) wireGovernance(rt *router, tokens api.Tokens) {
 	}
 	s.records = governance.New(c)
 	rt.posture = posture.New(s.records, tokens, s.authority("posture"))
-}
-
-// governors are the first roles of a dev mode installation's principals.
-func governors(p map[string]Principal) []rbac.Assignment {
-	return append(assignments(p["admin"].ObjectID, "/", rbac.GovernanceOfficer), assignments(p["auditor"].ObjectID, "/", rbac.GovernanceReader)...)
 }
 
 // look scans the estate that the configuration names, as a client of its interfaces.

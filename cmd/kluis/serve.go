@@ -236,7 +236,7 @@ func (s *server) wireLogin(ctx context.Context, rt *router) (*identity.Verifier,
 	root := s.login.root.Derive("kluis/v1/issuer")
 	var err error
 	s.issuer, err = identity.NewIssuer(ctx, s.directory, identity.IssuerConfig{
-		Base: s.authority("login"), Instance: s.identity.Instance, Root: root, Audiences: s.audiences(),
+		Base: s.authority("login"), Instance: s.identity.Instance, Root: root, Audiences: s.audiences(), Clients: s.clients(),
 	})
 	if err != nil {
 		return nil, err
