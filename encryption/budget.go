@@ -46,7 +46,7 @@ const (
 // budgets are what the ring's vaults may be asked.
 type budgets struct {
 	rate     float64
-	replicas func() int
+	replicas int
 
 	mu sync.Mutex
 	of map[feedKey]*budget
@@ -59,12 +59,7 @@ type budget struct {
 }
 
 // share returns this process's part of what a vault may be asked in a second.
-func (b *budgets) share() float64 {
-	if b.replicas == nil {
-		return b.rate
-	}
-	return b.rate / float64(max(1, b.replicas()))
-}
+func (b *budgets) share() float64 { return b.rate / float64(b.replicas) }
 
 func (k *Keyring) budget(tenant identity.TenantID, vault string) *budget {
 	b := &k.budgets
@@ -183,8 +178,7 @@ func (k *Keyring) inOrder(slots []*slot, now time.Time) []*slot {
 // reckon tells each vault's budget what the leases in use cost, and forgets those of
 // vaults that no slot needs.
 func (k *Keyring) reckon(slots []*slot) {
-	type need struct{ cost float64 }
-	needed := map[feedKey]*need{}
+	needed := map[feedKey]float64{}
 	for _, s := range slots {
 		s.mu.Lock()
 		key, cost := feedKey{s.tenant, s.key.Vault()}, s.cost
@@ -192,30 +186,22 @@ func (k *Keyring) reckon(slots []*slot) {
 		if key.vault == "" {
 			continue
 		}
-		n := needed[key]
-		if n == nil {
-			n = new(need)
-			needed[key] = n
+		if e := s.entry.Load(); e == nil || e.ended.Load() != nil || !e.usedSinceLease() {
+			cost = 0
 		}
-		if e := s.entry.Load(); e != nil && e.ended.Load() == nil && e.usedSinceLease() {
-			n.cost += cost
-		}
+		needed[key] += cost
 	}
 	b := &k.budgets
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	share, now := b.share(), k.now()
 	for key, one := range b.of {
-		n := needed[key]
-		if n == nil {
+		cost, ok := needed[key]
+		if !ok {
 			delete(b.of, key)
 			continue
 		}
 		one.mu.Lock()
-		if one.Rate() != share {
-			one.SetRate(now, share)
-		}
-		one.Demand(n.cost)
+		one.Demand(cost)
 		one.mu.Unlock()
 	}
 }

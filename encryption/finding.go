@@ -3,6 +3,7 @@ package encryption
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,10 +145,12 @@ func (k *Keyring) Verify(ctx context.Context) error {
 			return err
 		}
 	}
+	// Other processes do the same: each goes its own way, and leaves out what is done.
+	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	for _, id := range due {
 		v, err := k.view(ctx, id)
-		if err != nil {
-			continue // deleted since
+		if err != nil || k.now().Sub(v.scope.Verified) < verifyEvery {
+			continue // deleted since, or looked at
 		}
 		if g, err := v.sealing(); err != nil || g.Mode != CustomerManaged {
 			continue

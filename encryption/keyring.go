@@ -38,10 +38,10 @@ type Config struct {
 	Poll  time.Duration // how often a scope without access is tried again; 0 means 15 s
 
 	// Budget is how many operations with RSA-2048 keys one vault is asked for in a
-	// second, by all replicas together; 0 means [pace.DefaultRate]. Replicas returns
-	// how many those are; nil means one.
+	// second, by all replicas together; 0 means [pace.DefaultRate]. Replicas is how many
+	// processes use the same database; 0 means one.
 	Budget   float64
-	Replicas func() int
+	Replicas int
 	// Watch is told of every question to a vault and how long it took; nil if nobody
 	// is. It must not block.
 	Watch func(kek.Op, Outcome, time.Duration)
@@ -116,7 +116,7 @@ func NewKeyring(c Config) *Keyring {
 		witness: c.Witness, watch: c.Watch, lease: c.Lease, bound: c.Bound, poll: c.Poll, now: c.Now, log: c.Log,
 		slots:   map[ScopeID]*slot{},
 		stop:    context.Background(),
-		budgets: budgets{rate: c.Budget, replicas: c.Replicas, of: map[feedKey]*budget{}},
+		budgets: budgets{rate: c.Budget, replicas: max(1, c.Replicas), of: map[feedKey]*budget{}},
 	}
 	k.vault = asked{c.Vault, k}
 	if k.budgets.rate == 0 {

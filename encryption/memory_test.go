@@ -169,21 +169,40 @@ func (t *memoryTx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
 	return s, nil
 }
 
-func (t *memoryTx) Scopes() (out []encryption.Scope, err error) {
+func (t *memoryTx) Latched(since time.Time) (out []encryption.Scope, err error) {
 	for _, s := range t.scopes {
-		todo := s.Serving != encryption.Serves
-		if g, ok := t.generations[generationKey{s.ID, s.Sealing}]; ok {
-			todo = todo || g.State == encryption.Enabling || g.State == encryption.Disabling
+		if s.Serving != encryption.Serves && !s.ServingSince.Before(since) {
+			out = append(out, s)
 		}
-		for _, i := range t.items {
-			todo = todo || i.Scope == s.ID && i.Generation < s.Sealing
+	}
+	slices.SortFunc(out, func(a, b encryption.Scope) int { return a.ServingSince.Compare(b.ServingSince) })
+	return out, nil
+}
+
+func (t *memoryTx) Pending() (p encryption.Pending, err error) {
+	for _, s := range t.scopes {
+		g := t.generations[generationKey{s.ID, s.Sealing}]
+		switch {
+		case s.Serving == encryption.Revoked:
+			p.Revoked++
+		case s.Serving == encryption.Unreachable:
+			p.Unreachable++
+		case g.State == encryption.Enabling || g.State == encryption.Disabling:
+			p.Changing++
 		}
-		if todo {
+	}
+	return p, nil
+}
+
+func (t *memoryTx) Changing(after encryption.ScopeID, limit int) (out []encryption.Scope, err error) {
+	for _, s := range t.scopes {
+		g := t.generations[generationKey{s.ID, s.Sealing}]
+		if s.ID > after && (g.State == encryption.Enabling || g.State == encryption.Disabling) {
 			out = append(out, s)
 		}
 	}
 	slices.SortFunc(out, func(a, b encryption.Scope) int { return cmp.Compare(a.ID, b.ID) })
-	return out, nil
+	return out[:min(limit, len(out))], nil
 }
 
 func (t *memoryTx) UpdateScope(s encryption.Scope, epoch int64) error {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/failpoint"
 )
@@ -85,11 +87,8 @@ func (s *Scopes) Run(ctx context.Context) {
 
 // reconcile starts what is due, a scope at a time, on as many workers as are free.
 func (s *Scopes) reconcile(ctx context.Context, free chan struct{}) error {
-	var scopes []Scope
-	if err := s.ring.store.View(ctx, func(tx Tx) (err error) {
-		scopes, err = tx.Scopes()
-		return err
-	}); err != nil {
+	scopes, err := s.changing(ctx)
+	if err != nil {
 		return err
 	}
 	for _, sc := range scopes {
@@ -115,6 +114,29 @@ func (s *Scopes) reconcile(ctx context.Context, free chan struct{}) error {
 		})
 	}
 	return nil
+}
+
+// scopesAtOnce is how many scopes one look takes.
+const scopesAtOnce = 100
+
+// changing returns some of the scopes that something is to be done about: from a random
+// one on, so that processes meet seldom, and so that scopes which wait for their key
+// keep no others waiting.
+func (s *Scopes) changing(ctx context.Context) (scopes []Scope, err error) {
+	err = s.ring.store.View(ctx, func(tx Tx) error {
+		from := ScopeID(uuid.NewString())
+		if scopes, err = tx.Changing(from, scopesAtOnce); err != nil || len(scopes) == scopesAtOnce {
+			return err
+		}
+		first, err := tx.Changing("", scopesAtOnce-len(scopes))
+		for _, sc := range first {
+			if sc.ID <= from {
+				scopes = append(scopes, sc)
+			}
+		}
+		return err
+	})
+	return scopes, err
 }
 
 // report logs why a scope could not be worked on, unless that is no fault.

@@ -171,7 +171,7 @@ func (k *Keyring) suspend(ctx context.Context, s *slot, sc Scope, why *fault.Err
 // [fault.EncryptionChanged] if the scope's key has changed since it was asked for.
 func (k *Keyring) latch(ctx context.Context, s *slot, asked Scope, serving Serving, why *fault.Error) (sc Scope, err error) {
 	s.mu.Lock()
-	s.nextPoll = pace.Poll(k.now(), k.poll, rand.Float64())
+	s.nextPoll = pace.Poll(k.now(), k.poll, k.budgets.replicas, rand.Float64())
 	s.mu.Unlock()
 	err = k.store.Update(ctx, func(tx Tx) error {
 		if sc, err = tx.Scope(asked.ID); err != nil {

@@ -245,7 +245,7 @@ func TestNoOvertakesYes(t *testing.T) {
 		time.Sleep(time.Second)
 		w.must(v.update(func(tx *memoryTx) error {
 			s := tx.scopes[ws]
-			s.Serving, s.Reason, s.Serial = encryption.Revoked, fault.KEKRefused, s.Serial+1
+			s.Serving, s.Reason, s.Serial, s.ServingSince = encryption.Revoked, fault.KEKRefused, s.Serial+1, time.Now()
 			tx.scopes[ws] = s
 			return nil
 		}))
@@ -283,7 +283,7 @@ func TestNoOvertakesRewrap(t *testing.T) {
 		w.vault.Grant(false)
 		w.must(w.store.update(func(tx *memoryTx) error { // another replica hears no
 			s := tx.scopes[ws]
-			s.Serving, s.Reason, s.Serial = encryption.Revoked, fault.KEKRefused, s.Serial+1
+			s.Serving, s.Reason, s.Serial, s.ServingSince = encryption.Revoked, fault.KEKRefused, s.Serial+1, time.Now()
 			tx.scopes[ws] = s
 			return nil
 		}))
@@ -334,7 +334,7 @@ func TestNoOvertakesChange(t *testing.T) {
 		w.vault.SetEnabled("a", false)
 		w.must(w.store.update(func(tx *memoryTx) error { // another replica hears no
 			s := tx.scopes[ws]
-			s.Serving, s.Reason, s.Serial = encryption.Revoked, fault.KEKRefused, s.Serial+1
+			s.Serving, s.Reason, s.Serial, s.ServingSince = encryption.Revoked, fault.KEKRefused, s.Serial+1, time.Now()
 			tx.scopes[ws] = s
 			return nil
 		}))

@@ -28,6 +28,7 @@ func (k *Keyring) Run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	var lastScan time.Time
+	var scan latchedScan
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,7 +38,7 @@ func (k *Keyring) Run(ctx context.Context) {
 		now := k.now()
 		if now.Sub(lastScan) >= latchScan {
 			lastScan = now
-			if err := k.findLatched(ctx); err != nil && ctx.Err() == nil {
+			if err := k.findLatched(ctx, &scan); err != nil && ctx.Err() == nil {
 				k.log.ErrorContext(ctx, "looking for workspaces without access", "error", err)
 			}
 		}
@@ -87,17 +88,17 @@ func (k *Keyring) background(fn func(context.Context)) bool {
 // findLatched makes slots for the scopes that the database knows to be without
 // access, so that they are asked for again, and ends those that another replica
 // was told no about.
-func (k *Keyring) findLatched(ctx context.Context) error {
+func (k *Keyring) findLatched(ctx context.Context, scan *latchedScan) error {
+	since, began := scan.since(k.now())
 	var latched []Scope
-	err := k.store.View(ctx, func(tx Tx) error {
-		all, err := tx.Scopes()
-		for _, s := range all {
-			if s.Serving != Serves {
-				latched = append(latched, s)
-			}
-		}
+	err := k.store.View(ctx, func(tx Tx) (err error) {
+		latched, err = tx.Latched(since)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	scan.done(since, began)
 	for _, sc := range latched {
 		s := k.slot(sc.ID)
 		if e := s.entry.Load(); e != nil && sc.Serving == Revoked {
@@ -118,7 +119,32 @@ func (k *Keyring) findLatched(ctx context.Context) error {
 			}
 		}
 	}
-	return err
+	return nil
+}
+
+// A latchedScan remembers what was read of the scopes without access: all of them now
+// and then, and in between those that are news.
+type latchedScan struct {
+	last, whole time.Time
+}
+
+const (
+	wholeScan = 5 * time.Minute  // between two looks at all of them
+	scanBack  = 90 * time.Second // how far a look goes back: for clocks that differ (by 60 s at most) and commits that take long
+)
+
+func (s *latchedScan) since(now time.Time) (since, began time.Time) {
+	if now.Sub(s.whole) >= wholeScan {
+		return time.Time{}, now
+	}
+	return s.last.Add(-scanBack), now
+}
+
+func (s *latchedScan) done(since, began time.Time) {
+	s.last = began
+	if since.IsZero() {
+		s.whole = began
+	}
 }
 
 // drop ends an entry without further ado.
@@ -218,7 +244,7 @@ func (k *Keyring) expire(s *slot, e *entry) {
 func (k *Keyring) ask(ctx context.Context, s *slot) {
 	s.hinted.Store(false)
 	s.mu.Lock()
-	s.nextPoll = pace.Poll(k.now(), k.poll, rand.Float64())
+	s.nextPoll = pace.Poll(k.now(), k.poll, k.budgets.replicas, rand.Float64())
 	s.mu.Unlock()
 	v, err := k.view(ctx, s.id)
 	if errors.Is(err, fault.WorkspaceNotFound) || err == nil && v.scope.Serving == Serves {

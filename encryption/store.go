@@ -22,11 +22,17 @@ type Tx interface {
 	KeyTx
 	CheckTx
 
-	// Scopes returns the scopes that something is to be done about: those with a
-	// serving state other than [Serves], or with the sealing generation Enabling or
-	// Disabling, as it is until every item is under it. It is asked every second, by
-	// every process: what it costs must not grow with the scopes that are well.
-	Scopes() ([]Scope, error)
+	// Latched returns the scopes with a serving state other than [Serves] since a time
+	// or later, by that time.
+	Latched(since time.Time) ([]Scope, error)
+	// Changing returns at most limit scopes with ids above after whose sealing
+	// generation is Enabling or Disabling, as it is until every item is under it.
+	//
+	// It and Latched are asked every second by every process: what they cost must not
+	// grow with the scopes that are well.
+	Changing(after ScopeID, limit int) ([]Scope, error)
+	// Pending counts them.
+	Pending() (Pending, error)
 	// UpdateScope replaces a scope's row, if its epoch is still the one given;
 	// else it fails with [fault.EncryptionChanged].
 	UpdateScope(s Scope, epoch int64) error
@@ -103,6 +109,12 @@ type KeyTx interface {
 	// DeleteScope removes the scope's row, generations and links. It fails with
 	// [fault.Conflict] while it has items.
 	DeleteScope(ScopeID) error
+}
+
+// Pending says about how many scopes something is to be done.
+type Pending struct {
+	Changing             int // that serve, and have items on the way to another key
+	Revoked, Unreachable int
 }
 
 // A VersionUse tells since when and until when a key version wrapped a share of

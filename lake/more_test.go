@@ -533,7 +533,7 @@ func (p *platform) latch(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		s.Serving, s.Reason, s.Serial = encryption.Revoked, fault.KEKRefused, s.Serial+1
+		s.Serving, s.Reason, s.Serial, s.ServingSince = encryption.Revoked, fault.KEKRefused, s.Serial+1, time.Now()
 		return tx.UpdateScope(s, s.Epoch)
 	}))
 }

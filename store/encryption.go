@@ -43,12 +43,26 @@ func (t *Tx) Scope(id encryption.ScopeID) (encryption.Scope, error) {
 	return s, err
 }
 
-func (t *Tx) Scopes() (out []encryption.Scope, err error) {
-	// It is asked every second: each part reads an index that holds nothing else.
-	err = t.rows(scopesSelect+` WHERE id IN (SELECT id FROM scope WHERE serving <> ''
-		UNION SELECT g.scope FROM scope_generation g JOIN scope z ON z.id = g.scope AND z.sealing = g.number
-			WHERE g.state IN ('Enabling', 'Disabling'))
-		ORDER BY id`, nil, func(scan func(...any) error) error {
+func (t *Tx) Latched(since time.Time) ([]encryption.Scope, error) {
+	return t.scopes(scopesSelect+` WHERE serving <> '' AND serving_since >= $1 ORDER BY serving_since, id`, micros(since))
+}
+
+func (t *Tx) Changing(after encryption.ScopeID, limit int) ([]encryption.Scope, error) {
+	return t.scopes(scopesSelect+` WHERE id IN (SELECT g.scope FROM scope_generation g JOIN scope z ON z.id = g.scope AND z.sealing = g.number
+		WHERE g.state IN ('Enabling', 'Disabling') AND g.scope > $1 ORDER BY g.scope LIMIT $2) ORDER BY id`, string(after), limit)
+}
+
+func (t *Tx) Pending() (p encryption.Pending, err error) {
+	err = errors.Join(
+		t.row(`SELECT count(*) FROM scope_generation g JOIN scope s ON s.id = g.scope AND s.sealing = g.number
+			WHERE g.state IN ('Enabling', 'Disabling') AND s.serving = ''`, nil, &p.Changing),
+		t.row(`SELECT count(*) FROM scope WHERE serving <> '' AND serving = 'Revoked'`, nil, &p.Revoked),
+		t.row(`SELECT count(*) FROM scope WHERE serving <> '' AND serving = 'Unreachable'`, nil, &p.Unreachable))
+	return p, err
+}
+
+func (t *Tx) scopes(query string, args ...any) (out []encryption.Scope, err error) {
+	err = t.rows(query, args, func(scan func(...any) error) error {
 		s, err := scanScope(scan)
 		out = append(out, s)
 		return err

@@ -63,6 +63,9 @@ type Config struct {
 	// VaultBudget is how many operations with RSA-2048 keys (one with RSA-3072 counts 4,
 	// with RSA-4096 8) the platform asks one vault for in a second; 0 means 200.
 	VaultBudget float64 `yaml:"vaultBudget"`
+	// Replicas is how many processes use the platform's database, and share what each
+	// vault may be asked; 0 means one.
+	Replicas int `yaml:"replicas"`
 
 	// Vaults are host suffixes, beyond this installation's own and Azure's, under
 	// which customers' keys may lie, at private addresses too: ".vault.example.com".
@@ -150,6 +153,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
 	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
 	f.Float64("vault-budget", 0, "how many RSA-2048 operations a second one vault is asked for (default 200)")
+	f.Int("replicas", 1, "how many processes use the same database, and share what each vault may be asked")
 	f.StringSlice("vaults", nil, "further host suffixes under which customers' keys may lie")
 	f.String("witness", "", "the `FOLDER`, out of reach of who restores databases, that knows how far they had come")
 	f.String("metrics", "", "serve Prometheus metrics on this loopback `ADDR`ess and port")
@@ -202,6 +206,12 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 				return usageError{fmt.Errorf("%s is a number, such as 200, not %q", name, text)}
 			}
 			*v = n
+		case *int:
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 0 {
+				return usageError{fmt.Errorf("%s is a whole number, not %q", name, text)}
+			}
+			*v = n
 		case *bool:
 			switch text {
 			case "true", "1":
@@ -218,7 +228,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 		set("dev", &c.Dev), set("activate-hsms", &c.ActivateHSMs), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
 		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile),
 		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("witness", &c.Witness), set("metrics", &c.Metrics),
-		set("objects", &c.Objects), set("objects-credential", &c.ObjectsCredential), set("lease", &c.Lease), set("bound", &c.Bound), set("vault-budget", &c.VaultBudget))
+		set("objects", &c.Objects), set("objects-credential", &c.ObjectsCredential), set("lease", &c.Lease), set("bound", &c.Bound), set("vault-budget", &c.VaultBudget), set("replicas", &c.Replicas))
 	if err != nil {
 		return c, err
 	}

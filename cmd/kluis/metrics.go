@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -236,14 +235,10 @@ func (st *state) Collect(out chan<- prometheus.Metric) {
 	}
 	if st.operator != nil {
 		failed("kluis_scopes_pending", st.operator.db.Encryption().View(ctx, func(tx encryption.Tx) error {
-			all, err := tx.Scopes()
-			n := map[encryption.Serving]int{encryption.Serves: 0, encryption.Revoked: 0, encryption.Unreachable: 0}
-			for _, s := range all {
-				n[s.Serving]++
-			}
-			for serving, count := range n {
-				gauge(scopesDesc, float64(count), cmp.Or(string(serving), "Serving"))
-			}
+			n, err := tx.Pending()
+			gauge(scopesDesc, float64(n.Changing), "Serving")
+			gauge(scopesDesc, float64(n.Revoked), string(encryption.Revoked))
+			gauge(scopesDesc, float64(n.Unreachable), string(encryption.Unreachable))
 			return err
 		}))
 	}

@@ -81,16 +81,6 @@ func NewBudget(rate float64, now time.Time) *Budget {
 	return &Budget{rate: rate, left: rate * full.Seconds(), at: now}
 }
 
-// SetRate changes how much may be asked in a second.
-func (b *Budget) SetRate(now time.Time, rate float64) {
-	b.refill(now)
-	b.rate = rate
-	b.left = min(b.left, rate*full.Seconds())
-}
-
-// Rate returns how much may be asked in a second.
-func (b *Budget) Rate() float64 { return b.rate }
-
 func (b *Budget) refill(now time.Time) {
 	if now.After(b.at) {
 		b.left = min(b.left+b.rate*now.Sub(b.at).Seconds(), b.rate*full.Seconds())

@@ -68,7 +68,11 @@ func Again(now time.Time, random float64) time.Time {
 }
 
 // Poll returns when a scope without access is tried again: after the interval, an
-// eighth more or less.
-func Poll(now time.Time, every time.Duration, random float64) time.Time {
+// eighth more or less. Of many replicas each waits so much longer, and at random, that
+// all together try as often as one would.
+func Poll(now time.Time, every time.Duration, replicas int, random float64) time.Time {
+	if replicas > 1 {
+		return now.Add(time.Duration(2 * float64(replicas) * float64(every) * random))
+	}
 	return now.Add(every - every/8 + time.Duration(float64(every/4)*random))
 }

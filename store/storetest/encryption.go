@@ -117,12 +117,15 @@ func Encryption(t *testing.T, open func(t *testing.T) encryption.Store) {
 		todo := func(what string, want ...encryption.ScopeID) {
 			t.Helper()
 			view(t, st, func(tx encryption.Tx) error {
-				all, err := tx.Scopes()
+				latched, err := tx.Latched(time.Time{})
+				changing, err2 := tx.Changing("", 10)
 				var got []encryption.ScopeID
-				for _, s := range all {
+				for _, s := range append(latched, changing...) {
 					got = append(got, s.ID)
 				}
-				same(t, what, got, want, err)
+				same(t, what, got, want, errors.Join(err, err2))
+				n, err := tx.Pending()
+				same(t, what+", counted", n.Changing+n.Revoked+n.Unreachable, len(want), err)
 				return nil
 			})
 		}
@@ -160,6 +163,25 @@ func Encryption(t *testing.T, open func(t *testing.T) encryption.Store) {
 			update(t, st, func(tx encryption.Tx) error { return tx.UpdateScope(s, 2) })
 			todo("serving "+string(serving), want...)
 		}
+		s.Serving, s.ServingSince = encryption.Revoked, at
+		update(t, st, func(tx encryption.Tx) error { return tx.UpdateScope(s, 2) })
+		view(t, st, func(tx encryption.Tx) error {
+			for since, want := range map[time.Time]int{at: 1, at.Add(time.Microsecond): 0} {
+				got, err := tx.Latched(since)
+				same(t, "latched since", len(got), want, err)
+			}
+			return nil
+		})
+		done(encryption.Enabling)
+		view(t, st, func(tx encryption.Tx) error {
+			for after, want := range map[encryption.ScopeID]int{"r": 1, "s": 0} {
+				got, err := tx.Changing(after, 10)
+				same(t, "changing after "+string(after), len(got), want, err)
+			}
+			got, err := tx.Changing("", 0)
+			same(t, "no more than asked for", len(got), 0, err)
+			return nil
+		})
 	})
 	t.Run("generations", func(t *testing.T) {
 		st := fill(t)
