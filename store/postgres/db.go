@@ -157,7 +157,12 @@ func (c committer) Begin() (*store.Conn, error) {
 func (c committer) connect() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answer)
 	defer cancel()
-	c.db.write.Conn, err = store.Connect(ctx, c.db.pool, explain)
+	if c.db.write.Conn, err = store.Connect(ctx, c.db.pool, explain); err != nil {
+		return err
+	}
+	if err = c.db.enter(); err != nil {
+		c.drop()
+	}
 	return err
 }
 

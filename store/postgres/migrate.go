@@ -29,6 +29,13 @@ func migrate(ctx context.Context, url string, schema store.Schema) (err error) {
 	if err := ours(ctx, pool, schema); err != nil {
 		return err
 	}
+	var left bool
+	if err := pool.QueryRowContext(ctx, isLeft).Scan(&left); err != nil {
+		return explain(err)
+	}
+	if left {
+		return errLeft
+	}
 	for _, set := range schema {
 		dir, err := store.Migrations(set)
 		if err != nil {

@@ -1,0 +1,70 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/store"
+)
+
+// usersLock is the advisory lock that each session which writes holds together with the
+// others, and whoever must be alone holds for itself: "kluit" in ASCII.
+const usersLock = 0x6b6c756974
+
+// leftTable says, by being there, that what the database held is kept elsewhere now. It
+// keeps a process that has not heard of that from going on with the old.
+const leftTable = "kluis_left"
+
+const isLeft = `SELECT to_regclass('` + leftTable + `') IS NOT NULL`
+
+var (
+	errLeft = fault.New(fault.Unavailable, "What this database held was moved elsewhere.").
+		WithMend("Have the file database in the party's folder name where it is now, or remove the file if it is embedded again.")
+	errNotAlone = fault.New(fault.Conflict, "Another process uses the database.").WithMend("Stop every server that uses it.")
+	errTaken    = fault.New(fault.Unavailable, "A process has the database for itself, to move it.").WithMend("Wait until it has ended.")
+)
+
+// enter joins those who write, in the session of the writer.
+func (db *DB) enter() error {
+	var joined, left bool
+	err := db.write.Row("SELECT pg_try_advisory_lock_shared($1), to_regclass($2) IS NOT NULL", []any{int64(usersLock), leftTable}, &joined, &left)
+	switch {
+	case err != nil:
+		return err
+	case !joined:
+		return errTaken
+	case left:
+		return errLeft
+	}
+	return nil
+}
+
+// Alone makes sure that nobody else writes to the database until it is closed, and fails
+// with [fault.Conflict] if somebody has it open to write.
+func (db *DB) Alone(ctx context.Context) error {
+	return runner{db}.Update(ctx, func(t *store.Tx) error {
+		var alone bool
+		err := t.Row("SELECT pg_try_advisory_lock($1)", []any{int64(usersLock)}, &alone)
+		if err == nil && !alone {
+			err = errNotAlone
+		}
+		return err
+	})
+}
+
+// Leave marks the database: nobody opens it any more.
+func (db *DB) Leave(ctx context.Context) error {
+	return runner{db}.Update(ctx, func(t *store.Tx) error { return t.Exec("CREATE TABLE " + leftTable + " (at TIMESTAMPTZ)") })
+}
+
+// Reclaim takes back what Leave has said of the database at url: something is moved there.
+func Reclaim(ctx context.Context, url string) (err error) {
+	pool, err := connections(url, slow, slow)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pool.Close()) }()
+	_, err = pool.ExecContext(ctx, "DROP TABLE IF EXISTS "+leftTable)
+	return explain(err)
+}
