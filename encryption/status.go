@@ -39,6 +39,7 @@ type Status struct {
 	Left                  time.Duration // that the change may still take, by how fast it went; 0 if that is not known
 	Progress              Progress      // of all items together
 	Behind, Failed        int           // items that are not under the scope's key yet, and those of them that failed; the scope's own names count
+	MayChange             bool          // whether the caller may assign, rotate and reset a workspace's key
 }
 
 // An ItemStatus is the status of one item.
@@ -70,6 +71,7 @@ func (s *Scopes) Status(ctx context.Context, caller identity.Caller, id ScopeID)
 	var st Status
 	if err == nil {
 		st, err = s.status(ctx, id)
+		st.MayChange = s.authorise(ctx, caller, id, rbac.EncryptionWrite) == nil
 	}
 	if err != nil {
 		entry = identity.Failed(entry, err)

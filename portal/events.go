@@ -47,8 +47,9 @@ func (s *Stream) Fragment(template, name string, data any) error {
 	return s.send("", text)
 }
 
-// End says that nothing more will come: the page takes the connection down.
-func (s *Stream) End() error { return s.send("end", []byte("end")) }
+// Stale says that the page around the part has to be loaded again. The page closes the
+// connection: hx-sse:close="stale".
+func (s *Stream) Stale() error { return s.send("stale", []byte("stale")) }
 
 // Beat keeps the connection open where nothing changes.
 func (s *Stream) Beat() error {

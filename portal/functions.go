@@ -25,7 +25,7 @@ var functions = template.FuncMap{
 	"after":   func(s, separator string) string { return s[strings.LastIndex(s, separator)+1:] },
 	"lower":   strings.ToLower,
 	"tone":    tone,
-	"label":   label,
+	"label":   Label,
 	"line":    chart.Line,
 	"columns": chart.Columns,
 	"meter":   chart.Meter,
@@ -83,7 +83,7 @@ func agoFrom(t, now time.Time) string {
 	var s string
 	switch {
 	case d < 45*time.Second:
-		return "now"
+		return "just now"
 	case d < time.Hour:
 		s = many(int(d.Round(time.Minute)/time.Minute), "minute")
 	case d < 48*time.Hour:
@@ -164,8 +164,8 @@ var standings = map[string]standing{
 	"info":              {"Info", "plain"},
 }
 
-// label spells a state for people.
-func label(state string) string {
+// Label spells a state that a party tells, for people.
+func Label(state string) string {
 	if s, ok := standings[state]; ok {
 		return s.label
 	}

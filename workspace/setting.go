@@ -21,6 +21,8 @@ type Setting struct {
 	Property string // what the number is; "" of a setting that has none
 	Value    int64  // 0 while it is off
 
+	MayChange bool // whether who asked for it may change it
+
 	least, most int64
 }
 
@@ -64,6 +66,10 @@ func (w *Workspaces) Settings(ctx context.Context, c identity.Caller) (all []Set
 			return err
 		}
 		all, err = tenantSettings(tx, c.Tenant)
+		may := w.permitTenant(tx, c, rbac.TenantSettingsWrite) == nil
+		for i := range all {
+			all[i].MayChange = may
+		}
 		return err
 	})
 	return all, err

@@ -129,6 +129,8 @@ type setting struct {
 	Group            string `json:"tenantSettingGroup"`
 
 	Properties []settingProperty `json:"properties,omitempty"`
+
+	MayChange bool `json:"mayChange,omitempty"` // ours: whether the caller may
 }
 
 // A settingProperty is what a setting is set to, beside on or off.
@@ -139,7 +141,7 @@ type settingProperty struct {
 }
 
 func toSetting(s workspace.Setting) setting {
-	w := setting{Name: s.Name, Title: s.Title, Enabled: s.Enabled, Group: s.Group}
+	w := setting{Name: s.Name, Title: s.Title, Enabled: s.Enabled, Group: s.Group, MayChange: s.MayChange}
 	if s.Property != "" && s.Enabled {
 		w.Properties = []settingProperty{{s.Property, strconv.FormatInt(s.Value, 10), "Integer"}}
 	}

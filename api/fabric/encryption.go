@@ -46,6 +46,8 @@ type encryptionAnswer struct {
 	Verified *time.Time           `json:"keyVerified,omitempty"` // when the findings were last looked for
 	Percent  *int                 `json:"percentComplete,omitempty"`
 	Left     int64                `json:"estimatedSecondsLeft,omitempty"`
+
+	MayChange bool `json:"mayChange,omitempty"` // the caller: for programs that show people what they can do
 }
 
 type itemGroup struct {
@@ -170,6 +172,7 @@ func toEncryption(s encryption.Status, names map[encryption.ItemID]string) encry
 		KeyVersion: string(s.KID), ReSealOnly: s.ReSealOnly, KillSwitchBound: seconds(s.Bound),
 		OwnBound: seconds(s.Scope.Bound), KeyBound: seconds(s.Scope.KeyBound), TenantBound: seconds(s.Scope.TenantBound),
 		KeyLost: given(s.Scope.KeyLost), Findings: s.Scope.Findings.List(), Verified: given(s.Scope.Verified),
+		MayChange: s.MayChange,
 	}
 	if s.Stretched {
 		a.Stretched = seconds(s.Lease)

@@ -13,6 +13,7 @@ import (
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
 	"github.com/kluis-io/kluis/portal/overview"
+	"github.com/kluis-io/kluis/portal/workspaces"
 )
 
 // A portalConfig says where the web portal finds the parties that this process is not.
@@ -54,7 +55,7 @@ func (s *server) wirePortal(rt *router) error {
 	p, err := portal.New(portal.Config{
 		Parties: s.portalParties(), HTTP: &http.Client{Transport: s.partiesTransport(roots), CheckRedirect: noRedirect},
 		SignInHosts: []string{s.authority("login")}, Version: version, Joined: s.separated(),
-	}, overview.Section())
+	}, overview.Section(), workspaces.Section())
 	if err != nil {
 		return err
 	}

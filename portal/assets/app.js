@@ -28,3 +28,20 @@ document.addEventListener("submit", e => {
   if (b) setTimeout(() => { b.disabled = true; }, 0);
 });
 addEventListener("pageshow", () => { for (const b of document.querySelectorAll("button:disabled")) if (!b.hasAttribute("data-off")) b.disabled = false; });
+
+// A page that has changed in more than its live part is loaded again, unless somebody
+// is writing on it.
+document.addEventListener("stale", () => {
+  const writing = [...document.querySelectorAll("main input:not([type=hidden]), main textarea")].some(f => f.value !== f.defaultValue);
+  if (!writing) location.reload();
+});
+
+// What scrolls sideways can be reached by keyboard.
+const reach = () => {
+  for (const e of document.querySelectorAll(".wide")) {
+    if (e.scrollWidth > e.clientWidth) e.tabIndex = 0; else e.removeAttribute("tabindex");
+  }
+};
+reach();
+addEventListener("resize", reach);
+document.addEventListener("htmx:after:swap", reach);

@@ -124,6 +124,7 @@ type Encryption struct {
 	Verified    *time.Time   `json:"keyVerified"`
 	Percent     *int         `json:"percentComplete"`
 	Left        int64        `json:"estimatedSecondsLeft"`
+	MayChange   bool         `json:"mayChange"` // the user
 }
 
 // An EncryptionDetail is a key and how far it has come.
@@ -229,6 +230,7 @@ type Setting struct {
 	Enabled    bool              `json:"enabled"`
 	Group      string            `json:"tenantSettingGroup"`
 	Properties []SettingProperty `json:"properties"`
+	MayChange  bool              `json:"mayChange"` // the user
 }
 
 // A SettingProperty is what a setting is set to, beside on or off.
@@ -248,4 +250,27 @@ func (c *Clients) Settings(ctx context.Context) ([]Setting, error) {
 func (c *Clients) SetSetting(ctx context.Context, name string, on bool, properties ...SettingProperty) error {
 	return c.fabric(ctx, http.MethodPost, "/admin/tenantsettings/"+url.PathEscape(name)+"/update",
 		map[string]any{"enabled": on, "properties": properties}, nil)
+}
+
+// A Coverage is what a workspace's key covers and what it does not.
+type Coverage struct {
+	KeyIdentifier string   `json:"keyIdentifier"`
+	Visible       []string `json:"workspaceVisible"`
+	Shortcuts     string   `json:"shortcuts"`
+	Items         []struct {
+		ID          string   `json:"id"`
+		DisplayName string   `json:"displayName"`
+		Type        string   `json:"type"`
+		Status      string   `json:"encryptionStatus"`
+		ReSealOnly  bool     `json:"reSealOnly"`
+		Sealed      []string `json:"sealed"`
+		Visible     []string `json:"visible"`
+		Elsewhere   []string `json:"elsewhere"`
+	} `json:"items"`
+}
+
+// Coverage returns it.
+func (c *Clients) Coverage(ctx context.Context, id string) (v Coverage, err error) {
+	err = c.fabric(ctx, http.MethodGet, "/workspaces/"+url.PathEscape(id)+"/encryption/coverage", nil, &v)
+	return v, err
 }
