@@ -3,7 +3,9 @@ package governance
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,18 +58,15 @@ func (r *Records) Status(ctx context.Context, c identity.Caller) (all []Status, 
 			return err
 		}
 		for _, s := range newest {
-			spans, err := tx.Spans(s.Estate, time.Time{})
+			status := Status{Scan: s}
+			if status.Findings, err = tx.CountSpans(history.Selection{Estate: s.Estate, Standing: history.NotAccepted}); err != nil {
+				return err
+			}
+			accepted, err := tx.CountSpans(history.Selection{Estate: s.Estate, Standing: history.Accepted})
 			if err != nil {
 				return err
 			}
-			status := Status{Scan: s, Findings: map[posture.Severity]int{}}
-			for _, span := range spans {
-				if span.Finding.Excepted != nil {
-					status.Excepted++
-				} else {
-					status.Findings[span.Finding.Severity]++
-				}
-			}
+			status.Excepted = sum(accepted)
 			all = append(all, status)
 		}
 		alerts, err = alert.Standing(tx, false)
@@ -90,15 +89,22 @@ func newest(tx history.Tx) (all []history.Scan, err error) {
 	return all, err
 }
 
+func sum(counts map[posture.Severity]int) (n int) {
+	for _, m := range counts {
+		n += m
+	}
+	return n
+}
+
 // A Standing says which findings are asked for, by how they stand.
-type Standing string
+type Standing = history.Standing
 
 // The standings.
 const (
-	Open     Standing = "open" // fails, is unknown or is excepted now
-	Excepted Standing = "excepted"
-	Resolved Standing = "resolved"
-	Any      Standing = "any"
+	Open     = history.Open
+	Excepted = history.Accepted
+	Resolved = history.Over
+	Any      = history.Any
 )
 
 // A Filter selects findings. What is empty selects all.
@@ -129,20 +135,26 @@ func (r *Records) Findings(ctx context.Context, c identity.Caller, f Filter) (p 
 		if f.Limit < 1 || f.Limit > MostFindings {
 			return fault.New(fault.InvalidArgument, "Between 1 and 1000 findings can be asked for at once.")
 		}
-		all, err := Select(tx, f)
+		sel, err := f.selection()
 		if err != nil {
 			return err
 		}
-		p.Total = len(all)
-		from, found := slices.BinarySearchFunc(all, f.After, func(s history.Span, after string) int { return cmp.Compare(position(s), after) })
-		if found {
-			from++
+		after, err := placeOf(f.After)
+		if err != nil {
+			return err
 		}
-		if p.Findings = all[from:]; len(p.Findings) > f.Limit {
-			p.Findings = p.Findings[:f.Limit]
-			p.Next = position(p.Findings[f.Limit-1])
+		counts, err := tx.CountSpans(sel)
+		if err != nil {
+			return err
 		}
-		return nil
+		p.Total = sum(counts)
+		all, err := tx.SelectSpans(sel, after, f.Limit+1)
+		if len(all) > f.Limit {
+			all = all[:f.Limit]
+			p.Next = position(all[f.Limit-1])
+		}
+		p.Findings = all
+		return err
 	})
 	return p, err
 }
@@ -150,68 +162,45 @@ func (r *Records) Findings(ctx context.Context, c identity.Caller, f Filter) (p 
 // Select returns all findings that a filter selects, whatever its page, of a history that
 // need not be governance's own.
 func Select(tx history.Tx, f Filter) ([]history.Span, error) {
-	f.Standing = cmp.Or(f.Standing, Open)
-	if err := f.check(); err != nil {
+	sel, err := f.selection()
+	if err != nil {
 		return nil, err
 	}
-	all, err := spans(tx, f)
-	all = slices.DeleteFunc(all, func(s history.Span) bool { return !f.selects(s) })
-	slices.SortFunc(all, func(a, b history.Span) int { return cmp.Compare(position(a), position(b)) })
-	return all, err
+	return tx.SelectSpans(sel, history.Place{}, math.MaxInt32)
 }
 
-// spans reads what a filter may select.
-func spans(tx history.Tx, f Filter) (all []history.Span, err error) {
-	since := time.Time{}
-	if f.Standing == Resolved || f.Standing == Any {
-		since = time.UnixMicro(1)
-	}
-	estates := []string{f.Estate}
-	if f.Estate == "" {
-		scans, err := newest(tx)
-		if err != nil {
-			return nil, err
-		}
-		estates = nil
-		for _, s := range scans {
-			estates = append(estates, s.Estate)
-		}
-	}
-	for _, e := range estates {
-		of, err := tx.Spans(e, since)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, of...)
-	}
-	return all, nil
-}
-
-func (f Filter) check() error {
+// selection checks a filter.
+func (f Filter) selection() (history.Selection, error) {
+	sel := history.Selection{Estate: f.Estate, Standing: cmp.Or(f.Standing, Open), AtLeast: f.AtLeast, Control: f.Control, Resource: f.Resource}
 	switch {
-	case !slices.Contains([]Standing{Open, Excepted, Resolved, Any}, f.Standing):
-		return fault.New(fault.InvalidArgument, "Findings are open, excepted, resolved or any.")
+	case !slices.Contains([]Standing{Open, Excepted, Resolved, Any}, sel.Standing):
+		return sel, fault.New(fault.InvalidArgument, "Findings are open, excepted, resolved or any.")
 	case f.AtLeast != "" && !slices.Contains(posture.Severities, f.AtLeast):
-		return fault.New(fault.InvalidArgument, "A severity is critical, high, medium, low or info.")
+		return sel, fault.New(fault.InvalidArgument, "A severity is critical, high, medium, low or info.")
 	}
-	return nil
+	return sel, nil
 }
 
-func (f Filter) selects(s history.Span) bool {
-	switch {
-	case f.Standing == Excepted && (s.Finding.Excepted == nil || !s.Resolved.IsZero()),
-		f.Standing == Resolved && s.Resolved.IsZero(),
-		f.AtLeast != "" && !s.Finding.Severity.AtLeast(f.AtLeast),
-		!strings.Contains(strings.ToLower(s.Finding.Resource), strings.ToLower(f.Resource)):
-		return false
-	}
-	begin, any := strings.CutSuffix(f.Control, "*")
-	return f.Control == "" || s.Finding.Control == f.Control || any && strings.HasPrefix(s.Finding.Control, begin)
-}
-
-// position orders findings.
+// position is a span's place as one text, which is that of the page after it.
 func position(s history.Span) string {
-	return s.Estate + "\n" + s.First.UTC().Format("2006-01-02T15:04:05.000000") + "\n" + s.Finding.ID
+	p := s.Place()
+	return p.Estate + "\n" + strconv.FormatInt(p.First.UnixMicro(), 10) + "\n" + p.Finding
+}
+
+func placeOf(position string) (p history.Place, err error) {
+	if position == "" {
+		return p, nil
+	}
+	part := strings.Split(position, "\n")
+	if len(part) == 3 {
+		var at int64
+		at, err = strconv.ParseInt(part[1], 10, 64)
+		p = history.Place{Estate: part[0], First: time.UnixMicro(at).UTC(), Finding: part[2]}
+	}
+	if len(part) != 3 || err != nil {
+		return p, fault.New(fault.InvalidContinuation, "This is not where a page of findings ended.")
+	}
+	return p, nil
 }
 
 // KPIs reckons the figures of a window: of an estate, or of all if estate is "".

@@ -3,9 +3,12 @@ package store
 import (
 	"encoding/json"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/history"
 )
 
@@ -65,19 +68,90 @@ func (t *Tx) Spans(estate string, since time.Time) ([]history.Span, error) {
 	if !since.IsZero() {
 		from = micros(since)
 	}
-	return many(t, func(scan func(...any) error) (s history.Span, err error) {
-		var first, last, resolved int64
-		var body, turns []byte
-		if err := scan(&s.Estate, &first, &last, &resolved, &body, &turns, &s.Ended); err != nil {
-			return s, err
-		}
-		s.First, s.Last, s.Resolved = fromMicros(first), fromMicros(last), fromMicros(resolved)
-		if err := json.Unmarshal(turns, &s.Turns); err != nil || len(s.Turns) == 0 {
-			s.Turns = nil
-		}
-		return s, json.Unmarshal(body, &s.Finding)
-	}, `SELECT estate, first_seen, last_seen, resolved, body, turns, ended FROM posture_span
+	return many(t, scanSpan, `SELECT `+spanColumns+` FROM posture_span
 		WHERE estate = $1 AND (resolved = 0 OR resolved >= $2) ORDER BY first_seen, finding`, estate, from)
+}
+
+const spanColumns = `estate, first_seen, last_seen, resolved, body, turns, ended`
+
+func scanSpan(scan func(...any) error) (s history.Span, err error) {
+	var first, last, resolved int64
+	var body, turns []byte
+	if err := scan(&s.Estate, &first, &last, &resolved, &body, &turns, &s.Ended); err != nil {
+		return s, err
+	}
+	s.First, s.Last, s.Resolved = fromMicros(first), fromMicros(last), fromMicros(resolved)
+	if err := json.Unmarshal(turns, &s.Turns); err != nil || len(s.Turns) == 0 {
+		s.Turns = nil
+	}
+	return s, json.Unmarshal(body, &s.Finding)
+}
+
+// selected is the condition of a selection, of the parameters that selection returns.
+const selected = `($1 = '' OR estate = $1)
+	AND ($2 = 'any' OR ($2 = 'resolved') = (resolved > 0)) AND ($3 < 0 OR excepted = $3)
+	AND severity <= $4 AND ($5 = '' OR SUBSTR(control, 1, LENGTH($5)) = $5) AND ($6 = 1 OR control = $5)
+	AND ($7 = '' OR subject LIKE $7 ESCAPE '\') AND ($8 = '' OR finding = $8)`
+
+// rank orders severities, the worst first; one that is none comes last.
+func rank(s posture.Severity) int {
+	if i := slices.Index(posture.Severities, s); i >= 0 {
+		return i
+	}
+	return unranked
+}
+
+const unranked = 9
+
+var likely = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+func selection(s history.Selection) []any {
+	standing, excepted := "any", -1
+	switch s.Standing {
+	case history.Open:
+		standing = "open"
+	case history.Accepted:
+		standing, excepted = "open", 1
+	case history.NotAccepted:
+		standing, excepted = "open", 0
+	case history.Over:
+		standing = "resolved"
+	}
+	worst := unranked
+	if s.AtLeast != "" {
+		worst = rank(s.AtLeast)
+	}
+	begin, more := s.Beginning()
+	part := ""
+	if s.Resource != "" {
+		part = "%" + likely.Replace(strings.ToLower(s.Resource)) + "%"
+	}
+	return []any{s.Estate, standing, excepted, worst, begin, more || s.Control == "", part, s.Finding}
+}
+
+// SelectSpans implements [history.Tx].
+func (t *Tx) SelectSpans(sel history.Selection, after history.Place, limit int) ([]history.Span, error) {
+	return many(t, scanSpan, `SELECT `+spanColumns+` FROM posture_span WHERE `+selected+`
+		AND (estate, first_seen, finding) > ($9, $10, $11)
+		ORDER BY estate, first_seen, finding LIMIT $12`,
+		append(selection(sel), after.Estate, micros(after.First), after.Finding, limit)...)
+}
+
+// CountSpans implements [history.Tx].
+func (t *Tx) CountSpans(sel history.Selection) (map[posture.Severity]int, error) {
+	out := map[posture.Severity]int{}
+	return out, t.rows(`SELECT severity, COUNT(*) FROM posture_span WHERE `+selected+` GROUP BY severity`, selection(sel), func(scan func(...any) error) error {
+		var at, n int
+		if err := scan(&at, &n); err != nil {
+			return err
+		}
+		var severity posture.Severity
+		if at < len(posture.Severities) {
+			severity = posture.Severities[at]
+		}
+		out[severity] += n
+		return nil
+	})
 }
 
 // PutSpan implements [history.Tx].
@@ -90,10 +164,12 @@ func (t *Tx) PutSpan(s history.Span) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO posture_span (estate, finding, first_seen, last_seen, resolved, body, turns, ended) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+	_, err = t.exec(`INSERT INTO posture_span (estate, finding, first_seen, last_seen, resolved, body, turns, ended, control, subject, severity, excepted)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (estate, finding, first_seen) DO UPDATE SET last_seen = excluded.last_seen, resolved = excluded.resolved, body = excluded.body,
-			turns = excluded.turns, ended = excluded.ended`,
-		s.Estate, s.Finding.ID, micros(s.First), micros(s.Last), micros(s.Resolved), string(body), string(turns), string(s.Ended))
+			turns = excluded.turns, ended = excluded.ended, control = excluded.control, subject = excluded.subject, severity = excluded.severity, excepted = excluded.excepted`,
+		s.Estate, s.Finding.ID, micros(s.First), micros(s.Last), micros(s.Resolved), string(body), string(turns), string(s.Ended),
+		s.Finding.Control, strings.ToLower(s.Finding.Resource), rank(s.Finding.Severity), s.Finding.Excepted != nil)
 	return err
 }
 

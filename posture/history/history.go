@@ -118,6 +118,11 @@ type Tx interface {
 	// Spans returns an estate's spans that are open, or were resolved at since or later,
 	// in the order of their beginning. A zero since asks for open ones alone.
 	Spans(estate string, since time.Time) ([]Span, error)
+	// SelectSpans returns the spans that a selection has, after a place among them, in the
+	// order of estate, beginning and finding; at most limit.
+	SelectSpans(sel Selection, after Place, limit int) ([]Span, error)
+	// CountSpans returns how many a selection has, by severity.
+	CountSpans(sel Selection) (map[posture.Severity]int, error)
 	// PutSpan adds a span or replaces it; finding and beginning say which.
 	PutSpan(Span) error
 	// PutRegister keeps a register, unless it is there.

@@ -88,13 +88,14 @@ func ours(ctx context.Context, pool *sql.DB, schema store.Schema) error {
 // ordered by its bytes, as SQLite does and the domains' paging expects.
 type dialect struct{ fs.FS }
 
-var words = regexp.MustCompile(`\b(INTEGER|BLOB|TEXT)\b|\) STRICT;`)
+var words = regexp.MustCompile(`\b(INTEGER|BLOB|TEXT)\b|\) STRICT;|body ->>`)
 
 var translation = map[string]string{
 	"INTEGER":   "BIGINT",
 	"BLOB":      "BYTEA",
 	"TEXT":      `TEXT COLLATE "C"`,
 	") STRICT;": ");",
+	"body ->>":  "body::json ->>",
 }
 
 func (d dialect) Open(name string) (fs.File, error) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,85 @@ func Posture(t *testing.T, open func(t *testing.T) history.Store) {
 		same(t, list(time.Time{}), []history.Span{open1, back})
 		same(t, list(at.Add(time.Hour)), []history.Span{gone, open1, back})
 		same(t, list(at.Add(time.Hour+time.Microsecond)), []history.Span{open1, back})
+	})
+
+	t.Run("selecting", func(t *testing.T) {
+		s := open(t)
+		var want []string
+		update(t, s, func(tx history.Tx) error {
+			for i := range 24 {
+				f := posture.Finding{ID: string(rune('a' + i)), Control: []string{"CMK/T", "CMK/U", "G1", "cmk/T"}[i%4], Severity: posture.Severities[i%3], Resource: "/S/R_" + string(rune('A'+i)) + "%"}
+				if i%5 == 0 {
+					f.Excepted = &posture.Exception{Owner: "ann"}
+				}
+				span := history.Span{Estate: []string{"a", "b"}[i%2], Finding: f, First: at.Add(time.Duration(i/6) * time.Hour), Last: at.Add(9 * time.Hour)}
+				if i%7 == 0 {
+					span.Resolved = at.Add(9 * time.Hour)
+				}
+				if err := tx.PutSpan(span); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		view(t, s, func(tx history.Tx) error {
+			all, err := tx.SelectSpans(history.Selection{}, history.Place{}, 100)
+			for _, span := range all {
+				want = append(want, span.Estate+span.Finding.ID)
+			}
+			if got := strings.Join(want, " "); got != "aa ac ae ag ai ak am ao aq as au aw bb bd bf bh bj bl bn bp br bt bv bx" {
+				t.Errorf("in the order %s", got)
+			}
+			for _, c := range []struct {
+				sel  history.Selection
+				want string
+			}{
+				{history.Selection{Estate: "b", Standing: history.Open}, "bb bd bf bj bl bn bp br bt bx"},
+				{history.Selection{Standing: history.Over}, "aa ao bh bv"},
+				{history.Selection{Standing: history.Accepted}, "ak au bf bp"},
+				{history.Selection{Standing: history.NotAccepted, Estate: "a", AtLeast: posture.High}, "ae ag am aq as aw"},
+				{history.Selection{Control: "CMK/T", AtLeast: posture.Critical}, "aa am"},
+				{history.Selection{Control: "CMK/*", Estate: "b"}, "bb bf bj bn br bv"},
+				{history.Selection{Resource: "r_c"}, "ac"},
+				{history.Selection{Resource: "%"}, strings.Join(want, " ")},
+				{history.Selection{Resource: `\`}, ""},
+				{history.Selection{Finding: "x"}, "bx"},
+				{history.Selection{Estate: "c"}, ""},
+			} {
+				for _, limit := range []int{1, 5, 100} {
+					var got []string
+					var after history.Place
+					for {
+						page, err := tx.SelectSpans(c.sel, after, limit)
+						if err != nil {
+							return err
+						}
+						for _, span := range page {
+							got = append(got, span.Estate+span.Finding.ID)
+						}
+						if len(page) < limit {
+							break
+						}
+						after = page[len(page)-1].Place()
+					}
+					if d := cmp.Diff(c.want, strings.Join(got, " ")); d != "" {
+						t.Errorf("%+v, %d at a time: %s", c.sel, limit, d)
+					}
+				}
+				counts, err := tx.CountSpans(c.sel)
+				if err != nil {
+					return err
+				}
+				n := 0
+				for _, m := range counts {
+					n += m
+				}
+				if n != len(strings.Fields(c.want)) {
+					t.Errorf("%+v: %d are counted", c.sel, n)
+				}
+			}
+			return err
+		})
 	})
 
 	t.Run("forgetting", func(t *testing.T) {
