@@ -120,7 +120,7 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
-	p.protect(w, r, p.mux)
+	p.protect(w, r.WithContext(context.WithValue(r.Context(), portalKey{}, p)), p.mux)
 }
 
 // serve answers a request of a page, for whoever has signed in.

@@ -18,6 +18,7 @@ type Problem struct {
 	Code   string // of the party that refused
 	Party  string
 	ID     string // of the request, by which its log knows it
+	Cause  error  // goes to the log, and never onto the page
 }
 
 func (p *Problem) Error() string { return p.Title + ": " + p.Detail }
@@ -27,6 +28,9 @@ func (p *Problem) Error() string { return p.Title + ": " + p.Detail }
 func (c *Call) Explain(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
+		if p.Cause != nil {
+			slog.WarnContext(c.Context(), p.Title, "protocol", "portal", "error", p.Cause)
+		}
 		return p
 	}
 	var e *client.Error
@@ -54,6 +58,18 @@ func (c *Call) Explain(err error) *Problem {
 		p.Title = "The " + e.Party + " did not accept this"
 	}
 	return p
+}
+
+type portalKey struct{}
+
+// Fail answers a request that [Sessions] serves with an error's page.
+func Fail(w http.ResponseWriter, r *http.Request, err error) {
+	p, ok := r.Context().Value(portalKey{}).(*Portal)
+	if !ok {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	(&Call{W: w, R: r, portal: p}).fail(err)
 }
 
 // fail answers with an error's page; if only a part of a page was wanted, with its

@@ -31,6 +31,8 @@ type portalConfig struct {
 	VaultSuffix  string `yaml:"vaultSuffix"` // of vaults' hosts: "vault.example.com"
 	HSMSuffix    string `yaml:"hsmSuffix"`
 	Subscription string `yaml:"subscription"` // in which the vaults lie
+
+	SignIn signInConfig `yaml:"signIn"`
 }
 
 func (c portalConfig) check() error {
@@ -40,7 +42,7 @@ func (c portalConfig) check() error {
 			return usageError{fmt.Errorf("portal: %q is no https address of a host", address)}
 		}
 	}
-	return nil
+	return c.SignIn.check()
 }
 
 // wirePortal sets up the web portal, which is a client of the parties like any other.
@@ -52,9 +54,13 @@ func (s *server) wirePortal(rt *router) error {
 	if err != nil {
 		return err
 	}
+	parties, client := s.portalParties(), &http.Client{Transport: s.partiesTransport(roots), CheckRedirect: noRedirect}
+	sessions, goes, err := s.sessions(client, parties.Graph.Audience)
+	if err != nil {
+		return err
+	}
 	p, err := portal.New(portal.Config{
-		Parties: s.portalParties(), HTTP: &http.Client{Transport: s.partiesTransport(roots), CheckRedirect: noRedirect},
-		SignInHosts: []string{s.authority("login")}, Version: version, Joined: s.separated(),
+		Parties: parties, HTTP: client, Sessions: sessions, SignInHosts: []string{goes}, Version: version, Joined: s.separated(),
 	}, overview.Section(), workspaces.Section())
 	if err != nil {
 		return err
