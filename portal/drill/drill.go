@@ -1,0 +1,162 @@
+// Package drill is the portal's part for revocation drills: a workspace's key is taken
+// away and given back, and a clock shows how long it takes until nothing can be read,
+// written, listed or restored any more, and until everything can again.
+//
+// Whoever may change the key and use the data runs a drill alone. Where two people do,
+// one watches here while the other acts at the vault.
+package drill
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/kluis-io/kluis/portal"
+	"github.com/kluis-io/kluis/portal/client"
+)
+
+//go:embed *.html
+var templates embed.FS
+
+// Section returns the part of the portal.
+func Section() portal.Section {
+	return portal.Section{
+		Name: "drill", Title: "Drill", Group: "Platform", Icon: "watch", Templates: templates,
+		Routes: map[string]portal.Handler{
+			"GET /drill":                list,
+			"GET /drill/{id}":           show,
+			"POST /drill/{id}":          run,
+			"POST /drill/{id}/evidence": evidence,
+		},
+		Visible: func(ctx context.Context, c *client.Clients) bool {
+			p, err := c.Workspaces(ctx, "Admin", "")
+			return err == nil && len(p.Value) > 0
+		},
+	}
+}
+
+// candidate is a workspace that can be drilled.
+type candidate struct {
+	client.Workspace
+	E client.Encryption
+}
+
+// mostCandidates bounds the workspaces that are offered.
+const mostCandidates = 50
+
+// list shows the workspaces under a customer's key of which the user is admin.
+func list(c *portal.Call) error {
+	page, err := c.Parties.Workspaces(c.Context(), "Admin", "")
+	if err != nil {
+		return err
+	}
+	all := make([]candidate, min(len(page.Value), mostCandidates))
+	var asking sync.WaitGroup
+	for i := range all {
+		asking.Go(func() {
+			all[i].Workspace = page.Value[i]
+			all[i].E, _ = c.Parties.WorkspaceEncryption(c.Context(), page.Value[i].ID) // one that is gone is not offered
+		})
+	}
+	asking.Wait()
+	var ready []candidate
+	for _, w := range all {
+		if w.E.KeyVersion != "" && w.E.Detail.Status != "Disabled" {
+			ready = append(ready, w)
+		}
+	}
+	return c.Render(portal.View{Title: "Drill", Subtitle: "Take a key away, give it back, and measure what happens in between.", Template: "drill/list", Data: ready})
+}
+
+// stage is what the page of one drill shows.
+type stage struct {
+	ID        string
+	Workspace client.Workspace
+	E         client.Encryption
+	Impact    client.Impact
+	Takes     bool // the user may change the key himself
+	Why       *portal.Problem
+	State     *state // of a drill that was run; nil before
+	Steps     []string
+}
+
+func read(c *portal.Call) (stage, error) {
+	s := stage{ID: c.R.PathValue("id")}
+	var err error
+	if s.E, err = c.Parties.WorkspaceEncryption(c.Context(), s.ID); err != nil {
+		return s, err
+	}
+	if s.E.KeyVersion == "" {
+		return s, &portal.Problem{Status: http.StatusConflict, Title: "There is no key to take away", Detail: "The workspace is under platform-managed keys.",
+			Mend: "Apply a customer-managed key first."}
+	}
+	if s.Workspace, err = c.Parties.Workspace(c.Context(), s.ID); err != nil {
+		return s, err
+	}
+	if s.Impact, err = c.Parties.Impact(c.Context(), s.E.Detail.KeyIdentifier); err != nil {
+		return s, err
+	}
+	_, err = versions(c.Context(), c.Parties, s.E.KeyVersion)
+	if s.Takes = err == nil; !s.Takes {
+		s.Why = c.Explain(client.FromSDK(c.Parties.Keys, err))
+	}
+	return s, nil
+}
+
+func (s stage) view() portal.View {
+	return portal.View{Title: "Drill of " + s.Workspace.DisplayName, Template: "drill/drill", Crumbs: []portal.Crumb{{Title: s.Workspace.DisplayName}}, Data: s}
+}
+
+func show(c *portal.Call) error {
+	s, err := read(c)
+	if err != nil {
+		return err
+	}
+	return c.Render(s.view())
+}
+
+// run runs a drill to its end, and tells an open page how it goes.
+func run(c *portal.Call) error {
+	s, err := read(c)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(c.R.PostFormValue("name")) != s.Workspace.DisplayName {
+		return &portal.Problem{Status: http.StatusBadRequest, Title: "Nothing was done", Detail: "What was typed is not the workspace's name.",
+			Mend: fmt.Sprintf("Type %q to go on.", s.Workspace.DisplayName)}
+	}
+	d := &drill{Clients: c.Parties, stage: s, takes: s.Takes && c.R.PostFormValue("watch") == ""}
+	if !c.Partial() {
+		err := d.run(c.Context(), func(state) error { return nil })
+		s.State = &d.state
+		if err != nil {
+			s.State.Problem = c.Explain(client.FromSDK(c.Parties.Keys, err))
+		}
+		return c.Render(s.view())
+	}
+	return c.Stream(func(ctx context.Context, out *portal.Stream) error {
+		tell := func(now state) error { return out.Fragment("drill/drill", "clock", now) }
+		if err := d.run(ctx, tell); err != nil {
+			d.state.Problem = c.Explain(client.FromSDK(c.Parties.Keys, err))
+			return tell(d.state)
+		}
+		return nil
+	})
+}
+
+// evidence hands a finished drill's evidence back as a file.
+func evidence(c *portal.Call) error {
+	text := c.R.PostFormValue("evidence")
+	if !json.Valid([]byte(text)) || len(text) > 1<<20 {
+		return &portal.Problem{Status: http.StatusBadRequest, Title: "This is no evidence of a drill"}
+	}
+	h := c.W.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Disposition", `attachment; filename="kluis-drill.json"`)
+	c.W.Write([]byte(text))
+	return nil
+}
