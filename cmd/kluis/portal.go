@@ -12,6 +12,7 @@ import (
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
+	"github.com/kluis-io/kluis/portal/drill"
 	"github.com/kluis-io/kluis/portal/overview"
 	"github.com/kluis-io/kluis/portal/workspaces"
 )
@@ -45,6 +46,15 @@ func (c portalConfig) check() error {
 	return c.SignIn.check()
 }
 
+// portalSections are the portal's parts, in the order of its navigation.
+func portalSections() []portal.Section {
+	return []portal.Section{
+		overview.Section(),
+		workspaces.Section(),
+		drill.Section(),
+	}
+}
+
 // wirePortal sets up the web portal, which is a client of the parties like any other.
 func (s *server) wirePortal(rt *router) error {
 	if s.config.Portal.Off {
@@ -61,7 +71,7 @@ func (s *server) wirePortal(rt *router) error {
 	}
 	p, err := portal.New(portal.Config{
 		Parties: parties, HTTP: client, Sessions: sessions, SignInHosts: []string{goes}, Version: version, Joined: s.separated(),
-	}, overview.Section(), workspaces.Section())
+	}, portalSections()...)
 	if err != nil {
 		return err
 	}
