@@ -22,7 +22,6 @@ import (
 	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/root"
-	"github.com/kluis-io/kluis/store/sqlite"
 	"github.com/kluis-io/kluis/vault"
 )
 
@@ -159,7 +158,7 @@ func backUp(ctx context.Context, data, to string, parties []string) (m manifest,
 			names = append(names, name)
 		}
 		name := filepath.Join(party, databaseFile)
-		if err := sqlite.Copy(ctx, filepath.Join(data, name), filepath.Join(work, name)); err != nil {
+		if err := copyDatabase(ctx, filepath.Join(data, party), filepath.Join(work, name), partySchemas[party]); err != nil {
 			return m, err
 		}
 		names = append(names, name)

@@ -173,6 +173,105 @@ func (c Config) recordDatabase(party, dir string) error {
 	return durable.WriteFile(filepath.Join(dir, addressFile), []byte(c.Databases[party]+"\n"), 0o600)
 }
 
+// copyDatabase writes what one snapshot of the party's database holds into a new embedded
+// one. A server may write to it meanwhile.
+func copyDatabase(ctx context.Context, dir, to string, schema store.Schema) error {
+	address, err := addressIn(dir)
+	if err != nil {
+		return err
+	}
+	if address == "" {
+		return sqlite.Copy(ctx, filepath.Join(dir, databaseFile), to)
+	}
+	from, err := postgres.Open(ctx, address, schema)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	into, err := sqlite.Open(ctx, to, schema)
+	if err != nil {
+		return err
+	}
+	tables, err := into.Tables(ctx)
+	if err == nil {
+		_, err = from.CopyTo(ctx, into.Domains, tables, nil)
+	}
+	return errors.Join(err, into.Close())
+}
+
+// restoredTo returns where a party's database is restored to, "" for an embedded one.
+func (c Config) restoredTo(party string) (string, error) {
+	dir := filepath.Join(c.Data, party)
+	if address, err := addressIn(dir); err != nil || address != "" {
+		return address, errors.Join(err, c.sameDatabase(party, dir))
+	}
+	return c.Databases[party], nil
+}
+
+// roomFor makes sure that nothing would be overwritten by the party's database in the
+// folder work: on PostgreSQL at most an older state of the same, which a restore that was
+// broken off has left.
+func (c Config) roomFor(ctx context.Context, party, work string) error {
+	address, err := c.restoredTo(party)
+	if err != nil {
+		return err
+	}
+	if address == "" {
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			name := filepath.Join(c.Data, party, databaseFile+suffix)
+			if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s is there: move it away first, with its neighbours of that name, or name what to restore with --party", name)
+			}
+		}
+		return nil
+	}
+	from, err := openFile(ctx, filepath.Join(work, databaseFile), partySchemas[party])
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := openAddress(ctx, address, partySchemas[party])
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	same, err := from.SameLog(ctx, to.Domains)
+	if err == nil && !same {
+		err = fmt.Errorf("the %s's database on PostgreSQL is not empty: name an empty one in %s, or name what to restore with --party", party, filepath.Join(c.Data, party, addressFile))
+	}
+	return err
+}
+
+// putDatabase puts the party's database in the folder work where it is restored to, if
+// that is on PostgreSQL, and reports whether it is.
+func (c Config) putDatabase(ctx context.Context, party, work string) (there bool, err error) {
+	address, err := c.restoredTo(party)
+	if err != nil || address == "" {
+		return false, err
+	}
+	from, err := sqlite.Open(ctx, filepath.Join(work, databaseFile), partySchemas[party])
+	if err != nil {
+		return true, err
+	}
+	defer from.Close()
+	to, err := postgres.Open(ctx, address, partySchemas[party])
+	if err != nil {
+		return true, err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	tables, err := from.Tables(ctx)
+	if err == nil {
+		err = to.Alone(ctx)
+	}
+	if err != nil {
+		return true, err
+	}
+	if _, err := from.CopyTo(ctx, to.Domains, tables, nil); err != nil {
+		return true, err
+	}
+	return true, c.recordDatabase(party, filepath.Join(c.Data, party))
+}
+
 // parseDatabases reads PARTY=URL pairs.
 func parseDatabases(pairs []string) (map[string]string, error) {
 	all := map[string]string{}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,6 +40,9 @@ func restoreCommand() *cobra.Command {
 		Long: `Restore a backup into a data directory that lost what is in it, or into a new one.
 The server must not run meanwhile.
 
+A party whose folder has the file database, or that --database names, is restored
+into that database on PostgreSQL, and every other one into an embedded one.
+
 Nothing that is there is overwritten: a root, an audit key or a certificate that is
 still there stays, and a database must be moved away first, or
 left out with --party. Everything is checked
@@ -65,7 +69,7 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 			if declare {
 				return declareRestore(cmd.Context(), cmd.OutOrStdout(), c, parties, d)
 			}
-			m, err := restore(cmd.Context(), c.Data, from, parties, d)
+			m, err := restore(cmd.Context(), c, from, parties, d)
 			if err != nil {
 				return err
 			}
@@ -99,7 +103,8 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 }
 
 // restore restores the named parties of a backup, or all that it holds if none is named.
-func restore(ctx context.Context, data, from string, parties []string, d declaration) (m manifest, err error) {
+func restore(ctx context.Context, c Config, from string, parties []string, d declaration) (m manifest, err error) {
+	data := c.Data
 	in, err := os.Open(from)
 	if err != nil {
 		return m, err
@@ -126,7 +131,7 @@ func restore(ctx context.Context, data, from string, parties []string, d declara
 			return m, fmt.Errorf("%s: %w", from, err)
 		}
 	}
-	if err := m.fits(data, work); err != nil {
+	if err := m.fits(ctx, c, work); err != nil {
 		return m, err
 	}
 	for party := range m.Parties {
@@ -151,6 +156,12 @@ func restore(ctx context.Context, data, from string, parties []string, d declara
 		if last(f) == 1 {
 			if err := beforeDatabase.Hit(); err != nil {
 				return m, err
+			}
+			party := path.Dir(f.Name)
+			if there, err := c.putDatabase(ctx, party, filepath.Join(work, party)); err != nil {
+				return m, fmt.Errorf("the %s: %w", party, err)
+			} else if there {
+				continue
 			}
 		}
 		if err := place(work, data, filepath.FromSlash(f.Name)); err != nil {
@@ -246,7 +257,8 @@ func (m manifest) only(parties []string) (manifest, error) {
 }
 
 // fits checks that the unpacked backup is complete and belongs where it is going.
-func (m manifest) fits(data, work string) error {
+func (m manifest) fits(ctx context.Context, c Config, work string) error {
+	data := c.Data
 	packed, err := instanceOf(work)
 	if err != nil || packed.Instance != m.Instance {
 		return errors.Join(errors.New("the backup does not say which installation it is of"), err)
@@ -266,11 +278,8 @@ func (m manifest) fits(data, work string) error {
 		if !slices.Contains(backedUp, party) {
 			return fmt.Errorf("the backup is of a party %q", party)
 		}
-		for _, suffix := range []string{"", "-wal", "-shm"} {
-			name := filepath.Join(data, party, databaseFile+suffix)
-			if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("%s is there: move it away first, with its neighbours of that name, or name what to restore with --party", name)
-			}
+		if err := c.roomFor(ctx, party, filepath.Join(work, party)); err != nil {
+			return err
 		}
 		if rooted(party) {
 			if err := p.sameRoot(data, work, party); err != nil {

@@ -124,7 +124,7 @@ func TestRestoreRefuses(t *testing.T) {
 		if into == "" {
 			into = filepath.Join(t.TempDir(), "d")
 		}
-		_, err := restore(t.Context(), into, test.from, nil, declaration{"anna", "a drill"})
+		_, err := restore(t.Context(), Config{Data: into}, test.from, nil, declaration{"anna", "a drill"})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v; want %q", name, err, test.want)
 		}
@@ -143,7 +143,7 @@ func TestRestoreRefuses(t *testing.T) {
 func TestRestore(t *testing.T) {
 	_, backup := installation(t)
 	into := filepath.Join(t.TempDir(), "d")
-	m, err := restore(t.Context(), into, backup, nil, declaration{"anna", "a drill"})
+	m, err := restore(t.Context(), Config{Data: into}, backup, nil, declaration{"anna", "a drill"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,7 @@ func (s *Server) program(name string, args ...string) error {
 // which a server's crash does not touch.
 func (s *Server) Restart() error {
 	return s.program("pg_ctl", "start", "-w", "-D", s.data(), "-l", filepath.Join(s.dir, "log"),
-		"-o", "-c listen_addresses= -c unix_socket_directories="+s.dir+" -c fsync=off -c max_connections=200 -c shared_buffers=32MB -c max_wal_size=256MB")
+		"-o", "-c listen_addresses= -c unix_socket_directories="+s.dir+" -c fsync=off -c kluis.may_lose_data=on -c max_connections=200 -c shared_buffers=32MB -c max_wal_size=256MB")
 }
 
 // Stop stops the server: "fast", or "immediate" as a crash would.

@@ -28,7 +28,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -95,16 +94,16 @@ const (
 // connections returns a pool of connections whose sessions are set up: how long they may
 // stand still in a transaction, and a statement may take; 0 is for ever.
 func connections(url string, still, statement time.Duration) (*sql.DB, error) {
-	c, err := pgx.ParseConfig(url)
+	c, err := parse(url)
 	if err != nil {
-		return nil, errors.New("the database's URL cannot be read") // the driver's error may quote what is secret
+		return nil, err
 	}
 	c.ConnectTimeout = answer
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: answer, Interval: answer / 2, Count: 3}}
 	c.DialFunc = d.DialContext
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	for name, value := range map[string]string{
-		"application_name": "kluis", "synchronous_commit": "on", "idle_in_transaction_session_timeout": ms(still),
+		"application_name": "kluis", "synchronous_commit": "on", "default_transaction_isolation": "read committed", "idle_in_transaction_session_timeout": ms(still),
 		"lock_timeout": ms(slow), "statement_timeout": ms(statement),
 	} {
 		c.RuntimeParams[name] = value

@@ -26,6 +26,9 @@ func migrate(ctx context.Context, url string, schema store.Schema) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, pool.Close()) }()
+	if err := fit(ctx, pool); err != nil {
+		return err
+	}
 	if err := ours(ctx, pool, schema); err != nil {
 		return err
 	}
