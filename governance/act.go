@@ -87,7 +87,15 @@ func (r *Records) look(ctx context.Context) (f Found, err error) {
 	default:
 		return f, fault.New(fault.Throttled, "A scan is under way: ask again when it is done.")
 	}
-	return r.Look(ctx)
+	var accepted []Exception
+	err = r.Store.View(ctx, func(tx Tx) error {
+		accepted, err = tx.Exceptions()
+		return err
+	})
+	if err != nil {
+		return f, err
+	}
+	return r.Look(ctx, Accepted(accepted))
 }
 
 func (r *Records) pack(ctx context.Context, found Found, w kpi.Window) ([]byte, error) {

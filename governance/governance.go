@@ -40,6 +40,13 @@ type Tx interface {
 	alert.Tx
 	rbac.Tx
 	audit.Appender
+
+	// Exceptions returns all that were made here.
+	Exceptions() ([]Exception, error)
+	// PutException adds one.
+	PutException(Exception) error
+	// DropException removes one, if it is there.
+	DropException(id string) error
 }
 
 // A Found is what a scan on demand has found, and under which name it is kept.
@@ -62,8 +69,9 @@ type Config struct {
 	Audit  audit.Recorder
 	Tenant identity.TenantID // the installation's own
 
-	// Look scans the estate; nil if the server was not told how. It may take minutes.
-	Look func(context.Context) (Found, error)
+	// Look scans the estate, where these exceptions hold beside the policy's; nil if the
+	// server was not told how. It may take minutes.
+	Look func(context.Context, []posture.Exception) (Found, error)
 	// Logs adds what the other parties' logs tell from a time on.
 	Logs func(context.Context, time.Time, *kpi.Input) error
 	// Seal makes the signed archive.

@@ -74,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	scan := &posture.Scan{Time: start, Findings: []posture.Finding{finding("aaaa", "critical"), finding("bbbb", "low"), finding("cccc", "high"), accepted}}
 	w.Records = governance.New(governance.Config{
 		Store: db.Governance(), Audit: &w.log, Tenant: tenant, Now: func() time.Time { return start.Add(time.Hour) },
-		Look: func(context.Context) (governance.Found, error) {
+		Look: func(context.Context, []posture.Exception) (governance.Found, error) {
 			w.looks++
 			return governance.Found{Estate: "one", Source: "test", Scan: &posture.Scan{Time: start.Add(time.Duration(w.looks) * time.Minute)}}, w.fail
 		},

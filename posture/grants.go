@@ -171,6 +171,9 @@ func roleName(id string) string {
 	return cmp.Or(moreRoles[id], id)
 }
 
+// RoleName returns a built-in role's name by its definition's GUID, or that GUID.
+func RoleName(id string) string { return roleName(id) }
+
 // RoleNamed returns the id of a built-in role that posture knows by its name, or the
 // name where it knows none.
 func RoleNamed(name string) string {

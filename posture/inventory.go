@@ -15,6 +15,9 @@ type Inventory struct {
 	Keys      []*Key
 	Gaps      []Gap
 
+	// Accepted are exceptions that were made elsewhere than in the policy.
+	Accepted []Exception
+
 	// Keep says that what is added is also kept as it was read, for checkers that
 	// look at more than keys. Set it before anything is added.
 	Keep bool

@@ -47,6 +47,8 @@ type Finding struct {
 	Condition  string     `json:"condition,omitempty"`
 	Reversible bool       `json:"reversible"`
 	Dependants int        `json:"dependants,omitempty"` // resources that use the key or vault
+	Key        string     `json:"key,omitempty"`        // that the resource is under, or that the finding is about, without version
+	Principals []string   `json:"principals,omitempty"` // as which the resource asks the key's vault
 	Excepted   *Exception `json:"exception,omitempty"`
 	Evidence   Evidence   `json:"evidence"`
 
@@ -77,6 +79,19 @@ type Summary struct {
 	Overlaps    int `json:"dutiesJoined"`     // findings of one who is custodian and data owner, excepted ones included
 
 	BySeverity map[Severity]int `json:"bySeverity"` // findings that no exception covers
+
+	Cells []Cell `json:"cells,omitempty"` // by type, and class within it
+}
+
+// A Cell counts the resources of one type that one rule of the policy reaches.
+type Cell struct {
+	Type         string `json:"type"`
+	Class        string `json:"class"` // the rule's name; "" where none reaches them
+	Resources    int    `json:"resources"`
+	Compliant    int    `json:"compliant"`
+	NonCompliant int    `json:"nonCompliant"`
+	Unknown      int    `json:"unknown"`
+	Excepted     int    `json:"excepted"`
 }
 
 // A Scan is an inventory held against a policy at one moment.
@@ -138,9 +153,8 @@ func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time, checke
 	}
 	if policy == nil {
 		j.say("POLICY", "policy", "policy", Finding{Detail: "the scan was given no policy", Remediable: "in-place", Reversible: true})
-	} else {
-		j.expired()
 	}
+	j.expired()
 	for _, r := range inv.Resources {
 		j.resource(r)
 	}
@@ -174,7 +188,15 @@ func (j *judge) add(c Control, id, typ string, f Finding) *Finding {
 		return &j.scan.Findings[i]
 	}
 	j.found[f.ID] = len(j.scan.Findings)
-	f.Excepted = j.policy.exception(c.ID, id, j.now)
+	f.Excepted = j.exception(c.ID, id)
+	switch o := f.object.(type) {
+	case *Resource:
+		if len(o.CMK.Keys) > 0 {
+			f.Key, f.Principals = o.CMK.Keys[0].versionless().URL(), o.Identity.principals(o.CMK)
+		}
+	case *Key:
+		f.Key = o.Ref.URL()
+	}
 	j.scan.Findings = append(j.scan.Findings, f)
 	return &j.scan.Findings[len(j.scan.Findings)-1]
 }
@@ -186,8 +208,28 @@ func findingID(control, resource string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// exceptions are those of the policy and those that were made elsewhere.
+func (j *judge) exceptions() []Exception {
+	if j.policy == nil {
+		return j.inv.Accepted
+	}
+	return append(slices.Clip(j.policy.Exceptions), j.inv.Accepted...)
+}
+
+func (j *judge) exception(control, resource string) *Exception {
+	if e := j.policy.exception(control, resource, j.now); e != nil {
+		return e
+	}
+	for i, e := range j.inv.Accepted {
+		if e.covers(control, resource, j.now) {
+			return &j.inv.Accepted[i]
+		}
+	}
+	return nil
+}
+
 func (j *judge) expired() {
-	for _, e := range j.policy.Exceptions {
+	for _, e := range j.exceptions() {
 		if !j.now.Before(e.Expires.AddDate(0, 0, 1)) {
 			what := strings.Join(e.Resources, ", ")
 			j.say("EXCEPTION", what, "exception", Finding{
@@ -291,8 +333,39 @@ func backOf(r *Rule) string {
 	return "in-place"
 }
 
+// cells counts the resources by type and class.
+func (j *judge) cells() []Cell {
+	by := map[[2]string]*Cell{}
+	for _, r := range j.scan.Resources {
+		at := [2]string{r.Type, r.Rule}
+		c := by[at]
+		if c == nil {
+			c = &Cell{Type: r.Type, Class: r.Rule}
+			by[at] = c
+		}
+		c.Resources++
+		switch r.Verdict {
+		case Compliant:
+			c.Compliant++
+		case NonCompliant:
+			c.NonCompliant++
+		case Undecided:
+			c.Unknown++
+		case Excepted:
+			c.Excepted++
+		}
+	}
+	out := make([]Cell, 0, len(by))
+	for _, c := range by {
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b Cell) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Class, b.Class)) })
+	return out
+}
+
 func (j *judge) count() {
 	s := &j.scan.Summary
+	s.Cells = j.cells()
 	for _, r := range j.scan.Resources {
 		s.Resources++
 		for verdict, n := range map[string]*int{

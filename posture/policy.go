@@ -248,11 +248,16 @@ func (p *Policy) exception(control, resource string, now time.Time) *Exception {
 		return nil
 	}
 	for i, e := range p.Exceptions {
-		if e.Resources.match(resource) && (e.Controls == nil || e.Controls.match(control)) && now.Before(e.Expires.AddDate(0, 0, 1)) {
+		if e.covers(control, resource, now) {
 			return &p.Exceptions[i]
 		}
 	}
 	return nil
+}
+
+// covers reports whether the exception holds for a control and a resource.
+func (e Exception) covers(control, resource string, now time.Time) bool {
+	return e.Resources.match(resource) && (e.Controls == nil || e.Controls.match(control)) && now.Before(e.Expires.AddDate(0, 0, 1))
 }
 
 func (p *Policy) duty(k KeyRef) *KeyDuty {

@@ -12,6 +12,7 @@ const (
 	AlertsRead        Action = "Kluis.Governance/alerts/read"
 	AlertsAcknowledge Action = "Kluis.Governance/alerts/acknowledge/action"
 	ScansRun          Action = "Kluis.Governance/scans/run/action"
+	ExceptionsWrite   Action = "Kluis.Governance/exceptions/write"
 	EvidenceMake      Action = "Kluis.Governance/evidence/make/action"
 
 	GovernanceRolesRead   Action = "Kluis.Governance/roleAssignments/read"
@@ -24,7 +25,7 @@ const (
 var GovernanceRoles = Define(
 	RoleDefinition{
 		ID: GovernanceOfficer, Name: "Governance Officer",
-		Description: "Reads what was found, has the estate scanned, acknowledges alerts, takes evidence packs and gives these roles to others.",
+		Description: "Reads what was found, has the estate scanned, excepts findings, acknowledges alerts, takes evidence packs and gives these roles to others.",
 		Actions:     []string{"Kluis.Governance/*"},
 	},
 	RoleDefinition{

@@ -21,15 +21,24 @@ type estateStatus struct {
 	Excepted int                     `json:"excepted"`
 }
 
-// exception is a finding that somebody has accepted.
+// exception is a finding that somebody has accepted. One of the policy has no id.
 type exception struct {
-	Estate   string    `json:"estate"`
-	Finding  string    `json:"finding"`
-	Control  string    `json:"control"`
-	Resource string    `json:"resource"`
-	Owner    string    `json:"owner"`
-	Reason   string    `json:"reason"`
-	Expires  time.Time `json:"expires"`
+	ID       string               `json:"id,omitempty"`
+	Estate   string               `json:"estate,omitempty"`
+	Finding  string               `json:"finding"`
+	Control  string               `json:"control"`
+	Resource string               `json:"resource"`
+	Owner    string               `json:"owner"`
+	Reason   string               `json:"reason"`
+	Expires  time.Time            `json:"expires"`
+	Made     time.Time            `json:"madeAt,omitzero"`
+	By       identity.PrincipalID `json:"madeBy,omitempty"`
+}
+
+func showException(x governance.Exception) exception {
+	return exception{
+		ID: x.ID, Finding: x.Finding, Control: x.Control, Resource: x.Resource, Owner: x.Owner, Reason: x.Reason, Expires: x.Expires, Made: x.Made, By: x.By,
+	}
 }
 
 // filter reads which findings a request asks for.
@@ -87,13 +96,102 @@ func (p *posture) exceptions(w http.ResponseWriter, r *http.Request, c identity.
 	if err != nil {
 		return err
 	}
+	made, err := p.records.Exceptions(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	byFinding := map[string]governance.Exception{}
+	for _, x := range made {
+		byFinding[x.Finding] = x
+	}
 	all := make([]exception, len(found.Findings))
 	for i, s := range found.Findings {
 		x := s.Finding.Excepted
-		all[i] = exception{s.Estate, s.Finding.ID, s.Finding.Control, s.Finding.Resource, x.Owner, x.Reason, x.Expires.Time}
+		all[i] = exception{Finding: s.Finding.ID, Control: s.Finding.Control, Resource: s.Finding.Resource, Owner: x.Owner, Reason: x.Reason, Expires: x.Expires.Time}
+		if own, ok := byFinding[s.Finding.ID]; ok && own.Owner == x.Owner && own.Reason == x.Reason {
+			all[i] = showException(own)
+		}
+		all[i].Estate = s.Estate
 	}
 	body := list(all)
 	body.Total, body.Next = &found.Total, next(r, found.Next)
 	api.WriteJSON(w, http.StatusOK, body)
 	return nil
+}
+
+func (p *posture) except(w http.ResponseWriter, r *http.Request, c identity.Caller) error {
+	var body struct {
+		Finding string `json:"finding"`
+		Owner   string `json:"owner"`
+		Reason  string `json:"reason"`
+		Expires string `json:"expires"` // a day, 2026-12-31
+	}
+	if err := api.ReadJSON(r, maxBody, &body); err != nil {
+		return err
+	}
+	day, err := time.Parse(time.DateOnly, body.Expires)
+	if err != nil {
+		return fault.New(fault.InvalidArgument, "expires is a day, written as in 2026-12-31.")
+	}
+	x, err := p.records.Except(r.Context(), c, body.Finding, body.Owner, body.Reason, day)
+	if err == nil {
+		w.Header().Set("Location", root+"/exceptions/"+x.ID)
+		api.WriteJSON(w, http.StatusCreated, showException(x))
+	}
+	return err
+}
+
+func (p *posture) withdraw(w http.ResponseWriter, r *http.Request, c identity.Caller) error {
+	err := p.records.Withdraw(r.Context(), c, r.PathValue("id"))
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+// chain is a finding with what lies behind it.
+type chain struct {
+	history.Span
+
+	Scanned time.Time           `json:"scannedAt"`
+	Key     *judged.KeyRecord   `json:"key"`
+	Vault   *judged.VaultRecord `json:"vault"`
+	Grants  []grants            `json:"grants"`
+}
+
+type grants struct {
+	Principal string `json:"principalId"`
+	Kind      string `json:"principalType,omitempty"`
+	Asks      bool   `json:"asks"` // the resource asks the vault as this principal
+	Roles     []role `json:"roles"`
+}
+
+type role struct {
+	Name  string `json:"name"`
+	Scope string `json:"scope"`
+}
+
+func (p *posture) finding(w http.ResponseWriter, r *http.Request, c identity.Caller) error {
+	found, err := p.records.Chain(r.Context(), c, r.URL.Query().Get("estate"), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	out := chain{Span: found.Span, Scanned: found.Scan.Time, Key: found.Key, Vault: found.Vault, Grants: []grants{}}
+	for _, g := range found.Grants {
+		one := grants{Principal: g.Principal, Kind: g.Kind, Asks: g.Asks}
+		for _, r := range g.Roles {
+			one.Roles = append(one.Roles, role(r))
+		}
+		out.Grants = append(out.Grants, one)
+	}
+	api.WriteJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func (p *posture) plan(w http.ResponseWriter, r *http.Request, c identity.Caller) error {
+	plan, err := p.records.Plan(r.Context(), c, r.PathValue("id"), r.URL.Query().Get("key"))
+	if err == nil {
+		api.WriteJSON(w, http.StatusOK, plan)
+	}
+	return err
 }

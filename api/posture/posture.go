@@ -16,6 +16,7 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/identity"
+	judged "github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/alert"
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/posture/kpi"
@@ -34,6 +35,11 @@ type Records interface {
 	Alerts(ctx context.Context, c identity.Caller, resolved bool) ([]alert.Alert, error)
 	Acknowledge(ctx context.Context, c identity.Caller, id, note string, length time.Duration) (alert.Alert, error)
 	Evidence(ctx context.Context, c identity.Caller, w kpi.Window) ([]byte, error)
+	Chain(ctx context.Context, c identity.Caller, estate, finding string) (governance.Chain, error)
+	Plan(ctx context.Context, c identity.Caller, finding, key string) (judged.Plan, error)
+	Exceptions(ctx context.Context, c identity.Caller) ([]governance.Exception, error)
+	Except(ctx context.Context, c identity.Caller, finding, owner, reason string, expires time.Time) (governance.Exception, error)
+	Withdraw(ctx context.Context, c identity.Caller, id string) error
 	Roles(ctx context.Context, c identity.Caller) ([]rbac.Assignment, error)
 	GiveRole(ctx context.Context, c identity.Caller, g governance.Grant) (rbac.Assignment, error)
 	TakeRole(ctx context.Context, c identity.Caller, id string) (rbac.Assignment, error)
@@ -56,7 +62,11 @@ func New(records Records, tokens api.Tokens, audiences ...string) http.Handler {
 	handle("POST", "/scans", p.runScan)
 	handle("GET", "/scans/{id}", p.scan)
 	handle("GET", "/findings", p.findings)
+	handle("GET", "/findings/{id}", p.finding)
+	handle("POST", "/findings/{id}/plan", p.plan)
 	handle("GET", "/exceptions", p.exceptions)
+	handle("POST", "/exceptions", p.except)
+	handle("DELETE", "/exceptions/{id}", p.withdraw)
 	handle("GET", "/kpis", p.kpis)
 	handle("GET", "/trend", p.trend)
 	handle("GET", "/alerts", p.alerts)

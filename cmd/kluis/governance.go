@@ -6,9 +6,10 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/api"
-	"github.com/kluis-io/kluis/api/posture"
+	postureapi "github.com/kluis-io/kluis/api/posture"
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/governance"
+	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/evidence"
 	"github.com/kluis-io/kluis/posture/kpi"
 )
@@ -22,13 +23,14 @@ func (s *server) wireGovernance(rt *router, tokens api.Tokens) {
 		c.Look = s.look
 	}
 	s.records = governance.New(c)
-	rt.posture = posture.New(s.records, tokens, s.authority("posture"))
+	rt.posture = postureapi.New(s.records, tokens, s.authority("posture"))
 }
 
 // look scans the estate that the configuration names, as a client of its interfaces.
-func (s *server) look(ctx context.Context) (governance.Found, error) {
+func (s *server) look(ctx context.Context, accepted []posture.Exception) (governance.Found, error) {
 	c := s.config.Posture
 	flags := c.flags(s.config.Data)
+	flags.accepted = accepted
 	found, err := flags.scan(ctx)
 	return governance.Found{Estate: orDefault(c.Estate, "kluis"), Source: "profile", Scan: found}, err
 }

@@ -33,7 +33,7 @@ for 'remediate', 'backout' and 'labels' with --apply.
   kluis posture plan FINDING --source export:./answers --policy policy.yaml`,
 	}
 	c.AddCommand(postureScan(), posturePlan(), postureDiff(), postureKPI(), postureTrend(), postureStatus(), postureFindings(), postureLabels(), postureEvidence(), postureAlerts(), postureTypes(), postureControls())
-	c.AddCommand(postureRemediate(), postureBackout(), postureRuns(), postureRoles(), postureRescan())
+	c.AddCommand(postureRemediate(), postureBackout(), postureRuns(), postureRoles(), postureRescan(), postureExceptions())
 	return c
 }
 
@@ -46,6 +46,7 @@ type scanFlags struct {
 	policies      []string
 	prices        string
 	controls      []string
+	accepted      []posture.Exception // beside the policy's
 }
 
 func (s *scanFlags) declare(c *cobra.Command) {
@@ -64,7 +65,7 @@ func (s *scanFlags) scan(ctx context.Context) (*posture.Scan, error) {
 	if len(s.sources) == 0 {
 		return nil, usageError{errors.New("--source says what to scan")}
 	}
-	inv := &posture.Inventory{}
+	inv := &posture.Inventory{Accepted: s.accepted}
 	policy, checkers, err := s.judges(inv)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/posture/history"
 )
 
@@ -48,7 +49,16 @@ func (s *server) scanWhenDue(workers context.Context) {
 		return
 	}
 	s.every(workers, min(c.Interval, time.Minute), "scanning", func(ctx context.Context) error {
-		return c.scan(ctx, s.governance.db.Posture(), c.flags(s.config.Data))
+		flags := c.flags(s.config.Data)
+		err := s.governance.db.Governance().View(ctx, func(tx governance.Tx) error {
+			all, err := tx.Exceptions()
+			flags.accepted = governance.Accepted(all)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return c.scan(ctx, s.governance.db.Posture(), flags)
 	})
 }
 

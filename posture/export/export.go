@@ -46,6 +46,9 @@ type batch struct {
 // their names. A file that is no JSON is an error; an element of no use to posture
 // is passed over; a list that says that there is more of it becomes a gap.
 func Read(ctx context.Context, fsys fs.FS, inv *posture.Inventory) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	queue := make(chan *batch, 2*runtime.GOMAXPROCS(0))
