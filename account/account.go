@@ -118,6 +118,8 @@ type Account struct {
 	// use of a key.
 	Principal  identity.PrincipalID
 	Encryption Encryption
+
+	MayChange bool // whether who asked for it may change it; of one that was asked for alone
 }
 
 // Encryption is what the rows of an account's scope key say.

@@ -270,7 +270,10 @@ func (a *Accounts) Account(ctx context.Context, c identity.Caller, p Path) (acct
 		if err != nil {
 			return err
 		}
-		acct, err = a.describe(tx, row)
+		if acct, err = a.describe(tx, row); err == nil {
+			_, denied := live(tx, c, rbac.AccountsWrite, p)
+			acct.MayChange = denied == nil
+		}
 		return err
 	})
 	return acct, err

@@ -134,7 +134,7 @@ func accountEncryption(a account.Account) map[string]any {
 	}
 	e := map[string]any{
 		"services": services, "keySource": account.PlatformKeys,
-		"kluis": map[string]any{"state": a.Encryption.State, "serving": a.Encryption.Serving},
+		"kluis": map[string]any{"state": a.Encryption.State, "serving": a.Encryption.Serving, "mayChange": a.MayChange},
 	}
 	if a.KeyIdentity != "" {
 		e["identity"] = map[string]string{"userAssignedIdentity": a.KeyIdentity}

@@ -11,9 +11,11 @@ import (
 
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/portal"
+	"github.com/kluis-io/kluis/portal/accounts"
 	"github.com/kluis-io/kluis/portal/client"
 	"github.com/kluis-io/kluis/portal/drill"
 	"github.com/kluis-io/kluis/portal/overview"
+	"github.com/kluis-io/kluis/portal/settings"
 	"github.com/kluis-io/kluis/portal/workspaces"
 )
 
@@ -51,7 +53,9 @@ func portalSections() []portal.Section {
 	return []portal.Section{
 		overview.Section(),
 		workspaces.Section(),
+		accounts.Section(),
 		drill.Section(),
+		settings.Section(),
 	}
 }
 

@@ -185,6 +185,9 @@ func (principals) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
+// Tokens are a principal's.
+func Tokens(c *sdk.Clients, name string) client.Tokens { return principal{c, name} }
+
 type principal struct {
 	clients *sdk.Clients
 	name    string
