@@ -234,8 +234,8 @@ func (k *Keyring) hold(ctx context.Context, id ScopeID) (s *slot, release func()
 	}
 }
 
-// forgetSlot lets go of a slot that holds nothing.
-func (k *Keyring) forgetSlot(s *slot) {
+// forgetSlot lets go of a slot that holds nothing, and reports whether it does.
+func (k *Keyring) forgetSlot(s *slot) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s.mu.Lock()
@@ -244,6 +244,7 @@ func (k *Keyring) forgetSlot(s *slot) {
 		s.gone = true
 		delete(k.slots, s.id)
 	}
+	return s.gone
 }
 
 // saw notes which change of the scope's key and which revocation is the newest,

@@ -38,7 +38,7 @@ func (k *Keyring) followVersion(ctx context.Context, s *slot, e *entry) {
 		k.log.ErrorContext(ctx, "a workspace's key identifier is not allowed any more", "workspace", string(s.id), "error", err)
 		return
 	}
-	u, ok := k.mayLook(s)
+	u, ok := k.mayLook(s, v)
 	if !ok {
 		return
 	}
@@ -86,9 +86,12 @@ func (k *Keyring) followVersion(ctx context.Context, s *slot, e *entry) {
 // mayLook reports whether the budget of the slot's vault allows to look for a newer
 // version of its key, and how urgent that is: it is the first to be left out, but
 // not for long.
-func (k *Keyring) mayLook(s *slot) (pace.Urgency, bool) {
+func (k *Keyring) mayLook(s *slot, sc Scope) (pace.Urgency, bool) {
 	s.mu.Lock()
 	overdue := k.now().Sub(s.looked) >= lookWithin
+	if s.looked.IsZero() { // not by this process; by another, as far as the row says
+		overdue = k.now().Sub(sc.Verified) >= verifyEvery
+	}
 	s.mu.Unlock()
 	u := pace.Looking
 	if overdue {

@@ -179,24 +179,19 @@ func (s *slot) clock(e *entry, now time.Time) pace.Clock {
 }
 
 // tend does for one scope what is due, as far as its vault's budget allows. What
-// must wait stays due. A hint waits for nothing.
+// must wait stays due. A hint that may mean a no waits for nothing; one that may mean
+// a yes goes before other tries.
 func (k *Keyring) tend(s *slot, now time.Time) {
 	e := s.entry.Load()
 	c := s.clock(e, now)
-	urgency := func(u pace.Urgency) pace.Urgency {
-		if c.Hinted {
-			return pace.Told
-		}
-		return u
-	}
 	switch c.Due(now) {
 	case pace.Ask:
-		k.start(&s.asking, func() bool { return k.may(s, now, urgency(pace.Trying), 1) },
+		k.start(&s.asking, func() bool { return k.may(s, now, c.Urgency(), 1) },
 			func(ctx context.Context) { k.ask(ctx, s) })
 	case pace.Expire:
 		k.expire(s, e)
 	case pace.Renew:
-		k.start(&e.renewing, func() bool { return k.may(s, now, urgency(pace.Keeping), 1) },
+		k.start(&e.renewing, func() bool { return k.may(s, now, c.Urgency(), 1) },
 			func(ctx context.Context) { k.renew(ctx, s, e) })
 	}
 }
@@ -242,13 +237,15 @@ func (k *Keyring) expire(s *slot, e *entry) {
 // ask tries a scope without access again. The caller holds s.asking, and has taken
 // the question from the vault's budget.
 func (k *Keyring) ask(ctx context.Context, s *slot) {
-	s.hinted.Store(false)
+	hinted := s.hinted.Swap(false)
 	s.mu.Lock()
 	s.nextPoll = pace.Poll(k.now(), k.poll, k.budgets.replicas, rand.Float64())
 	s.mu.Unlock()
 	v, err := k.view(ctx, s.id)
 	if errors.Is(err, fault.WorkspaceNotFound) || err == nil && v.scope.Serving == Serves {
-		k.forgetSlot(s)
+		if !k.forgetSlot(s) && hinted {
+			s.hinted.Store(true) // it is being opened, perhaps by a yes that was given before what the hint is about
+		}
 		return
 	}
 	if err != nil {

@@ -54,6 +54,8 @@ const (
 	firstProbe, lastProbe = time.Second, 15 * time.Second
 	// openingProbe is for who waits for a scope.
 	openingProbe = 2 * time.Second
+	// probing is the share of the budget that probes of a silent vault take at most.
+	probing = 0.1
 	// maxRetryAfter is the longest that a vault is believed which asks to be left alone.
 	maxRetryAfter = time.Minute
 )
@@ -115,9 +117,10 @@ func (b *Budget) Take(now time.Time, u Urgency, cost float64) bool {
 	return true
 }
 
-// slower keeps the probes of many processes within the budget that they share.
+// slower keeps the probes of many processes within a part of the budget that they
+// share.
 func (b *Budget) slower(d time.Duration, cost float64) time.Duration {
-	return max(d, time.Duration(cost/b.rate*float64(time.Second)))
+	return max(d, time.Duration(cost/(b.rate*probing)*float64(time.Second)))
 }
 
 // Silent reports whether the vault is taken not to answer.
