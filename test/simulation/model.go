@@ -124,7 +124,6 @@ type answer struct {
 	no    bool
 	none  bool // there is none
 	busy  bool // it says that it has too much to do
-	yes   int32
 }
 
 // A world is one simulation.
