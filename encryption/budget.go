@@ -47,6 +47,7 @@ const (
 type budgets struct {
 	rate     float64
 	replicas int
+	sharing  float64 // how many share a renewal, of which one asks
 
 	mu sync.Mutex
 	of map[feedKey]*budget
@@ -145,6 +146,9 @@ func (k *Keyring) may(s *slot, now time.Time, u pace.Urgency, questions float64)
 	if vault == "" {
 		return true // the root alone opens it, or it is not known yet who guards it
 	}
+	if u == pace.Keeping {
+		cost /= k.budgets.sharing
+	}
 	return k.budget(tenant, vault).take(now, u, cost*questions)
 }
 
@@ -189,7 +193,7 @@ func (k *Keyring) reckon(slots []*slot) {
 		if e := s.entry.Load(); e == nil || e.ended.Load() != nil || !e.usedSinceLease() {
 			cost = 0
 		}
-		needed[key] += cost
+		needed[key] += cost / k.budgets.sharing
 	}
 	b := &k.budgets
 	b.mu.Lock()

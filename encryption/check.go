@@ -391,6 +391,9 @@ func (n *Inspector) ask(ctx context.Context, id ScopeID) (*Use, error) {
 	return &Use{entry: newEntry(n.ring, m), scope: id}, nil
 }
 
+// UseAsOf is Use.
+func (n *Inspector) UseAsOf(ctx context.Context, row Scope) (*Use, error) { return n.Use(ctx, row.ID) }
+
 // Forget does nothing: whoever inspects shreds nothing.
 func (n *Inspector) Forget(ScopeID, ItemID) {}
 

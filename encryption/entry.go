@@ -2,6 +2,7 @@ package encryption
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -140,6 +141,7 @@ func (e *entry) adopt(m *material) bool {
 		old = nil // given for another key
 	}
 	e.row, e.sealing, e.share, e.scopeKeys = m.scope, m.sealing, m.share, m.scopeKeys
+	e.dropUnlinked()
 	if old == nil || m.lease.Expires().After(old.Expires()) { // a slow answer does not shorten what a quicker one gave
 		e.lease.Store(&m.lease)
 	}
@@ -270,7 +272,7 @@ func (e *entry) opened(row KeyRow, current bool) (*Key, error) {
 		if len(e.keys) >= maxKeys {
 			e.evict()
 		}
-		k = &Key{id: row.ID, item: row.Item, base: e.base(row), entry: e, key: raw}
+		k = &Key{id: row.ID, item: row.Item, generation: row.Generation, base: e.base(row), entry: e, key: raw}
 		e.keys[row.ID] = k
 	}
 	if current && !e.sealing.outdates(row) { // it may have become so since it was read
@@ -282,21 +284,29 @@ func (e *entry) opened(row KeyRow, current bool) (*Key, error) {
 // behind makes the ring look again soon, since the database has moved on.
 func (e *entry) behind() error {
 	e.next.Store(0)
-	return keysChanged()
+	return fault.Wrap(fault.EncryptionChanged, errBehind, keysChanged().Detail).WithMend("Try again.")
 }
+
+// errBehind is what keys of a generation fail with that is not open here yet.
+var errBehind = errors.New("the scope's key is a newer one than is open")
 
 // evict forgets some keys to make room. They are not dropped, since somebody may
 // be using them: their bytes are overwritten once nobody does, and they end with
 // the entry's check all the same.
 func (e *entry) evict() {
 	n := 0
-	for id, k := range e.keys {
-		runtime.AddCleanup(k, func(key *envelope.Key) { key.Clear() }, k.key)
-		delete(e.keys, id)
+	for id := range e.keys {
+		e.letGo(id)
 		if n++; n >= maxKeys/10 {
 			break
 		}
 	}
+}
+
+func (e *entry) letGo(id KeyID) {
+	k := e.keys[id]
+	runtime.AddCleanup(k, func(key *envelope.Key) { key.Clear() }, k.key)
+	delete(e.keys, id)
 }
 
 // forget makes the entry look up an item's sealing keys again, after they have

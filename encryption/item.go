@@ -34,8 +34,8 @@ func (s *Scopes) work(ctx context.Context, u *Use, i Item, g Generation) error {
 	}
 	before := i.Fence
 	i.Fence++
-	i.Owner, i.Until = s.owner, s.ring.now().Add(workLease)
-	if err := s.update(ctx, i, before); err != nil {
+	i.Owner = s.owner
+	if err := s.hold(ctx, &i, before); err != nil {
 		return err
 	}
 	if err := itemAfterTake.Hit(); err != nil {
@@ -64,6 +64,18 @@ func (s *Scopes) update(ctx context.Context, i Item, fence int64) error {
 	return s.ring.store.Update(ctx, func(tx Tx) error { return tx.UpdateItem(i, fence) })
 }
 
+// hold gives the item's worker its lease, in the database's time.
+func (s *Scopes) hold(ctx context.Context, i *Item, fence int64) error {
+	return s.ring.store.Update(ctx, func(tx Tx) error {
+		now, err := tx.Now()
+		if err != nil {
+			return err
+		}
+		i.Until = now.Add(workLease)
+		return tx.UpdateItem(*i, fence)
+	})
+}
+
 // reencrypt moves all of an item's data under fresh keys, and shreds the old.
 func (s *Scopes) reencrypt(ctx context.Context, u *Use, i *Item, g Generation) error {
 	if _, err := u.Current(ctx, i.ID, ContentKey); err != nil { // makes fresh keys if need be
@@ -82,8 +94,8 @@ func (s *Scopes) reencrypt(ctx context.Context, u *Use, i *Item, g Generation) e
 			if now.Sub(stored) < reportEvery {
 				return nil
 			}
-			stored, i.Until = now, now.Add(workLease)
-			return s.update(ctx, *i, i.Fence)
+			stored = now
+			return s.hold(ctx, i, i.Fence)
 		}
 		i.Progress = total
 		if err := c.Reencrypt(ctx, job); err != nil {

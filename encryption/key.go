@@ -16,6 +16,9 @@ import (
 type Key struct {
 	id   KeyID
 	item ItemID
+
+	generation int64 // of the scope key that sealed it when it was opened
+
 	base []string // the context's fields up to the object
 
 	entry *entry // whose lease it lives under

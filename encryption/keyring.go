@@ -9,6 +9,7 @@ import (
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption/pace"
+	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/kek"
@@ -32,6 +33,7 @@ type Config struct {
 	Recorder audit.Recorder
 	Policy   kek.Policy // at which hosts customers' keys may lie
 	Witness  Witness    // nil if nobody remembers, outside the database, what it held
+	Shared   bool       // other processes use the same database
 
 	Lease time.Duration // a key lease's length; 0 means 30 s. At most Bound.
 	Bound time.Duration // the kill-switch bound; 0 means 60 s
@@ -59,6 +61,9 @@ type Keyring struct {
 	recorder audit.Recorder
 	policy   kek.Policy
 	witness  Witness
+	shared   bool
+	renewals *envelope.Key // under which renewals of leases are shared
+	drift    drift
 	lease    time.Duration
 	bound    time.Duration
 	poll     time.Duration
@@ -98,6 +103,7 @@ type slot struct {
 	lastAsk  time.Time // when the vault was last asked without success
 	nextPoll time.Time
 	firstYes time.Time // of a foreign vault, after a no
+	yesAfter int64     // the revocation that firstYes came after
 	warned   kek.KID   // a new version that cannot be used, reported once
 }
 
@@ -113,10 +119,14 @@ const (
 func NewKeyring(c Config) *Keyring {
 	k := &Keyring{
 		store: c.Store, root: c.Root, recorder: c.Recorder, policy: c.Policy,
-		witness: c.Witness, watch: c.Watch, lease: c.Lease, bound: c.Bound, poll: c.Poll, now: c.Now, log: c.Log,
+		witness: c.Witness, shared: c.Shared, renewals: c.Root.Derive(purposeRenewal), watch: c.Watch, lease: c.Lease, bound: c.Bound, poll: c.Poll, now: c.Now, log: c.Log,
 		slots:   map[ScopeID]*slot{},
 		stop:    context.Background(),
 		budgets: budgets{rate: c.Budget, replicas: max(1, c.Replicas), of: map[feedKey]*budget{}},
+	}
+	k.budgets.sharing = 1
+	if c.Shared {
+		k.budgets.sharing = float64(k.budgets.replicas)
 	}
 	k.vault = asked{c.Vault, k}
 	if k.budgets.rate == 0 {
@@ -188,6 +198,20 @@ func (k *Keyring) NewScope(id ScopeID, tenant identity.TenantID) (*ScopeKeys, er
 // its siblings), with [fault.KEKUnreachable] if the vault does not answer, or
 // with [fault.WorkspaceNotFound].
 func (k *Keyring) Use(ctx context.Context, id ScopeID) (*Use, error) {
+	if !k.shared {
+		return k.use(ctx, id)
+	}
+	var row Scope
+	if err := k.store.View(ctx, func(tx Tx) (err error) {
+		row, err = tx.Scope(id)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return k.UseAsOf(ctx, row)
+}
+
+func (k *Keyring) use(ctx context.Context, id ScopeID) (*Use, error) {
 	k.mu.RLock()
 	s := k.slots[id]
 	k.mu.RUnlock()
@@ -294,11 +318,22 @@ type view struct {
 	scope       Scope
 	generations []Generation
 	links       []Link
+
+	// Of a view that [Keyring.view] has read where processes share the database:
+	renewal Renewal
+	at      moment // when it was read
 }
 
 func (k *Keyring) view(ctx context.Context, id ScopeID) (v view, err error) {
+	before := k.now()
 	err = k.store.View(ctx, func(tx Tx) error {
-		v, err = readView(tx, id)
+		if v, err = readView(tx, id); err != nil || !k.shared {
+			return err
+		}
+		if v.at, err = k.moment(tx, before); err != nil {
+			return err
+		}
+		v.renewal, _, err = tx.Renewal(id)
 		return err
 	})
 	return v, err

@@ -43,8 +43,10 @@ type memoryTx struct {
 	items       map[encryption.ItemID]encryption.Item
 	keys        map[encryption.KeyID]encryption.KeyRow
 	objects     map[string]object
+	renewals    map[encryption.ScopeID]encryption.Renewal
 	grants      map[string]rbac.Assignment
-	off         bool // the tenant's switch
+	off         bool          // the tenant's switch
+	skew        time.Duration // of its clock
 	audit       []audit.Entry
 }
 
@@ -61,6 +63,18 @@ type object struct {
 	sealed []byte
 }
 
+func (t *memoryTx) Now() (time.Time, error) { return time.Now().Add(t.skew), nil }
+
+func (t *memoryTx) Renewal(id encryption.ScopeID) (encryption.Renewal, bool, error) {
+	r, ok := t.renewals[id]
+	return r, ok, nil
+}
+
+func (t *memoryTx) PutRenewal(r encryption.Renewal) error {
+	t.renewals[r.Scope] = r
+	return nil
+}
+
 func newMemory() *memory {
 	return &memory{data: &memoryTx{
 		scopes:      map[encryption.ScopeID]encryption.Scope{},
@@ -70,6 +84,7 @@ func newMemory() *memory {
 		items:       map[encryption.ItemID]encryption.Item{},
 		keys:        map[encryption.KeyID]encryption.KeyRow{},
 		objects:     map[string]object{},
+		renewals:    map[encryption.ScopeID]encryption.Renewal{},
 		grants:      map[string]rbac.Assignment{},
 	}}
 }
@@ -78,6 +93,7 @@ func (t *memoryTx) clone() *memoryTx {
 	c := *t
 	c.scopes, c.generations, c.links = maps.Clone(t.scopes), maps.Clone(t.generations), maps.Clone(t.links)
 	c.versions, c.items, c.keys = maps.Clone(t.versions), maps.Clone(t.items), maps.Clone(t.keys)
+	c.renewals = maps.Clone(t.renewals)
 	c.objects, c.grants = maps.Clone(t.objects), maps.Clone(t.grants)
 	return &c
 }

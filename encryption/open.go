@@ -67,7 +67,7 @@ func (k *Keyring) tryOpen(ctx context.Context, s *slot, asking bool) (*entry, er
 	if err != nil {
 		return nil, k.notOpened(ctx, s, v, err)
 	}
-	if v.scope.Serving == Revoked && !k.trusted(s) {
+	if v.scope.Serving == Revoked && !k.trusted(s, v.scope.Serial) {
 		m.clear()
 		return nil, refused(v.scope)
 	}
@@ -98,8 +98,8 @@ func (k *Keyring) remember(s *slot, v view) {
 	s.tenant, s.key, s.cost = v.scope.Tenant, id, pace.Cost(8*len(g.Wrapped))
 }
 
-// confirm checks that the scope has not changed since it was read, and clears its
-// latch if there is one.
+// confirm checks that the scope has not changed since it was read, clears its latch if
+// there is one, and lets other processes know of the vault's yes.
 func (k *Keyring) confirm(ctx context.Context, v view) error {
 	same := func(tx Tx) error {
 		now, err := tx.Scope(v.scope.ID)
@@ -111,12 +111,17 @@ func (k *Keyring) confirm(ctx context.Context, v view) error {
 		}
 		return nil
 	}
-	if v.scope.Serving == Serves {
+	if v.scope.Serving == Serves && !k.shared {
 		return k.store.View(ctx, same)
 	}
 	return k.store.Update(ctx, func(tx Tx) error {
 		if err := same(tx); err != nil {
 			return err
+		}
+		if k.shared {
+			if err := k.lend(tx, v); err != nil || v.scope.Serving == Serves {
+				return err
+			}
 		}
 		s, err := tx.Scope(v.scope.ID)
 		if err != nil {

@@ -205,7 +205,11 @@ func (s *Scopes) due(ctx context.Context, id ScopeID) (behind int, next []Item, 
 		if g, err = v.sealing(); err != nil {
 			return err
 		}
-		behind, _, next, err = tx.ItemsBehind(id, g.Number, s.ring.now())
+		now, err := tx.Now()
+		if err != nil {
+			return err
+		}
+		behind, _, next, err = tx.ItemsBehind(id, g.Number, now)
 		return err
 	})
 	return behind, next, g, err

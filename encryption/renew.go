@@ -13,7 +13,7 @@ import (
 // renew asks the vault again for a scope in use, and follows its key's versions. The
 // caller holds e.renewing, and has taken the question from the vault's budget.
 func (k *Keyring) renew(ctx context.Context, s *slot, e *entry) {
-	s.hinted.Store(false)
+	hinted := s.hinted.Swap(false)                               // which asks for a yes from now on
 	e.next.Store(pace.Again(k.now(), rand.Float64()).UnixNano()) // unless it goes well
 	v, err := k.view(ctx, s.id)
 	switch {
@@ -26,6 +26,16 @@ func (k *Keyring) renew(ctx context.Context, s *slot, e *entry) {
 		s.saw(v.scope)
 		s.drop(e, refused(v.scope))
 		return
+	}
+	if k.shared && !e.follow(v) {
+		s.saw(v.scope)
+	} else if k.shared && !hinted && e.guarded() {
+		if done, err := k.borrow(ctx, e, v); err != nil {
+			k.reportUnanswered(ctx, s.id, err)
+			return
+		} else if done {
+			return
+		}
 	}
 	m, err := k.unlock(ctx, v)
 	k.remember(s, v)
@@ -80,10 +90,13 @@ func (k *Keyring) reportUnanswered(ctx context.Context, id ScopeID, err error) {
 
 // trusted reports whether a vault's yes after a no can be believed at once. A
 // kluis vault's can, while its feed stands; a foreign one's caches flap, so it
-// takes two yeses ten seconds apart.
-func (k *Keyring) trusted(s *slot) bool {
+// takes two yeses ten seconds apart, and no revocation between them.
+func (k *Keyring) trusted(s *slot, serial int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.yesAfter != serial { // somebody was told no since
+		s.firstYes = time.Time{}
+	}
 	if k.feeds.standing(s.tenant, s.key.Vault()) {
 		s.firstYes = time.Time{}
 		return true
@@ -94,7 +107,7 @@ func (k *Keyring) trusted(s *slot) bool {
 		return true
 	}
 	if s.firstYes.IsZero() {
-		s.firstYes = now
+		s.firstYes, s.yesAfter = now, serial
 	}
 	s.nextPoll = s.firstYes.Add(secondYes)
 	return false

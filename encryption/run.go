@@ -239,6 +239,7 @@ func (k *Keyring) expire(s *slot, e *entry) {
 func (k *Keyring) ask(ctx context.Context, s *slot) {
 	hinted := s.hinted.Swap(false)
 	s.mu.Lock()
+	began := !s.firstYes.IsZero()
 	s.nextPoll = pace.Poll(k.now(), k.poll, k.budgets.replicas, rand.Float64())
 	s.mu.Unlock()
 	v, err := k.view(ctx, s.id)
@@ -250,6 +251,11 @@ func (k *Keyring) ask(ctx context.Context, s *slot) {
 	}
 	if err != nil {
 		return
+	}
+	if k.shared && k.budgets.replicas == 1 && !hinted && !began { // one process asks for all
+		if busy, err := k.claimed(ctx, v.renewal, s.id, k.poll-k.poll/8); busy || err != nil {
+			return
+		}
 	}
 	if _, err := k.open(ctx, s.id, true); err != nil && ctx.Err() == nil && !fault.ReasonOf(err).RefusedByVault() &&
 		fault.ReasonOf(err) != fault.KEKUnreachable {

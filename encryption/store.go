@@ -74,6 +74,13 @@ type Tx interface {
 	// by its host as [kek.KID.Vault] has it: those that cost and bind alike together.
 	VaultLoad(tenant identity.TenantID, vault string) ([]Load, error)
 
+	// Now returns the time by the clock of the database, which all processes share.
+	Now() (time.Time, error)
+	// Renewal returns what the last renewal of the scope's lease has left, or false, and
+	// PutRenewal replaces it.
+	Renewal(ScopeID) (Renewal, bool, error)
+	PutRenewal(Renewal) error
+
 	// TenantSettingEnabled tells a tenant's switch.
 	TenantSettingEnabled(tenant, name string) (bool, error)
 }

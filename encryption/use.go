@@ -2,6 +2,7 @@ package encryption
 
 import (
 	"context"
+	"errors"
 
 	"github.com/kluis-io/kluis/fault"
 )
@@ -28,13 +29,30 @@ func (u *Use) Check() error {
 
 // Current returns the key that seals what is written to the item now.
 func (u *Use) Current(ctx context.Context, item ItemID, p Purpose) (*Key, error) {
-	return u.entry.current(ctx, item, p)
+	return caughtUp(ctx, u, func() (*Key, error) { return u.entry.current(ctx, item, p) })
 }
 
 // Key returns one of the item's keys by its id. It fails with [fault.Integrity]
 // if the item has no such key, and with [fault.ItemNotFound] if it is shredded.
 func (u *Use) Key(ctx context.Context, item ItemID, id KeyID) (*Key, error) {
-	return u.entry.open(ctx, item, id)
+	return caughtUp(ctx, u, func() (*Key, error) { return u.entry.open(ctx, item, id) })
+}
+
+// caughtUp asks for a key, and once more if another process has changed the scope's key
+// since it was opened here.
+func caughtUp(ctx context.Context, u *Use, key func() (*Key, error)) (*Key, error) {
+	k, err := key()
+	if !errors.Is(err, errBehind) {
+		return k, err
+	}
+	ring := u.entry.ring
+	ring.mu.RLock()
+	s := ring.slots[u.scope]
+	ring.mu.RUnlock()
+	if s == nil || ring.catchUp(ctx, s, u.entry) != nil {
+		return k, err
+	}
+	return key()
 }
 
 // Confirm checks, in the transaction that publishes what was sealed, that the

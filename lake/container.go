@@ -86,10 +86,7 @@ func (s *session) enterAccount(ctx context.Context, name string) (err error) {
 		return err
 	}
 	s.entry.Resource = string(s.container.path())
-	if err := s.lake.store.View(ctx, func(tx Tx) error { return s.authorise(tx) }); err != nil {
-		return err
-	}
-	if s.use, err = s.lake.keys.Use(ctx, s.container.ID); err != nil {
+	if err := s.takeScope(ctx, s.authorise); err != nil {
 		return err
 	}
 	return s.takeItem(ctx, Item{ID: encryption.ScopeItem(s.container.ID)})

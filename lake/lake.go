@@ -38,6 +38,8 @@ import (
 // Keys gives the right to use a scope's keys. [encryption.Keyring] does.
 type Keys interface {
 	Use(ctx context.Context, scope encryption.ScopeID) (*encryption.Use, error)
+	// UseAsOf is Use for who has just read the scope's row.
+	UseAsOf(ctx context.Context, row encryption.Scope) (*encryption.Use, error)
 	// Forget drops the keys of an item that was shredded.
 	Forget(scope encryption.ScopeID, item encryption.ItemID)
 }

@@ -103,16 +103,30 @@ func (s *session) begin(ctx context.Context, p Path) (err error) {
 		return err
 	}
 	s.entry.Resource = string(s.container.path())
-	if err := s.lake.store.View(ctx, func(tx Tx) error { return s.authorise(tx) }); err != nil {
-		return err
-	}
-	if s.use, err = s.lake.keys.Use(ctx, s.container.ID); err != nil {
+	if err := s.takeScope(ctx, s.authorise); err != nil {
 		return err
 	}
 	if len(p.Segments) == 0 {
 		return nil
 	}
 	return s.enter(ctx, p.Segments[0])
+}
+
+// takeScope runs what a session begins with in a transaction, and gets the right to use
+// the scope's keys as that transaction sees them.
+func (s *session) takeScope(ctx context.Context, fn func(Tx) error) error {
+	var row encryption.Scope
+	err := s.lake.store.View(ctx, func(tx Tx) (err error) {
+		if err = fn(tx); err == nil {
+			row, err = tx.Scope(s.container.ID)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.use, err = s.lake.keys.UseAsOf(ctx, row)
+	return err
 }
 
 // enter finds the item of a path's first segment, and its keys.

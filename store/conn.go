@@ -13,7 +13,8 @@ type Conn struct {
 	sql     *sql.Conn
 	stmts   map[string]*sql.Stmt
 	explain func(error) error
-	rested  bool // nobody has used it for a while
+	clock   string // see Clock
+	rested  bool   // nobody has used it for a while
 	unfit   bool
 }
 
@@ -28,6 +29,10 @@ func Connect(ctx context.Context, pool *sql.DB, explain func(error) error) (*Con
 	}
 	return &Conn{sql: c, stmts: map[string]*sql.Stmt{}, explain: explain}, nil
 }
+
+// Clock says by which query the database tells its time, in Unix microseconds. One that
+// no other process uses needs none: it goes by the process's own.
+func (c *Conn) Clock(query string) { c.clock = query }
 
 // prepare returns the statement for a query, which it keeps: queries are
 // constants of this package and its engines, so there are as many as those have.

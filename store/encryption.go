@@ -94,7 +94,7 @@ func (t *Tx) UpdateScope(s encryption.Scope, epoch int64) error {
 func (t *Tx) DeleteScope(id encryption.ScopeID) error {
 	t.shreds = Shredded
 	for _, q := range []string{
-		`DELETE FROM scope_link WHERE scope = $1`, `DELETE FROM scope_version WHERE scope = $1`,
+		`DELETE FROM scope_link WHERE scope = $1`, `DELETE FROM scope_renewal WHERE scope = $1`, `DELETE FROM scope_version WHERE scope = $1`,
 		`DELETE FROM scope_generation WHERE scope = $1`, `DELETE FROM scope WHERE id = $1`,
 	} {
 		if _, err := t.exec(q, string(id)); err != nil {
@@ -211,6 +211,29 @@ func (t *Tx) VaultLoad(tenant identity.TenantID, vault string) (out []encryption
 			return err
 		})
 	return out, err
+}
+
+func (t *Tx) Renewal(id encryption.ScopeID) (r encryption.Renewal, ok bool, err error) {
+	var ends, asking int64
+	err = t.row(`SELECT scope, generation, kid, epoch, serial, ends, mac, asking FROM scope_renewal WHERE scope = $1`, []any{string(id)},
+		&r.Scope, &r.Generation, &r.KID, &r.Epoch, &r.Serial, &ends, &r.MAC, &asking)
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, false, nil
+	}
+	r.Ends, r.Asking = fromMicros(ends), fromMicros(asking)
+	return r, err == nil, err
+}
+
+func (t *Tx) PutRenewal(r encryption.Renewal) error {
+	if r.MAC == nil {
+		r.MAC = []byte{}
+	}
+	_, err := t.exec(`INSERT INTO scope_renewal (scope, generation, kid, epoch, serial, ends, mac, asking)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (scope) DO UPDATE SET generation = excluded.generation, kid = excluded.kid, epoch = excluded.epoch,
+			serial = excluded.serial, ends = excluded.ends, mac = excluded.mac, asking = excluded.asking`,
+		string(r.Scope), r.Generation, string(r.KID), r.Epoch, r.Serial, micros(r.Ends), r.MAC, micros(r.Asking))
+	return err
 }
 
 const itemColumns = `item, scope, type, generation, failed, reason, detail, files, total_files, bytes, total_bytes,

@@ -17,6 +17,7 @@ type Readers struct {
 	pool    *sql.DB
 	begin   string
 	explain func(error) error
+	clock   string
 	idle    chan *Conn    // connections that nobody uses
 	free    chan struct{} // a token for each that runs
 	closed  chan struct{}
@@ -30,6 +31,9 @@ func NewReaders(pool *sql.DB, begin string, explain func(error) error) *Readers 
 		idle: make(chan *Conn, readerLimit), free: make(chan struct{}, readerLimit), closed: make(chan struct{}),
 	}
 }
+
+// Clock sets [Conn.Clock] for all of their connections. It is for setting up.
+func (r *Readers) Clock(query string) { r.clock = query }
 
 // View runs fn in one read transaction, as [Runner] says.
 func (r *Readers) View(ctx context.Context, fn func(*Tx) error) error {
@@ -109,8 +113,10 @@ func (r *Readers) borrow(ctx context.Context) (*Conn, error) {
 	c, err := Connect(ctx, r.pool, r.explain)
 	if err != nil {
 		<-r.free
+		return nil, err
 	}
-	return c, err
+	c.Clock(r.clock)
+	return c, nil
 }
 
 func (r *Readers) giveBack(c *Conn) {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/kluis-io/kluis/fault"
 )
@@ -37,6 +38,22 @@ func (t *Tx) Exec(query string, args ...any) error {
 // Row runs a query of an engine's own for one row, and scans it; it returns
 // [sql.ErrNoRows] if there is none.
 func (t *Tx) Row(query string, args []any, into ...any) error { return t.row(query, args, into...) }
+
+// Now returns the time by the database's clock, which all processes share.
+func (t *Tx) Now() (time.Time, error) {
+	query := ""
+	if t.conn != nil {
+		query = t.conn.clock
+	} else if t.readers != nil {
+		query = t.readers.clock
+	}
+	if query == "" {
+		return time.Now(), nil
+	}
+	var us int64
+	err := t.row(query, nil, &us)
+	return time.UnixMicro(us).UTC(), err
+}
 
 // running returns the context of one statement, which is never ended by ctx: to be
 // able to, SQLite's driver and database/sql start a goroutine each for every

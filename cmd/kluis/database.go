@@ -29,6 +29,7 @@ const (
 type database struct {
 	store.Domains
 	engine
+	shared bool // other processes may have it open
 }
 
 // An engine is what commands ask of a database beside its tables.
@@ -57,7 +58,7 @@ func openFile(ctx context.Context, path string, schema store.Schema) (*database,
 	if err != nil {
 		return nil, err
 	}
-	return &database{db.Domains, db}, nil
+	return &database{db.Domains, db, false}, nil
 }
 
 func openAddress(ctx context.Context, address string, schema store.Schema) (*database, error) {
@@ -65,7 +66,7 @@ func openAddress(ctx context.Context, address string, schema store.Schema) (*dat
 	if err != nil {
 		return nil, err
 	}
-	return &database{db.Domains, db}, nil
+	return &database{db.Domains, db, true}, nil
 }
 
 // hasDatabase reports whether a party's folder has a database.

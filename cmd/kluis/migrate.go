@@ -159,7 +159,7 @@ func (m migration) away(ctx context.Context) (done migrated, err error) {
 		return done, err
 	}
 	done = migrated{Party: m.party, To: "postgresql", Left: m.file() + movedSuffix}
-	if err := m.transfer(ctx, &database{from.Domains, from}, &database{to.Domains, to}, tables, &done); err != nil {
+	if err := m.transfer(ctx, &database{Domains: from.Domains, engine: from}, &database{Domains: to.Domains, engine: to}, tables, &done); err != nil {
 		return done, err
 	}
 	if err := durable.WriteFile(filepath.Join(m.dir(), addressFile), []byte(m.to+"\n"), 0o600); err != nil {
@@ -192,7 +192,7 @@ func (m migration) home(ctx context.Context, address string) (done migrated, err
 	tables, err := to.Tables(ctx)
 	done = migrated{Party: m.party, To: embedded, Left: "on PostgreSQL as it was, and marked"}
 	if err == nil {
-		err = m.transfer(ctx, &database{from.Domains, from}, &database{to.Domains, to}, tables, &done)
+		err = m.transfer(ctx, &database{Domains: from.Domains, engine: from}, &database{Domains: to.Domains, engine: to}, tables, &done)
 	}
 	if err := errors.Join(err, to.Close()); err != nil {
 		return done, errors.Join(err, removeDatabase(made))

@@ -163,9 +163,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.introduce(ctx); err != nil {
 		return s, err
 	}
-	// On SQLite the data directory's lock says that nobody else works on the scopes. On
-	// PostgreSQL that is only true of an installation of one process.
-	if s.scopes != nil {
+	// The data directory's lock says that nobody else works on the scopes, unless other
+	// processes share the database: then what a dead one held is taken when it ends.
+	if s.scopes != nil && !s.operator.db.shared {
 		if err := s.scopes.TakeOver(ctx); err != nil {
 			return s, err
 		}
@@ -295,7 +295,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	policy.Suffixes = append(policy.Suffixes, "."+s.host("vault"), "."+s.host("managedhsm"))
 	s.ring = encryption.NewKeyring(encryption.Config{
 		Store: s.operator.db.Encryption(), Root: s.operator.root, Recorder: s.operator.log, Policy: policy, Witness: s.operator.witness,
-		Lease: s.config.Lease, Bound: s.config.Bound, Budget: s.config.VaultBudget, Replicas: s.config.Replicas,
+		Lease: s.config.Lease, Bound: s.config.Bound, Budget: s.config.VaultBudget, Replicas: s.config.Replicas, Shared: s.operator.db.shared,
 		Vault: kek.NewClient(kek.Config{
 			Policy: policy, Credential: s.platformCredential, Roots: s.authorities, AllowPrivate: s.private,
 		}),

@@ -45,6 +45,9 @@ var (
 // in ASCII. Advisory locks belong to one database, so each party has its own.
 const writerLock = 0x6b6c756973
 
+// clock is the query for the server's time, which goes on while a transaction runs.
+const clock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
 // answer bounds how long the server may take to accept a connection.
 const answer = 10 * time.Second
 
@@ -79,6 +82,7 @@ func Open(ctx context.Context, url string, schema store.Schema) (*DB, error) {
 		return nil, errors.Join(err, db.pool.Close())
 	}
 	db.readers = store.NewReaders(readers, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", explain)
+	db.readers.Clock(clock)
 	db.writer = store.NewWriter(committer{db})
 	db.Domains = store.Over(runner{db})
 	return db, nil
@@ -159,6 +163,7 @@ func (c committer) connect() (err error) {
 	if c.db.write.Conn, err = store.Connect(ctx, c.db.pool, explain); err != nil {
 		return err
 	}
+	c.db.write.Clock(clock)
 	if err = c.db.enter(); err != nil {
 		c.drop()
 	}

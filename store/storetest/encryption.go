@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -72,6 +73,45 @@ func Encryption(t *testing.T, open func(t *testing.T) encryption.Store) {
 		}
 		return out
 	}
+
+	t.Run("renewal", func(t *testing.T) {
+		st := fill(t)
+		want := encryption.Renewal{
+			Scope: "s", Generation: 2, KID: "kid", Epoch: 3, Serial: 4, Ends: at, MAC: []byte("mac"), Asking: at.Add(time.Second),
+		}
+		get := func() (r encryption.Renewal, ok bool) {
+			view(t, st, func(tx encryption.Tx) (err error) {
+				r, ok, err = tx.Renewal("s")
+				return err
+			})
+			return r, ok
+		}
+		if r, ok := get(); ok {
+			t.Errorf("there is %+v", r)
+		}
+		for range 2 {
+			want.Epoch++
+			update(t, st, func(tx encryption.Tx) error { return tx.PutRenewal(want) })
+			r, ok := get()
+			same(t, "renewal", r, want, nil)
+			if !ok {
+				t.Error("there is none")
+			}
+		}
+		update(t, st, func(tx encryption.Tx) error { return tx.PutRenewal(encryption.Renewal{Scope: "r", Asking: at}) })
+		begun := time.Now()
+		for _, run := range []func(context.Context, func(encryption.Tx) error) error{st.View, st.Update} {
+			if err := run(t.Context(), func(tx encryption.Tx) error {
+				now, err := tx.Now()
+				if d := now.Sub(begun); d < -time.Second || d > time.Minute {
+					t.Errorf("the database's clock is %v away", d)
+				}
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 
 	t.Run("scope", func(t *testing.T) {
 		st := fill(t)
