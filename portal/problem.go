@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/kluis-io/kluis/portal/client"
 )
@@ -39,21 +40,22 @@ func (c *Call) Explain(err error) *Problem {
 		return &Problem{Status: http.StatusInternalServerError, Title: "The portal has failed",
 			Detail: "What went wrong stands in the server's log."}
 	}
+	who := the(e.Party)
 	p = &Problem{Status: e.Status, Detail: e.Message, Code: e.Code, Party: e.Party, ID: e.RequestID}
 	switch {
 	case e.Absent():
-		p.Status, p.Title = http.StatusNotFound, "Not connected to the "+e.Party
+		p.Status, p.Title = http.StatusNotFound, "Not connected to "+strings.ToLower(who[:1])+who[1:]
 		p.Detail = "This portal has been told no address of it, and so cannot show what it knows."
 		p.Mend = "Name its address in the server's configuration, under portal."
 	case e.Unreachable():
-		p.Status, p.Title = http.StatusBadGateway, "The "+e.Party+" did not answer"
+		p.Status, p.Title = http.StatusBadGateway, who+" did not answer"
 		p.Mend = "Nothing was decided. Try again in a moment."
 	case e.Status == http.StatusForbidden:
 		p.Title = "The " + e.Party + " refused"
 	case e.Status == http.StatusNotFound:
 		p.Title = "Not found"
 	case e.Status >= 500:
-		p.Status, p.Title = http.StatusBadGateway, "The "+e.Party+" failed"
+		p.Status, p.Title = http.StatusBadGateway, who+" failed"
 	default:
 		p.Title = "The " + e.Party + " did not accept this"
 	}
@@ -88,6 +90,14 @@ func (c *Call) fail(err error) {
 	}
 	slog.ErrorContext(c.Context(), "rendering", "protocol", "portal", "error", err)
 	http.Error(c.W, p.Title, http.StatusInternalServerError)
+}
+
+// the names a party at the beginning of a sentence.
+func the(party string) string {
+	if party == "governance" {
+		return "Governance"
+	}
+	return "The " + party
 }
 
 func encodeNotice(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }

@@ -32,7 +32,7 @@ type Series struct {
 
 // The drawing's grid, in units of its own; the page scales it.
 const (
-	width, height             = 640.0, 200.0
+	width, height             = 480.0, 180.0
 	left, right, above, below = 44.0, 12.0, 12.0, 26.0
 )
 

@@ -77,6 +77,14 @@ type KPI struct {
 	} `json:"groups"`
 }
 
+// Amount is the figure; 0 if it is not measurable.
+func (k KPI) Amount() float64 {
+	if k.Value == nil {
+		return 0
+	}
+	return *k.Value
+}
+
 // A KPIPoint is a KPI at one time.
 type KPIPoint struct {
 	Time   time.Time `json:"time"`

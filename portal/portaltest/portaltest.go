@@ -52,8 +52,10 @@ var binary = sync.OnceValues(func() (string, error) {
 // Main runs a package's tests, and removes what they have built. Its TestMain calls it.
 func Main(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); code == 0 && err == nil && built {
-		os.RemoveAll(filepath.Dir(path))
+	if built {
+		if path, err := binary(); err == nil {
+			os.RemoveAll(filepath.Dir(path))
+		}
 	}
 	os.Exit(code)
 }

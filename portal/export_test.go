@@ -1,0 +1,8 @@
+package portal
+
+var (
+	BytesText  = bytesText
+	LengthText = lengthText
+	AgoFrom    = agoFrom
+	Many       = many
+)
