@@ -16,6 +16,7 @@ import (
 	"github.com/kluis-io/kluis/portal/drill"
 	"github.com/kluis-io/kluis/portal/overview"
 	"github.com/kluis-io/kluis/portal/settings"
+	vaultpages "github.com/kluis-io/kluis/portal/vaults"
 	"github.com/kluis-io/kluis/portal/workspaces"
 )
 
@@ -54,6 +55,7 @@ func portalSections() []portal.Section {
 		overview.Section(),
 		workspaces.Section(),
 		accounts.Section(),
+		vaultpages.Section(),
 		drill.Section(),
 		settings.Section(),
 	}

@@ -1,0 +1,143 @@
+package vaults_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/portal/portaltest"
+	"github.com/kluis-io/kluis/portal/vaults"
+)
+
+func TestMain(m *testing.M) { portaltest.Main(m) }
+
+// TestCustodian sets a vault up as Fabric's documents tell a security officer to (soft
+// delete, purge protection, the role Key Vault Crypto Service Encryption User for Fabric
+// Platform CMK), makes a key and leads it through its life, in a browser; and checks
+// that whoever may not is not asked to, and is refused.
+func TestCustodian(t *testing.T) {
+	portaltest.Slow(t)
+	target := portaltest.Serve(t)
+	c, err := sdk.New(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := portaltest.NewBrowser(t, portaltest.Open(t, c, portaltest.Parties(target), vaults.Section()))
+	const vault, key = "/vaults/keys/contoso-keys", "/vaults/keys/contoso-keys/keys/sales"
+
+	b.SignIn("custodian")
+	b.Go("/vaults")
+	b.WaitFor("default")
+	b.Click(`a[href="/vaults/new"]`)
+	b.WaitFor("Purge protection")
+	b.Inspect("vault-new")
+	b.Fill("#name", "contoso-keys")
+	b.Fill("#group", "keys")
+	b.Fill("#days", "30")
+	b.Click("main button.primary")
+	b.WaitFor("The vault contoso-keys is made")
+	b.Go("/vaults")
+	b.WaitFor("30 days")
+	b.Inspect("vaults")
+	b.Go(vault)
+	b.WaitFor("No keys yet")
+	b.Inspect("vault-empty")
+	b.Go(vault + "/settings")
+	b.WaitFor("for good")
+	b.Inspect("vault-protection")
+
+	b.Go(vault + "/access/new")
+	b.WaitFor("Who")
+	b.Inspect("access-find")
+	b.Go(vault + "/access/new?q=fabric+platform")
+	b.WaitFor("Fabric Platform CMK")
+	b.Inspect("access-found")
+	b.Click("#found a.button")
+	b.WaitFor("Key Vault Crypto Service Encryption User")
+	b.Inspect("access-role")
+	b.Click("main button.primary")
+	b.WaitFor("It holds at once")
+	b.Inspect("access-review")
+	b.Click("main button.primary")
+	b.WaitFor("Fabric Platform CMK has the role Key Vault Crypto Service Encryption User")
+	b.Go(vault + "/access")
+	b.WaitFor("this vault")
+	b.Inspect("access")
+
+	b.Go(vault + "/keys/new")
+	b.WaitFor("RSA, 3072 bits")
+	b.Inspect("key-new")
+	b.Fill("#name", "sales")
+	b.Click("main button.primary")
+	b.WaitFor("The key sales is made")
+	b.Click(`form[action$="/rotate"] button`)
+	b.WaitFor("Rotated: a new version")
+	b.Go(key + "/policy")
+	b.WaitFor("Lengths are written")
+	b.Inspect("key-policy")
+	b.Fill("#rotate", "P90D")
+	b.Fill("#expiry", "P2Y")
+	b.Fill("#notify", "P30D")
+	b.Click("main button.primary")
+	b.WaitFor("The rotation policy is set")
+	b.WaitFor("P90D")
+	b.WaitFor("Fabric Platform CMK")
+	b.Inspect("key")
+
+	b.Click(`.heading a[href$="/disable"]`)
+	b.WaitFor("What it does")
+	b.Inspect("key-disable")
+	b.Click("main button.danger")
+	b.WaitFor("2 versions are disabled")
+	b.WaitFor("The key is disabled")
+	b.Inspect("key-disabled")
+	b.Click(`.heading form[action$="/enable"] button`)
+	b.WaitFor("2 versions are enabled")
+
+	b.Go(key + "/delete")
+	b.WaitFor("Type sales to go on")
+	b.Inspect("key-delete")
+	b.Fill("#name", "other")
+	b.Click("main button.danger")
+	b.WaitFor("What was typed is not the key’s name")
+	b.Go(key + "/delete")
+	b.Fill("#name", "sales")
+	b.Click("main button.danger")
+	b.WaitFor("The key sales is deleted")
+	b.Inspect("vault-deleted-key")
+	if b.Has(`a[href$="/purge"]`) {
+		t.Error("purging is offered in a vault with purge protection")
+	}
+	b.Click(`form[action$="/recover"] button`)
+	b.WaitFor("The key sales is back")
+
+	// Who reads only is offered nothing, and refused when he asks all the same.
+	b.SignIn("auditor")
+	b.Go("/vaults")
+	b.WaitFor("contoso-keys")
+	if b.Has(`a[href="/vaults/new"]`) {
+		t.Error("an auditor is offered to make a vault")
+	}
+	b.Go(key)
+	b.WaitFor("Versions")
+	if b.Has("main form") || b.Has(".heading a.button") {
+		t.Errorf("an auditor is offered to change a key:\n%s", b.Text())
+	}
+	b.Inspect("key-auditor")
+	b.Go(vault + "/keys/new")
+	b.Fill("#name", "mine")
+	b.Click("main button.primary")
+	b.WaitFor("refused")
+	b.Go(vault + "/settings")
+	b.WaitFor("Second person")
+	if b.Has("main form") {
+		t.Error("an auditor is offered to change a vault")
+	}
+	// The platform's engineer has no business with the vault.
+	b.SignIn("engineer")
+	b.Go(vault)
+	b.WaitFor("refused")
+	if strings.Contains(b.Text(), "sales") {
+		t.Error("the engineer sees the vault's keys")
+	}
+}
