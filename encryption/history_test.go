@@ -29,6 +29,7 @@ func TestHistories(t *testing.T) {
 		f.Value.Set(strconv.Itoa(effort.Of(100, 1_000, 50_000)))
 		t.Cleanup(func() { f.Value.Set(f.DefValue) })
 	}
+	histories := flag.Lookup("rapid.checks").Value.String()
 	for name, feed := range map[string]bool{"with a feed": true, "without a feed": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -42,6 +43,7 @@ func TestHistories(t *testing.T) {
 					panic(failure)
 				}
 			})
+			effort.Proof(t, "histories", histories, "contradictions", 0)
 		})
 	}
 }

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
-	"pgregory.net/rapid"
+	"github.com/kluis-io/kluis/internal/effort"
 )
 
-var mutations = flag.Int("mutations", 5_000, "how many random mutations TestRandomMutations tries")
+var mutations = flag.Int("mutations", effort.Of(5_000, 50_000, 1_000_000), "how many random mutations TestRandomMutations tries")
 
 // tampered demands that no way of opening accepts sealed, that each reports an
 // integrity failure, and that nothing leaves but a beginning of plain.
@@ -147,6 +149,7 @@ func TestRandomMutations(t *testing.T) {
 			return
 		}
 	}
+	effort.Proof(t, "mutations", *mutations, "accepted", 0)
 }
 
 // TestSwapBetweenPlaces seals a key for every place among many and tries each at

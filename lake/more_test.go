@@ -417,7 +417,9 @@ func TestSweepShreddedItem(t *testing.T) {
 	for i := range 30 {
 		p.put(t, fmt.Sprintf("Files/%d/x", i%3), random(1000*i, uint64(i)))
 	}
-	must(t, p.db.Lake().Update(t.Context(), func(tx lake.Tx) error { return tx.ShredItem(lakeID) }))
+	must(t, p.db.Lake().Update(t.Context(), func(tx lake.Tx) error {
+		return errors.Join(tx.ShredItem(lakeID), tx.ShredItem(encryption.ScopeItem(wsID))) // as the end of a workspace does
+	}))
 	must(t, p.Sweep(t.Context()))
 	must(t, p.db.Lake().View(t.Context(), func(tx lake.Tx) error {
 		_, ok, err := tx.LakeFolderAs(lakeID, lake.Root)
@@ -437,7 +439,11 @@ func TestSweepShreddedItem(t *testing.T) {
 		if len(keys) > 0 {
 			t.Errorf("%d key rows are left", len(keys))
 		}
-		return err
+		own, ownErr := tx.ItemKeys(encryption.ScopeItem(wsID))
+		if len(own) == 0 {
+			t.Error("the scope is still there, and the rows of its own keys are gone: they go with it")
+		}
+		return errors.Join(err, ownErr)
 	}))
 }
 

@@ -211,7 +211,8 @@ type Tx interface {
 	// LakeTotals counts the item's files and their bytes, and those whose
 	// manifest is under the key.
 	LakeTotals(item encryption.ItemID, key encryption.KeyID) (all, under Totals, err error)
-	// LakeShreddedItems returns items whose keys are shredded.
+	// LakeShreddedItems returns items whose keys are shredded; that of a scope's own
+	// names only while the lake has something of it.
 	LakeShreddedItems(limit int) ([]encryption.ItemID, error)
 	// DropLakeItem removes up to limit of the item's rows, whatever they are:
 	// extents with objects become doomed. It reports whether none but those are

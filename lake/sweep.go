@@ -58,7 +58,12 @@ func (l *Lake) sweepItems(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = l.store.Update(ctx, func(tx Tx) error { return tx.DeleteItemKeys(item) })
+		err = l.store.Update(ctx, func(tx Tx) error {
+			if _, err := tx.Scope(encryption.ScopeID(item)); err == nil {
+				return nil // the item of the scope's own names: its rows go with the scope
+			}
+			return tx.DeleteItemKeys(item)
+		})
 		if errors.Is(err, fault.Conflict) || errors.Is(err, fault.ItemNotFound) {
 			err = nil // something else still names the keys, and goes later
 		}

@@ -417,7 +417,8 @@ func (t *Tx) LakeShreddedItems(limit int) ([]encryption.ItemID, error) {
 	return many(t, func(scan func(...any) error) (id encryption.ItemID, err error) {
 		err = scan(&id)
 		return id, err
-	}, `SELECT DISTINCT item FROM item_key WHERE state = 'shredded' LIMIT $1`, limit)
+	}, `SELECT DISTINCT item FROM item_key k WHERE state = 'shredded'
+		AND (item <> scope OR EXISTS (SELECT 1 FROM lake_folder f WHERE f.item = k.item)) LIMIT $1`, limit)
 }
 
 // DropLakeItem implements [lake.Tx].

@@ -298,7 +298,7 @@ func TestAuthorizationAgainstModel(t *testing.T) {
 		})
 	}
 	all.Wait()
-	t.Logf("%d histories, %d questions, %d answered with yes", histories, asked.Load(), allowed.Load())
+	effort.Proof(t, "histories", histories, "questions", asked.Load(), "answered-with-yes", allowed.Load(), "differences", 0)
 	if a := allowed.Load(); a < asked.Load()/50 || a > asked.Load()*49/50 {
 		t.Errorf("%d of %d questions were answered with yes: the histories test little", a, asked.Load())
 	}

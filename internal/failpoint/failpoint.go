@@ -15,7 +15,12 @@
 //
 //	KLUIS_FAILPOINTS="encryption/rotate/after-wrap=exit;objstore/local/put/synced=error:2"
 //
-// The actions are exit (as kill -9 would, status 137), error, and pause (until
-// the process is killed). A number after a colon arms the point from its Nth
-// passage on; without it from the first.
+// The actions are exit (as kill -9 would, status 137), error, once (an error at one
+// passage alone), and pause (until the process is killed). A number after a colon arms
+// the point from its Nth passage on; without it from the first. A point stands after
+// the step that it names as a rule, so that its error is that of something that has
+// happened.
+//
+// KLUIS_FAILPOINTS_TRACE names a file to which each point that is passed is added, in a
+// line of its own, when it is passed for the first time.
 package failpoint

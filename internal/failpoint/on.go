@@ -24,6 +24,8 @@ var (
 	mu    sync.Mutex
 	names []string
 	armed = parse(os.Getenv("KLUIS_FAILPOINTS"))
+	trace = os.Getenv("KLUIS_FAILPOINTS_TRACE")
+	seen  = map[string]bool{} // that are in the trace
 )
 
 func parse(s string) map[string]arming {
@@ -63,17 +65,42 @@ func New(name string) Point {
 	return Point{name: name, passed: new(atomic.Int64)}
 }
 
+// traced adds the point to the trace.
+func (p Point) traced() {
+	mu.Lock()
+	defer mu.Unlock()
+	if seen[p.name] {
+		return
+	}
+	seen[p.name] = true
+	f, err := os.OpenFile(trace, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = fmt.Fprintln(f, p.name)
+		f.Close()
+	}
+	if err != nil {
+		panic("KLUIS_FAILPOINTS_TRACE: " + err.Error())
+	}
+}
+
 // Hit passes the point, and does what it is armed for.
 func (p Point) Hit() error {
+	if trace != "" {
+		p.traced()
+	}
 	a, ok := armed[p.name]
-	if !ok || p.passed.Add(1) < a.from {
+	if !ok {
+		return nil
+	}
+	n := p.passed.Add(1)
+	if n < a.from || a.action == "once" && n > a.from {
 		return nil
 	}
 	switch a.action {
 	case "exit":
 		fmt.Fprintln(os.Stderr, "failpoint", p.name, "exits")
 		os.Exit(137)
-	case "error":
+	case "error", "once":
 		return fmt.Errorf("failpoint %s", p.name)
 	case "pause":
 		fmt.Fprintln(os.Stderr, "failpoint", p.name, "pauses")

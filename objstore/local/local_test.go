@@ -14,6 +14,7 @@ import (
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/durable"
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/faulty"
 	"github.com/kluis-io/kluis/objstore/local"
@@ -147,6 +148,7 @@ func (f unsteadyFile) Close() error { return f.u.call(f.File.Close) }
 // returned nil, and the id can be written on a sound disk afterwards.
 func TestEveryCallFails(t *testing.T) {
 	body := bytes.Repeat([]byte("content "), 10_000)
+	failures := 0
 	for _, errno := range []error{syscall.EIO, syscall.ENOSPC} {
 		for _, late := range []bool{false, true} {
 			for n := 1; ; n++ {
@@ -171,9 +173,11 @@ func TestEveryCallFails(t *testing.T) {
 				if u.seen < n {
 					break // nothing failed: all calls have been tried
 				}
+				failures++
 			}
 		}
 	}
+	effort.Proof(t, "failed-calls", failures, "objects-lost-or-broken", 0)
 }
 
 func write(t *testing.T, u *unsteady, dir, id string, body []byte) (committed bool, err error) {

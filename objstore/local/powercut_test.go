@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/objstore/local"
 )
 
@@ -172,9 +173,11 @@ func TestPowerCut(t *testing.T) {
 		}
 		return w.Commit()
 	}
-	finished := false
+	finished, cuts := false, 0
+	repeats := effort.Of(4, 40, 2_000)
 	for after := 0; !finished; after++ {
-		for range 4 {
+		for range repeats {
+			cuts++
 			dir := filepath.Join(t.TempDir(), "objects")
 			v := &volatile{Filesystem: local.Disk, left: after, live: map[string]*node{}, flushed: map[string]*node{}}
 			committed := map[string]bool{}
@@ -227,4 +230,5 @@ func TestPowerCut(t *testing.T) {
 			t.Fatal("it never finishes")
 		}
 	}
+	effort.Proof(t, "cuts", cuts, "committed-objects-lost", 0)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/internal/sdk"
 )
 
@@ -83,14 +84,17 @@ func TestCrash(t *testing.T) {
 	p.stop(t)
 
 	passed := map[string]bool{}
+	tried, died := 0, 0
 	for _, c := range changes {
 		for _, point := range points {
 			if !slow && !quickPoint(point) || strings.HasPrefix(point, "kluis/migrate/") { // which no server passes
 				continue
 			}
 			t.Run(c.name+"/"+point, func(t *testing.T) {
+				tried++
 				if crash(ctx, t, sites[c.before].copy(t), c, point) {
 					passed[point] = true
+					died++
 				}
 			})
 		}
@@ -100,6 +104,7 @@ func TestCrash(t *testing.T) {
 			t.Errorf("no change passes the failpoint %s: it proves nothing", point)
 		}
 	}
+	effort.Proof(t, "changes-with-a-failpoint-armed", tried, "crashes", died, "keys-or-files-lost", 0)
 }
 
 // crash makes the change with the server armed to die at the point, and reports

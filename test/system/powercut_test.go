@@ -106,19 +106,20 @@ func (d *disk) mount(t *testing.T) {
 	})
 }
 
-// cuts is how often the power is cut: KLUIS_POWER_CUTS says otherwise.
-func cuts(t *testing.T) int {
+// times is how often something is repeated: what the variable says, or else a few times,
+// and more in CI.
+func times(t *testing.T, variable string, few, more int) int {
 	t.Helper()
-	v := os.Getenv("KLUIS_POWER_CUTS")
+	v := os.Getenv(variable)
 	switch n, err := strconv.Atoi(v); {
 	case v != "" && (err != nil || n < 1):
-		t.Fatalf("KLUIS_POWER_CUTS is %q: want a number", v)
+		t.Fatalf("%s is %q: want a number", variable, v)
 	case v != "":
 		return n
 	case slow:
-		return 20
+		return more
 	}
-	return 2
+	return few
 }
 
 // TestPowerCuts cuts the server's power at any moment while files of all sizes are
@@ -148,7 +149,7 @@ func TestPowerCuts(t *testing.T) {
 	for i, words := range []int{8, 500, 500, 4_000, 40_000, 40_000} {
 		files = append(files, &versioned{path: fmt.Sprintf("lake.Lakehouse/Files/v/%d.bin", i), size: words})
 	}
-	n, lost := cuts(t), 0
+	n, lost := times(t, "KLUIS_POWER_CUTS", 2, 20), 0
 	var acknowledged uint64
 	for i := range n {
 		uploads, cancel := context.WithCancel(ctx)

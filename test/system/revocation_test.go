@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,7 +94,9 @@ func TestRevocation(t *testing.T) {
 func report(t *testing.T, what string, d []time.Duration) {
 	t.Helper()
 	slices.Sort(d)
-	t.Logf("%s, %d trials: median %s, maximum %s", what, len(d), d[len(d)/2].Round(time.Millisecond), d[len(d)-1].Round(time.Millisecond))
+	at := func(share float64) time.Duration { return d[int(share*float64(len(d)-1))].Round(time.Millisecond) }
+	what = strings.ReplaceAll(strings.ReplaceAll(what, ",", ""), " ", "-")
+	effort.Proof(t, what+"-trials", len(d), what+"-p50", at(0.5), what+"-p99", at(0.99), what+"-max", at(1))
 }
 
 // smallest returns the path of a small file that is not empty.

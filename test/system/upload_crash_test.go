@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+
+	"github.com/kluis-io/kluis/internal/effort"
 )
 
 // uploadPoints are the failpoints between a write's durable effects.
@@ -133,9 +135,11 @@ func TestCrashUploads(t *testing.T) {
 	p = start(t, s.data, s.port)
 	s.connect(t)
 	must(t, s.checkVersions(ctx, files))
+	var acknowledged uint64
 	for _, v := range files {
-		t.Logf("%s: %d of %d writes are there", v.path, v.acknowledged, v.attempted)
+		acknowledged += v.acks
 	}
+	effort.Proof(t, "kills", len(kills)+1, "acknowledged-writes", acknowledged, "acknowledged-writes-lost", 0)
 	p.stop(t)
 	s.fsck(t)
 }

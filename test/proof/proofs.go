@@ -1,0 +1,216 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// A Proof is a promise, and the commands that try to break it.
+type Proof struct {
+	Name    string
+	Promise string
+	How     string // what is done
+	LeftOut string // what it does not show
+	Goal    string // of a release, if there is one
+	Short   []Step // what go test does not do by itself, in minutes
+	Full    []Step // all, in hours
+}
+
+func (p Proof) steps(full bool) []Step {
+	if full {
+		return p.Full
+	}
+	return p.Short
+}
+
+// test is a step that runs tests of a package with full effort.
+func test(pkg, pattern string, env ...string) Step {
+	return Step{
+		Name: strings.TrimPrefix(pkg, "./") + " " + strings.Trim(pattern, "^$"),
+		Env:  append([]string{"CI=true", "KLUIS_EFFORT=full"}, env...),
+		Args: []string{"go", "test", "-count=1", "-v", "-timeout", "12h", "-run", pattern, pkg}, Limit: 12 * time.Hour,
+	}
+}
+
+// times is a step repeated.
+func times(n int, s Step) Step {
+	s.Rounds = n
+	return s
+}
+
+func proofs() []Proof {
+	return []Proof{
+		{
+			Name:    "threats",
+			Promise: "each threat's tests notice when what stands against it is gone",
+			How:     "Breaks are taken into the source by an overlay, one at a time, and the named test has to fail; unbroken it has to pass. [threats.md](threats.md) lists all.",
+			LeftOut: "what [threats.md](threats.md) names at its end",
+			Short:   []Step{{Name: "a break of each threat", Args: []string{"go", "run", "./test/mutation", "-quick"}}},
+			Full:    []Step{{Name: "all breaks", Args: []string{"go", "run", "./test/mutation"}}},
+		},
+		{
+			Name:    "power",
+			Promise: "no acknowledged write is lost when the power goes, and nothing is half there",
+			How: "Real cuts of ext4 on loop devices, rows and extents on two of them, under uploads of all sizes (test/system TestPowerCuts); cuts in a model of a disk that drops or keeps anything that was not flushed, in any order, at every call (objstore/local TestPowerCut); " +
+				"every call of the file system fails once, before or after it has happened (TestEveryCallFails).",
+			LeftOut: "torn sectors, and disks that lose what they said they had flushed. Acknowledgements that come while the kernel is cutting, some milliseconds, count as unknown: it then tells waiters of a flush that it gives up",
+			Goal:    "10,000 real cuts and 100,000 in the model",
+			Full: []Step{
+				times(20, test("./test/system", "^TestPowerCuts$", "KLUIS_POWER_CUTS=500")),
+				test("./objstore/local", "^TestPowerCut$"),
+				test("./objstore/local", "^TestEveryCallFails$"),
+			},
+		},
+		{
+			Name:    "kills",
+			Promise: "no acknowledged write, rotation or switch of a key is lost to kill -9",
+			How:     "The real server is killed at any moment of uploads, rotations and switches of a key, and started again (test/system TestKills).",
+			LeftOut: "several replicas",
+			Goal:    "10,000 kills",
+			Full:    []Step{times(20, test("./test/system", "^TestKills$", "KLUIS_KILLS=500"))},
+		},
+		{
+			Name:    "failpoints",
+			Promise: "a crash, an error, an error of what has happened, or a hang at any failpoint loses nothing, and the work resumes",
+			How:     "The server is armed at each failpoint in turn while it is taken through everything that it does (test/system TestFailpoints), and through changes of keys (TestCrash); none may be reached by no scenario.",
+			LeftOut: "points of PostgreSQL's store, which its own tests crash at (store/postgres)",
+			Goal:    "all failpoints, each with every action",
+			Full: []Step{
+				test("./test/system", "^TestFailpoints$"),
+				test("./test/system", "^TestCrash$"),
+				test("./test/system", "^TestCrashUploads$"),
+				test("./test/system", "^TestCrashBetweenMakingAndKeeping$"),
+				test("./test/system", "^TestOutletsCrash$"),
+			},
+		},
+		{
+			Name:    "models",
+			Promise: "key state, rights and objects behave as small models say, whatever comes when",
+			How: "Random histories of custodian, administrator, writers, faults and crashes in virtual time against a model (encryption TestHistories); random roles, policies and networks against a model of a list and a loop (vault TestAuthorizationAgainstModel); random operations on a tree (lake TestModel); " +
+				"every state that the protocol of a change of wraps can reach with two replicas, three versions and a crash anywhere (encryption TestEveryStateOfAWrapChange); histories of concurrent clients of the real server under kill -9 and a vault that goes away, checked for linearizability by Porcupine (test/system TestLinearizable).",
+			LeftOut: "histories of several replicas",
+			Goal:    "100,000 histories of each, 200 linearizable minutes",
+			Full: []Step{
+				test("./encryption", "^TestHistories$"),
+				test("./vault", "^TestAuthorizationAgainstModel$"),
+				test("./lake", "^TestModel$"),
+				test("./rbac", "^TestAllowedIsTheModel$"),
+				test("./encryption", "^TestEveryStateOfAWrapChange$"),
+				times(20, test("./test/system", "^TestLinearizable$")),
+			},
+		},
+		{
+			Name:    "revocation",
+			Promise: "no plaintext later than 5 s after the act, by any way to revoke; nothing of the keys stays in memory",
+			How: "A reader that never pauses notes the last byte (test/system TestRevocation); 50 readers of whole files, ranges and listings (TestRevocationWhileStreaming); every way to revoke and to restore that there is at a vault (TestWays); the process's memory is searched for the keys that were dropped (encryption TestKeysLeaveMemory). " +
+				"Each counts from when the custodian's call returned.",
+			LeftOut: "several replicas; foreign vaults, where the bound counts from the vault's first no; AES key schedules in memory",
+			Goal:    "1,000 revocations, at most 5 s",
+			Full: []Step{
+				times(3, test("./test/system", "^TestRevocation$")),
+				times(5, test("./test/system", "^TestRevocationWhileStreaming$")),
+				times(3, test("./test/system", "^TestWays$")),
+				test("./test/system", "^TestVaultUnreachable$"),
+				test("./encryption", "^TestKeysLeaveMemory$"),
+			},
+		},
+		{
+			Name:    "secrecy",
+			Promise: "nothing of a tenant's is readable at rest or in a log; damaged or moved ciphertext never opens",
+			How:     "Canaries in every field of every API are searched for in all files and in the log at its most talkative, base64 included (test/system TestCanaries, lake TestCanaries); random damage to messages, and every swap between places (envelope).",
+			LeftOut: "what [SECURITY.md](../SECURITY.md) says stays visible",
+			Goal:    "1,000,000 mutations, none accepted",
+			Full: []Step{
+				test("./test/system", "^TestCanaries$"),
+				test("./lake", "^TestCanaries$"),
+				test("./envelope", "^(TestRandomMutations|TestMutationSweep|TestSwapBetweenPlaces)$"),
+			},
+		},
+		{
+			Name:    "conformance",
+			Promise: "algorithms and formats are the published ones",
+			How:     "Wycheproof's vectors through the vault's own operations and the token verifier, each file's count asserted, each vector that is left out for a stated reason (KLUIS_TESTDATA names their folder); the published vectors of the sealed format.",
+			LeftOut: "NIST's CAVP sets",
+			Full: []Step{
+				test("./vault", "^TestWycheproof$"),
+				test("./identity", "^TestWycheproof$"),
+				test("./envelope", "Vectors"),
+			},
+		},
+		{
+			Name:    "fuzzing",
+			Promise: "no input of a stranger's crashes, hangs or exhausts a parser",
+			How:     "Every fuzz target of the repository in turn, under a limit of memory and with Go's own limit of time per input; what was found is kept as a test case in testdata/fuzz.",
+			LeftOut: "targets of other modules in test/",
+			Goal:    "100 hours of CPU",
+			Short:   fuzzing(2 * time.Second),
+			Full:    fuzzing(5 * time.Minute),
+		},
+		{
+			Name:    "fips",
+			Promise: "the FIPS flavour builds, and passes what applies to it",
+			How:     "GOFIPS140=v1.0.0 builds the certified module in, and the suites of all packages that touch keys run with fips140=on.",
+			LeftOut: "fips140=only, in which GCM with nonces of our own is refused; P-256K, which no certified module has",
+			Short:   fips("./envelope", "./root"),
+			Full:    fips("./envelope", "./root", "./encryption", "./kek", "./vault/...", "./identity", "./audit", "./witness", "./lake", "./cmd/kluis"),
+		},
+		{
+			Name:    "reproducible",
+			Promise: "who builds the same source gets the same binary",
+			How:     "The binary is built twice, from two folders of different names, without the build cache's help, and compared byte by byte.",
+			LeftOut: "another machine, and packages",
+			Full:    []Step{{Name: "two builds", Args: []string{"sh", "test/proof/twice.sh"}}},
+		},
+	}
+}
+
+// fips is a step that runs suites in the FIPS flavour.
+func fips(packages ...string) []Step {
+	return []Step{{
+		Name: "suites with fips140=on", Env: []string{"GOFIPS140=v1.0.0", "GODEBUG=fips140=on"},
+		Args: append([]string{"go", "test", "-count=1", "-timeout", "1h"}, packages...),
+	}}
+}
+
+var fuzzTarget = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
+
+// fuzzMemory is the most address space of a target, in KiB.
+const fuzzMemory = 8 << 20
+
+// fuzzing is a step for each fuzz target, for as long as is given.
+func fuzzing(each time.Duration) (steps []Step) {
+	filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			_, err := os.Stat(filepath.Join(path, "go.mod"))
+			if path != "." && (err == nil || strings.HasPrefix(d.Name(), ".")) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range fuzzTarget.FindAllSubmatch(text, -1) {
+			pkg, name := "./"+filepath.Dir(path), string(m[1])
+			steps = append(steps, Step{
+				Name:  strings.TrimPrefix(pkg, "./") + " " + name,
+				Args:  []string{"sh", "-c", fmt.Sprintf("ulimit -v %d; exec go test -run '^$' -fuzz '^%s$' -fuzztime %s -fuzzminimizetime 5s -timeout 12h %s", fuzzMemory, name, each, pkg)},
+				Limit: each + 10*time.Minute,
+			})
+		}
+		return nil
+	})
+	return steps
+}
