@@ -271,15 +271,20 @@ func (s *site) grant(ctx context.Context, t testing.TB) {
 
 func (s *site) grantTo(ctx context.Context, t testing.TB, id, principal string) {
 	t.Helper()
+	must(t, s.grantAt(ctx, s.keyScope(), id, principal))
+}
+
+// grantAt lets a principal wrap and unwrap with the keys of a scope.
+func (s *site) grantAt(ctx context.Context, scope, id, principal string) error {
 	target := s.clients.Target
-	_, err := s.officer.Roles.Create(ctx, s.keyScope(), id, armauthorization.RoleAssignmentCreateParameters{
+	_, err := s.officer.Roles.Create(ctx, scope, id, armauthorization.RoleAssignmentCreateParameters{
 		Properties: &armauthorization.RoleAssignmentProperties{
 			RoleDefinitionID: to.Ptr("/subscriptions/" + target.SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + encryptionUser),
 			PrincipalID:      &principal,
 			PrincipalType:    to.Ptr(armauthorization.PrincipalTypeServicePrincipal),
 		},
 	}, nil)
-	must(t, err)
+	return err
 }
 
 func (s *site) put(ctx context.Context, t testing.TB, path string, data []byte) {
