@@ -5,7 +5,7 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The failpoints' build is checked too: it is what the crash tests run.
 TAGS = "" failpoints
 
-.PHONY: demo test check format vet staticcheck pins bench mutation
+.PHONY: demo test check format vet staticcheck pins bench mutation proof
 
 demo:
 	$(GO) run ./cmd/kluis demo
@@ -39,3 +39,10 @@ bench:
 # Each threat's tests, with what stands against the threat taken out: they have to fail. BREAKS="-threat T5" does one threat.
 mutation:
 	$(GO) run ./test/mutation $(BREAKS)
+
+# All promises, as evidence: docs/proof.md. It goes on where the last run stopped. EFFORT=short takes minutes, and leaves out what
+# the tests do; ONLY=power does one proof.
+EFFORT ?= full
+ONLY ?= .
+proof:
+	$(GO) run ./test/proof -effort $(EFFORT) -only '$(ONLY)'

@@ -70,7 +70,7 @@ func errSize() error {`},
 	}, "./kek", "TestFakeVaultGetsNoToken"},
 
 	{"T8", "an older row of a scope is taken", []Edit{
-		{"witness/witness.go", `case mark != nil && (mark.Epoch > epoch || mark.Generation > generation || mark.Epoch == epoch && mark.Generation != generation):`, `case false:`},
+		{"witness/witness.go", `case mark != nil && (mark.Epoch > next.Epoch || mark.Generation > next.Generation || mark.Epoch == next.Epoch && mark.Generation != next.Generation):`, `case false:`},
 	}, "./encryption", "TestOldRowsPutBack"},
 	{"T8", "an older database is served", []Edit{
 		{"audit/resume.go", `if c.Serial >= l.newest.Serial || c.Size >= l.newest.Size {`, `if c.Serial >= l.newest.Serial || c.Size >= l.newest.Size {
