@@ -23,6 +23,7 @@ type Tx struct {
 	conn    *Conn           // nil until a read transaction needs one
 	group   *group          // that it commits with; nil of one that only reads
 	shreds  Shreds          // what the transaction overwrites must leave the disk
+	asked   int             // statements sent
 	reading bool            // the rows of a query are being read
 
 	readers  *Readers  // of a read transaction: where its connection comes from
@@ -80,6 +81,7 @@ func (t *Tx) statement(query string) (*sql.Stmt, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.asked++
 	return t.conn.prepare(query)
 }
 

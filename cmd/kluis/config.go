@@ -117,6 +117,8 @@ type Config struct {
 
 	Alerts *alertsConfig `yaml:"alerts"` // to whom they go; nobody watches if left out
 
+	measured *metrics // nil if nobody reads them
+
 	Posture postureConfig `yaml:"posture"` // when the server scans, and what: from the file alone
 
 	Portal portalConfig `yaml:"portal"` // where the web portal finds parties elsewhere: from the file alone

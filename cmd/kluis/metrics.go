@@ -21,6 +21,7 @@ import (
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/posture/alert"
 	"github.com/kluis-io/kluis/posture/history"
+	"github.com/kluis-io/kluis/vault/event"
 )
 
 // metrics are what the server tells Prometheus of itself. No label holds a tenant's
@@ -31,30 +32,45 @@ type metrics struct {
 	durations *prometheus.HistogramVec
 	acts      map[*party]*prometheus.CounterVec
 	vaultTime *prometheus.HistogramVec
+
+	questions, transactions, objectTime *prometheus.HistogramVec
+	statements, objectBytes             *prometheus.CounterVec
 }
 
+// seconds are the bounds of what is told in seconds, from a look into memory to a
+// request that nobody should wait for.
+var seconds = []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60}
+
 func newMetrics() *metrics {
-	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kluis_http_requests_total", Help: "Requests answered.",
-		}, []string{"service", "method", "code"}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "kluis_http_request_duration_seconds", Help: "Time until the answer was complete.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
-		}, []string{"service"}),
-		acts: map[*party]*prometheus.CounterVec{},
-		vaultTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "kluis_vault_operation_duration_seconds", Help: "Time that a vault's act took until it was recorded.",
-			Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
-		}, []string{"operation"}),
-	}
+	m := &metrics{registry: prometheus.NewRegistry(), acts: map[*party]*prometheus.CounterVec{}}
+	m.requests = m.counter("kluis_http_requests_total", "Requests answered.", "service", "method", "code")
+	m.durations = m.histogram("kluis_http_request_duration_seconds", "Time until the answer was complete.", "service")
+	m.vaultTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "kluis_vault_operation_duration_seconds", Help: "Time that a vault's act took until it was recorded.", Buckets: seconds,
+	}, []string{"operation"})
+	m.questions = m.histogram("kluis_kek_request_duration_seconds", "Time until a customer's vault answered the platform, or was given up.", "operation", "outcome")
+	m.transactions = m.histogram("kluis_store_transaction_duration_seconds", "Time of a transaction, until it was durable if it wrote.", "party", "kind", "outcome")
+	m.statements = m.counter("kluis_store_statements_total", "Statements sent to a database.", "party", "kind")
+	m.objectTime = m.histogram("kluis_object_operation_duration_seconds", "Time of an operation of the object store.", "operation", "outcome")
+	m.objectBytes = m.counter("kluis_object_bytes_total", "Encrypted bytes moved to and from the object store.", "direction")
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kluis_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.durations, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+func (m *metrics) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *metrics) histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: seconds}, labels)
+	m.registry.MustRegister(v)
+	return v
 }
 
 // serve counts the requests of a service, which may be none.
@@ -73,6 +89,7 @@ func (m *metrics) watch(rt *router) {
 	}
 	rt.vault, rt.fabric, rt.arm = m.serve("vault", rt.vault), m.serve("fabric", rt.fabric), m.serve("arm", rt.arm)
 	rt.token, rt.graph = m.serve("login", rt.token), m.serve("graph", rt.graph)
+	rt.posture = m.serve("governance", rt.posture)
 	rt.blob, rt.dfs, rt.storage = m.serve("blob", rt.blob), m.serve("dfs", rt.dfs), m.serve("storage", rt.storage)
 	if account := rt.account; account != nil {
 		rt.account = func(name string, dialect storageDialect) http.Handler {
@@ -91,10 +108,7 @@ func (s *server) listenMetrics(ctx context.Context, copies []*export.Follower) e
 		return err
 	}
 	m := s.metrics
-	for _, p := range []*party{s.custodian, s.operator} {
-		if p == nil {
-			continue
-		}
+	for _, p := range s.parties() {
 		m.acts[p] = prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kluis_" + p.name + "_operations_total", Help: "Acts of the " + p.name + " as its audit log has them.",
 		}, []string{"operation", "outcome"})
@@ -189,12 +203,16 @@ var (
 	lagDesc     = prometheus.NewDesc("kluis_audit_export_lag_seconds", "For how long an entry has waited for a copy's receiver; 0 if none waits.", []string{"copy"}, nil)
 	alertsDesc  = prometheus.NewDesc("kluis_alerts", "Alerts that stand.", []string{"kind", "severity", "state"}, nil)
 	postureDesc = prometheus.NewDesc("kluis_posture_resources", "Resources by verdict, of the newest scan of each estate.", []string{"verdict"}, nil)
+	leasesDesc  = prometheus.NewDesc("kluis_key_leases", "Scopes whose keys are open in memory under a lease.", nil, nil)
+	vaultsDesc  = prometheus.NewDesc("kluis_kek_vaults", "Customers' vaults that scopes in memory depend on: all, those that do not answer, and those whose leases are stretched to keep to the budget.", []string{"state"}, nil)
+	longestDesc = prometheus.NewDesc("kluis_key_lease_longest_seconds", "The longest that a key lease given now would be; more than the configured length while a vault's budget stretches it.", nil, nil)
+	deliverDesc = prometheus.NewDesc("kluis_webhook_deliveries", "Events that wait for their receivers, and those given up; 1000 stands for more.", []string{"state"}, nil)
 	scannedDesc = prometheus.NewDesc("kluis_posture_last_scan_timestamp_seconds", "When the newest scan was made.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
 func (st *state) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{scopesDesc, entriesDesc, lagDesc, alertsDesc, postureDesc, scannedDesc} {
+	for _, d := range []*prometheus.Desc{scopesDesc, entriesDesc, lagDesc, alertsDesc, postureDesc, scannedDesc, leasesDesc, vaultsDesc, longestDesc, deliverDesc} {
 		out <- d
 	}
 }
@@ -241,6 +259,23 @@ func (st *state) Collect(out chan<- prometheus.Metric) {
 			gauge(scopesDesc, float64(n.Unreachable), string(encryption.Unreachable))
 			return err
 		}))
+	}
+	if st.ring != nil {
+		v := st.ring.Vaults()
+		gauge(leasesDesc, float64(v.Open))
+		gauge(longestDesc, v.Longest.Seconds())
+		gauge(vaultsDesc, float64(v.Known), "known")
+		gauge(vaultsDesc, float64(v.Silent), "silent")
+		gauge(vaultsDesc, float64(v.Stretched), "stretched")
+	}
+	if st.custodian != nil {
+		for state, dead := range map[string]bool{"waiting": false, "dead": true} {
+			all, err := event.Deliveries(ctx, st.custodian.db.Event(), dead, 1000)
+			failed("kluis_webhook_deliveries", err)
+			if err == nil {
+				gauge(deliverDesc, float64(len(all)), state)
+			}
+		}
 	}
 	if st.governance != nil {
 		failed("kluis_alerts", st.collectAlerts(ctx, now, gauge))

@@ -164,7 +164,7 @@ func (s *server) openObjects(ctx context.Context) error {
 			return err
 		}
 	}
-	s.objects = objects
+	s.objects = s.metrics.objects(objects)
 	return nil
 }
 

@@ -144,6 +144,9 @@ func openUnlogged(ctx context.Context, c Config, name string) (_ *party, err err
 	if p.db, err = openDatabase(ctx, p.dir, partySchemas[name]); err != nil {
 		return nil, err
 	}
+	if c.measured != nil {
+		p.db.Domains = p.db.Watched(c.measured.transaction(name))
+	}
 	return p, nil
 }
 

@@ -128,7 +128,10 @@ const drainTime = 20 * time.Second
 
 // start opens what the configuration names, and serves it when it returns.
 func start(ctx context.Context, c Config) (_ *server, err error) {
-	s := &server{config: c, failure: make(chan error, 1)}
+	if c.Metrics != "" {
+		c.measured = newMetrics()
+	}
+	s := &server{config: c, metrics: c.measured, failure: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -149,10 +152,7 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 		listener.Close()
 		return s, err
 	}
-	if c.Metrics != "" {
-		s.metrics = newMetrics()
-		s.metrics.watch(rt)
-	}
+	s.metrics.watch(rt)
 	if err := s.listen(listener, rt); err != nil {
 		return s, err
 	}
@@ -296,6 +296,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	s.ring = encryption.NewKeyring(encryption.Config{
 		Store: s.operator.db.Encryption(), Root: s.operator.root, Recorder: s.operator.log, Policy: policy, Witness: s.operator.witness,
 		Lease: s.config.Lease, Bound: s.config.Bound, Budget: s.config.VaultBudget, Replicas: s.config.Replicas, Shared: s.operator.db.shared,
+		Watch: s.metrics.question(),
 		Vault: kek.NewClient(kek.Config{
 			Policy: policy, Credential: s.platformCredential, Roots: s.authorities, AllowPrivate: s.private,
 		}),
