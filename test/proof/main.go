@@ -1,7 +1,7 @@
 // Command proof turns promises into evidence that anyone can rerun: it runs the named
 // proofs, keeps what they found in a state file, and writes docs/proof.md from it.
 //
-//	go run ./test/proof [-effort short|full] [-only REGEXP] [-again] [-list] [-report]
+//	go run ./test/proof [-effort short|full] [-only REGEXP] [-rounds N] [-again] [-list] [-report]
 //
 // What a run has done at a commit is not done again at that commit, so that a run that
 // was interrupted goes on where it stopped; counts add up. Every figure is read from the
@@ -36,6 +36,7 @@ func run(ctx context.Context) error {
 	effort := flag.String("effort", "full", "short takes minutes, and leaves out what go test does by itself; full takes many hours")
 	only := flag.String("only", "", "only the proofs whose names match")
 	again := flag.Bool("again", false, "repeat what has been done at this commit")
+	atMost := flag.Int("rounds", 0, "at most so many rounds of each step in this run; 0 for all")
 	list := flag.Bool("list", false, "only list what there is to do")
 	reportOnly := flag.Bool("report", false, "only write the report of what has been done")
 	stateFile := flag.String("state", ".proof/state.json", "where the results are kept")
@@ -71,6 +72,9 @@ func run(ctx context.Context) error {
 				continue
 			}
 			for n := done; n < step.rounds() || *again && n == done; n++ {
+				if *atMost > 0 && n-done == *atMost {
+					break
+				}
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}

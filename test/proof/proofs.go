@@ -61,7 +61,7 @@ func proofs() []Proof {
 			LeftOut: "torn sectors, and disks that lose what they said they had flushed. Acknowledgements that come while the kernel is cutting, some milliseconds, count as unknown: it then tells waiters of a flush that it gives up",
 			Goal:    "10,000 real cuts and 100,000 in the model",
 			Full: []Step{
-				times(20, test("./test/system", "^TestPowerCuts$", "KLUIS_POWER_CUTS=500")),
+				times(100, test("./test/system", "^TestPowerCuts$", "KLUIS_POWER_CUTS=100")),
 				test("./objstore/local", "^TestPowerCut$"),
 				test("./objstore/local", "^TestEveryCallFails$"),
 			},
@@ -72,7 +72,7 @@ func proofs() []Proof {
 			How:     "The real server is killed at any moment of uploads, rotations and switches of a key, and started again (test/system TestKills).",
 			LeftOut: "several replicas",
 			Goal:    "10,000 kills",
-			Full:    []Step{times(20, test("./test/system", "^TestKills$", "KLUIS_KILLS=500"))},
+			Full:    []Step{times(100, test("./test/system", "^TestKills$", "KLUIS_KILLS=100"))},
 		},
 		{
 			Name:    "failpoints",
