@@ -148,7 +148,13 @@ func (b Break) prove(root string) error {
 	if err := os.WriteFile(at, raw, 0o600); err != nil {
 		return err
 	}
+	found := filepath.Join(root, b.Package, "testdata", "rapid") // where rapid keeps what has failed
+	_, kept := os.Stat(found)
 	out, err := b.test(root, at)
+	if kept != nil {
+		os.RemoveAll(found)
+		os.Remove(filepath.Dir(found)) // if nothing else is in it
+	}
 	switch {
 	case err == nil:
 		return fmt.Errorf("it passes")

@@ -16,6 +16,8 @@ func TestNoCoreDumps(t *testing.T) {
 	must(t, syscall.Getrlimit(syscall.RLIMIT_CORE, &was))
 	must(t, syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: was.Max, Max: was.Max}))
 	defer syscall.Setrlimit(syscall.RLIMIT_CORE, &was)
+	build(t)
+	t.Chdir(t.TempDir()) // where a core would be
 	p := start(t, filepath.Join(t.TempDir(), "data"), freePort(t), "GOTRACEBACK=crash")
 	pid := p.cmd.Process.Pid
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
