@@ -159,6 +159,13 @@ func proofs() []Proof {
 			Full:    fips("./envelope", "./root", "./encryption", "./kek", "./vault/...", "./identity", "./audit", "./witness", "./lake", "./cmd/kluis"),
 		},
 		{
+			Name:    "upgrade",
+			Promise: "a data folder of any release opens, reads and goes on",
+			How:     "The golden data folders in test/system/testdata/golden, one a release, are served, read, rotated, reset, assigned and checked (test/system TestUpgrade).",
+			LeftOut: "going back to an older version, which refuses a newer schema",
+			Full:    []Step{test("./test/system", "^TestUpgrade$")},
+		},
+		{
 			Name:    "reproducible",
 			Promise: "who builds the same source gets the same binary",
 			How:     "The binary is built twice, from two folders of different names, without the build cache's help, and compared byte by byte.",
