@@ -27,14 +27,15 @@ import (
 	"github.com/kluis-io/kluis/store/enginetest"
 )
 
+const tenant identity.TenantID = "11111111-1111-1111-1111-111111111111"
+
 const (
-	tenant   identity.TenantID = "11111111-1111-1111-1111-111111111111"
-	officer                    = "22222222-2222-2222-2222-222222222222"
-	auditor                    = "33333333-3333-3333-3333-333333333333"
-	stranger                   = "44444444-4444-4444-4444-444444444444"
-	address                    = "https://posture.example"
-	keyURL                     = "https://kv1.vault.example/keys/k1"
-	vaultID                    = "/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1"
+	officer  = "22222222-2222-2222-2222-222222222222"
+	auditor  = "33333333-3333-3333-3333-333333333333"
+	stranger = "44444444-4444-4444-4444-444444444444"
+	address  = "https://posture.example"
+	keyURL   = "https://kv1.vault.example/keys/k1"
+	vaultID  = "/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/kv1"
 )
 
 // tokens takes a principal's object id for its token.
