@@ -10,6 +10,7 @@ import (
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/history"
+	"github.com/kluis-io/kluis/posture/remedy"
 	"github.com/kluis-io/kluis/rbac"
 )
 
@@ -106,7 +107,9 @@ func (out *Chain) follow(register *posture.Register) {
 			asks := slices.ContainsFunc(f.Principals, func(p string) bool { return strings.EqualFold(p, g.Principal) })
 			out.Grants = append(out.Grants, Grants{Principal: g.Principal, Kind: g.Kind, Asks: asks})
 		}
-		out.Grants[i].Roles = append(out.Grants[i].Roles, Role{posture.RoleName(g.Role), g.Scope})
+		if r := (Role{posture.RoleName(g.Role), g.Scope}); !slices.Contains(out.Grants[i].Roles, r) {
+			out.Grants[i].Roles = append(out.Grants[i].Roles, r)
+		}
 	}
 	slices.SortStableFunc(out.Grants, func(a, b Grants) int {
 		switch {
@@ -119,9 +122,17 @@ func (out *Chain) follow(register *posture.Register) {
 	})
 }
 
+// A Plan is what mends a finding, and whether 'kluis posture remediate' does that itself.
+type Plan struct {
+	posture.Plan
+
+	Applied  bool `json:"applied"`
+	NeedsKey bool `json:"needsKey"` // the key to put the resource under has to be named
+}
+
 // Plan has the estate scanned, and returns the steps that mend a finding and those that
 // undo it. It changes nothing.
-func (r *Records) Plan(ctx context.Context, c identity.Caller, finding, key string) (p posture.Plan, err error) {
+func (r *Records) Plan(ctx context.Context, c identity.Caller, finding, key string) (p Plan, err error) {
 	return p, r.long(ctx, c, rbac.FindingsRead, c.Entry("PlanRemediation", "/findings/"+identifier(finding)), func() error {
 		ref := posture.ParseKeyRef(key)
 		if key != "" && ref.IsZero() {
@@ -135,7 +146,7 @@ func (r *Records) Plan(ctx context.Context, c identity.Caller, finding, key stri
 		if !ok {
 			return fault.New(fault.NotFound, "A scan does not find it any more.").WithMend("It may be mended: scan again.")
 		}
-		p = posture.PlanFor(f, ref)
+		p = Plan{posture.PlanFor(f, ref), remedy.Supported(f) == nil, remedy.NeedsKey(f)}
 		return nil
 	})
 }

@@ -28,6 +28,25 @@ func (r *Records) Roles(ctx context.Context, c identity.Caller) (all []rbac.Assi
 	return all, err
 }
 
+// Rights returns which of governance's actions the caller may do. It tells him nothing that
+// trying would not, and is not in the log.
+func (r *Records) Rights(ctx context.Context, c identity.Caller) (may []rbac.Action, err error) {
+	err = r.Store.View(ctx, func(tx Tx) error {
+		may = nil
+		for _, a := range rbac.GovernanceActions {
+			switch err := r.permit(tx, c, a); fault.ReasonOf(err) {
+			case "":
+				may = append(may, a)
+			case fault.Denied:
+			default:
+				return err
+			}
+		}
+		return nil
+	})
+	return may, err
+}
+
 // A Grant is a role to be given to a principal of the installation's own tenant.
 type Grant struct {
 	Principal     identity.PrincipalID

@@ -38,6 +38,7 @@ type Finding struct {
 	Severity   Severity   `json:"severity"`
 	Title      string     `json:"title"`
 	Resource   string     `json:"resource"`
+	Name       string     `json:"name,omitempty"` // the resource's, where it has one of its own
 	Type       string     `json:"type"`
 	State      string     `json:"state"`  // "fail" or "unknown"
 	Detail     string     `json:"detail"` // what was seen
@@ -191,6 +192,7 @@ func (j *judge) add(c Control, id, typ string, f Finding) *Finding {
 	f.Excepted = j.exception(c.ID, id)
 	switch o := f.object.(type) {
 	case *Resource:
+		f.Name = o.Name
 		if len(o.CMK.Keys) > 0 {
 			f.Key, f.Principals = o.CMK.Keys[0].versionless().URL(), o.Identity.principals(o.CMK)
 		}

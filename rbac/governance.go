@@ -20,6 +20,11 @@ const (
 	GovernanceRolesDelete Action = "Kluis.Governance/roleAssignments/delete"
 )
 
+// GovernanceActions are all of them.
+var GovernanceActions = []Action{
+	FindingsRead, AlertsRead, AlertsAcknowledge, ScansRun, ExceptionsWrite, EvidenceMake, GovernanceRolesRead, GovernanceRolesWrite, GovernanceRolesDelete,
+}
+
 // GovernanceRoles are the roles of those who watch. None of them reaches a key or
 // data.
 var GovernanceRoles = Define(

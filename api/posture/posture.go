@@ -16,7 +16,6 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/identity"
-	judged "github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/alert"
 	"github.com/kluis-io/kluis/posture/history"
 	"github.com/kluis-io/kluis/posture/kpi"
@@ -36,10 +35,11 @@ type Records interface {
 	Acknowledge(ctx context.Context, c identity.Caller, id, note string, length time.Duration) (alert.Alert, error)
 	Evidence(ctx context.Context, c identity.Caller, w kpi.Window) ([]byte, error)
 	Chain(ctx context.Context, c identity.Caller, estate, finding string) (governance.Chain, error)
-	Plan(ctx context.Context, c identity.Caller, finding, key string) (judged.Plan, error)
+	Plan(ctx context.Context, c identity.Caller, finding, key string) (governance.Plan, error)
 	Exceptions(ctx context.Context, c identity.Caller) ([]governance.Exception, error)
 	Except(ctx context.Context, c identity.Caller, finding, owner, reason string, expires time.Time) (governance.Exception, error)
 	Withdraw(ctx context.Context, c identity.Caller, id string) error
+	Rights(ctx context.Context, c identity.Caller) ([]rbac.Action, error)
 	Roles(ctx context.Context, c identity.Caller) ([]rbac.Assignment, error)
 	GiveRole(ctx context.Context, c identity.Caller, g governance.Grant) (rbac.Assignment, error)
 	TakeRole(ctx context.Context, c identity.Caller, id string) (rbac.Assignment, error)
@@ -72,6 +72,7 @@ func New(records Records, tokens api.Tokens, audiences ...string) http.Handler {
 	handle("GET", "/alerts", p.alerts)
 	handle("POST", "/alerts/{id}/acknowledge", p.acknowledge)
 	handle("POST", "/evidence", p.evidence)
+	handle("GET", "/rights", p.rights)
 	handle("GET", "/roleAssignments", p.roles)
 	handle("POST", "/roleAssignments", p.giveRole)
 	handle("DELETE", "/roleAssignments/{id}", p.takeRole)

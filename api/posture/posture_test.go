@@ -192,6 +192,16 @@ func TestOperations(t *testing.T) {
 	}
 }
 
+// TestRights checks that everybody is told what he may do.
+func TestRights(t *testing.T) {
+	w := newWorld(t)
+	for as, want := range map[string]int{officer: len(rbac.GovernanceActions), auditor: 4, stranger: 0} {
+		if status, body := w.do(as, "GET", "/posture/v1/rights", ""); status != 200 || len(body["value"].([]any)) != want {
+			t.Errorf("%s: %d, %v", as, status, body)
+		}
+	}
+}
+
 // TestNextLink follows pages to their end.
 func TestNextLink(t *testing.T) {
 	w := newWorld(t)

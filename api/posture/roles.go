@@ -30,6 +30,14 @@ func showRole(a rbac.Assignment) roleAssignment {
 	return out
 }
 
+func (p *posture) rights(w http.ResponseWriter, r *http.Request, c identity.Caller) error {
+	may, err := p.records.Rights(r.Context(), c)
+	if err == nil {
+		api.WriteJSON(w, http.StatusOK, list(may))
+	}
+	return err
+}
+
 func (p *posture) roles(w http.ResponseWriter, r *http.Request, c identity.Caller) error {
 	all, err := p.records.Roles(r.Context(), c)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/kluis-io/kluis/portal/accounts"
 	"github.com/kluis-io/kluis/portal/client"
 	"github.com/kluis-io/kluis/portal/drill"
+	"github.com/kluis-io/kluis/portal/governance"
 	"github.com/kluis-io/kluis/portal/overview"
 	"github.com/kluis-io/kluis/portal/settings"
 	vaultpages "github.com/kluis-io/kluis/portal/vaults"
@@ -57,6 +58,7 @@ func portalSections() []portal.Section {
 		accounts.Section(),
 		vaultpages.Section(),
 		drill.Section(),
+		governance.Section(),
 		settings.Section(),
 	}
 }

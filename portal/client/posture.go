@@ -22,7 +22,25 @@ type Scan struct {
 		Unclassified int            `json:"unclassified"`
 		Coverage     float64        `json:"coverage"`
 		BySeverity   map[string]int `json:"bySeverity"`
+		Cells        []Cell         `json:"cells"`
 	} `json:"summary"`
+	Opened   int `json:"opened"`
+	Resolved int `json:"resolved"`
+	Gaps     []struct {
+		What string `json:"what"`
+		Why  string `json:"why"`
+	} `json:"gaps"`
+}
+
+// A Cell counts a scan's resources of one type that one rule of the policy reaches.
+type Cell struct {
+	Type         string `json:"type"`
+	Class        string `json:"class"` // "" where none reaches them
+	Resources    int    `json:"resources"`
+	Compliant    int    `json:"compliant"`
+	NonCompliant int    `json:"nonCompliant"`
+	Unknown      int    `json:"unknown"`
+	Excepted     int    `json:"excepted"`
 }
 
 // A Standing is how an estate stands.
@@ -42,6 +60,14 @@ type Alert struct {
 	Detail   string    `json:"detail"`
 	Mend     string    `json:"mend"`
 	First    time.Time `json:"firstSeen"`
+	Last     time.Time `json:"lastSeen"`
+	Resolved time.Time `json:"resolvedAt"`
+	Ack      *struct {
+		By    string    `json:"by"`
+		Note  string    `json:"note"`
+		At    time.Time `json:"at"`
+		Until time.Time `json:"until"`
+	} `json:"acknowledged"`
 }
 
 // Standings returns how each estate stands, and the alerts that are open.
