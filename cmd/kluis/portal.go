@@ -50,16 +50,17 @@ func (c portalConfig) check() error {
 	return c.SignIn.check()
 }
 
-// portalSections are the portal's parts, in the order of its navigation.
+// portalSections are the portal's parts, in the order of its navigation: those of one
+// group stand together.
 func portalSections() []portal.Section {
 	return []portal.Section{
 		overview.Section(),
 		workspaces.Section(),
 		accounts.Section(),
-		vaultpages.Section(),
 		drill.Section(),
-		governance.Section(),
 		settings.Section(),
+		vaultpages.Section(),
+		governance.Section(),
 	}
 }
 
