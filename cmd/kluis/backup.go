@@ -19,56 +19,31 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/vault"
 )
 
-// manifestFile is the first file of a backup, which is a tar archive. The others
-// have the names that they have in the data directory.
-const (
-	manifestFile    = "manifest.json"
-	manifestVersion = 1
-)
-
-// A manifest says what is in a backup.
-type manifest struct {
-	Version  int                      `json:"version"`
-	Made     time.Time                `json:"made"` // when it was begun
-	Release  string                   `json:"release"`
-	Instance string                   `json:"instance"`
-	Parties  map[string]partyManifest `json:"parties"`
-	Files    []fileManifest           `json:"files"`
-}
-
-type partyManifest struct {
-	RootID string           `json:"rootId,omitempty"` // "" of governance, which has none
-	Seal   root.SealType    `json:"seal,omitempty"`   // what opens the root in this backup, beside its recovery shares
-	Schema map[string]int64 `json:"schema"`
-	Audit  int64            `json:"auditSize"` // entries
-
-	// Keys are the vault's key versions. The private parts of those on another platform
-	// than "software" are not in the backup.
-	Keys []vault.Holding `json:"keys,omitempty"`
-}
-
-type fileManifest struct {
-	Name   string `json:"name"`
-	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"`
-}
-
 func backupCommand() *cobra.Command {
-	var data, to string
+	var to, into string
 	var parties []string
+	var keep time.Duration
 	cmd := &cobra.Command{
 		Use:   "backup",
-		Short: "Back up all of a data directory but the platform, while it is served or not",
-		Long: `Back up all of a data directory but the platform into one new file, while it is
-served or not: the databases of the directory of principals, of the vault and of
-governance, with their sealed roots, their audit keys, and the key that signs
-evidence packs.
+		Short: "Back up a data directory, while it is served or not",
+		Long: `Back up a data directory, while it is served or not: with --to the directory of
+principals, the vault and governance into one new file; with --into the platform too,
+into a folder where each backup is a point in time that 'kluis restore --at' finds.
+
+A backup holds each party's database, on whichever engine it is, with its sealed root
+and audit key, and the key that signs evidence packs. The platform's extents lie beside
+it in the folder, and what an earlier backup has copied is not copied again. The
+platform is copied first and the vault after it, which then has every key version that
+the platform needs; the manifest names them. With --keep older points go, and the
+extents that only they needed: a purged key's data is gone when the last point that
+holds it is.
 
 No private key and no root is in it that opens without what seals the root, or the
 recovery shares; --dev's root, which is not sealed, is the exception. The keys that
@@ -76,17 +51,35 @@ sign the audit log and the local certificates are in it as they are: keep the fi
 as you keep the data directory. Use the release that serves the directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(cmd)
+			if err != nil {
+				return err
+			}
 			for _, p := range parties {
 				if !slices.Contains(backedUp, p) {
-					return usageError{fmt.Errorf("--party is login, vault or governance, not %q: the platform's content lies outside its database", p)}
+					return usageError{fmt.Errorf("--party is platform, vault, governance or login, not %q", p)}
+				}
+				if p == platformDir && into == "" {
+					return usageError{errors.New("--party platform takes --into: the platform's content lies outside its database")}
 				}
 			}
-			if !cmd.Flags().Changed("party") { // a directory may have no governance
-				parties = slices.DeleteFunc(parties, func(p string) bool {
-					return p == governanceDir && !hasDatabase(filepath.Join(data, p))
+			if len(parties) == 0 { // a directory may have no governance
+				parties = slices.DeleteFunc(slices.Clone(backedUp), func(p string) bool {
+					return p == platformDir && into == "" || !hasDatabase(filepath.Join(c.Data, p))
 				})
 			}
-			m, err := backUp(cmd.Context(), data, to, parties)
+			if into != "" {
+				if err := os.MkdirAll(into, 0o700); err != nil {
+					return err
+				}
+				lock, err := lockFolder(into, "writes to")
+				if err != nil {
+					return err
+				}
+				defer lock.Close()
+				to = newPoint(into, time.Now())
+			}
+			m, err := backUp(cmd.Context(), c, to, parties)
 			if err != nil {
 				return err
 			}
@@ -99,32 +92,42 @@ as you keep the data directory. Use the release that serves the directory.`,
 				}
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "backed up %s: %d key versions, and %d whose private parts lie on a token\n", m.Instance, software, elsewhere)
-			return nil
+			if p, ok := m.Parties[platformDir]; ok {
+				fmt.Fprintf(cmd.OutOrStdout(), "platform: %d extents of %d bytes, %d of them copied now; it needs %d versions of customers' keys\n", p.Content.Extents, p.Content.Bytes, p.Content.Copied, len(p.KeyVersions))
+			}
+			if keep == 0 {
+				return nil
+			}
+			removed, err := prune(cmd.Context(), into, keep, time.Now())
+			fmt.Fprintf(cmd.OutOrStdout(), "%d older backups were removed\n", removed)
+			return err
 		},
 	}
+	hideServerFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&data, "data", defaultConfig().Data, "the data `DIR`ectory")
-	f.StringVar(&to, "to", "", "the new `FILE`")
-	f.StringSliceVar(&parties, "party", slices.Clone(backedUp), "what to back up: login, vault, governance")
-	cmd.MarkFlagRequired("to")
+	f.StringVar(&to, "to", "", "the new `FILE`, which holds no platform")
+	f.StringVar(&into, "into", "", "the `FOLDER` of backups")
+	f.DurationVar(&keep, "keep", 0, "with --into: remove backups that are older, but the newest (default: none)")
+	f.StringSliceVar(&parties, "party", nil, "what to back up: "+strings.Join(backedUp, ", ")+" (default: all)")
+	cmd.MarkFlagsOneRequired("to", "into")
+	cmd.MarkFlagsMutuallyExclusive("to", "into")
+	cmd.MarkFlagsMutuallyExclusive("to", "keep")
 	return cmd
 }
 
-// backedUp are the parties that a backup may hold.
-var backedUp = []string{loginDir, vaultDir, governanceDir}
-
-// partyFiles are what a backup has of a party beside its database.
-func partyFiles(party string) []string {
-	files := []string{checkpointFile, auditKeyFile, auditKeyFile + audit.VerifierSuffix}
-	if rooted(party) {
-		return append(files, rootFile)
+// hideServerFlags declares the flags of a Config, for a command to which only some of
+// them mean something.
+func hideServerFlags(cmd *cobra.Command) {
+	addFlags(cmd.Flags())
+	for _, other := range []string{"dev", "seal", "listen", "roles", "lease", "bound", "public-port", "vaults"} {
+		cmd.Flags().MarkHidden(other)
 	}
-	return append(files, evidenceKeyFile, evidenceKeyFile+audit.VerifierSuffix)
 }
 
 // backUp takes no lock: a server may run. What is there is copied to a folder beside
 // the new file, described, and packed.
-func backUp(ctx context.Context, data, to string, parties []string) (m manifest, err error) {
+func backUp(ctx context.Context, c Config, to string, parties []string) (m manifest, err error) {
+	data := c.Data
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return m, fmt.Errorf("%s is there already", to)
 	}
@@ -149,22 +152,33 @@ func backUp(ctx context.Context, data, to string, parties []string) (m manifest,
 		for _, file := range partyFiles(party) {
 			name := filepath.Join(party, file)
 			err := copyFile(data, work, name)
-			if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(file, evidenceKeyFile) {
-				continue // no pack was made yet
+			if errors.Is(err, fs.ErrNotExist) && (strings.HasPrefix(file, evidenceKeyFile) || file == credentialFile) {
+				continue // no pack was made, or no directory connected yet
 			}
 			if err != nil {
 				return m, err
 			}
 			names = append(names, name)
 		}
+		var extents *extentsManifest
 		name := filepath.Join(party, databaseFile)
-		if err := copyDatabase(ctx, filepath.Join(data, party), filepath.Join(work, name), partySchemas[party]); err != nil {
+		if party == platformDir {
+			copied, err := copyPlatform(ctx, c, filepath.Join(work, party), filepath.Join(filepath.Dir(to), extentsDir))
+			if err != nil {
+				return m, err
+			}
+			extents = &copied
+			names = append(names, filepath.Join(party, extentsList))
+		} else if err := copyDatabase(ctx, filepath.Join(data, party), filepath.Join(work, name), partySchemas[party]); err != nil {
 			return m, err
 		}
 		names = append(names, name)
-		if m.Parties[party], err = describe(ctx, filepath.Join(work, party), party); err != nil {
+		described, err := describe(ctx, filepath.Join(work, party), party)
+		if err != nil {
 			return m, err
 		}
+		described.Content = extents
+		m.Parties[party] = described
 	}
 	for _, name := range names {
 		sum, size, err := digest(filepath.Join(work, name))
@@ -207,6 +221,9 @@ func describe(ctx context.Context, dir, party string) (m partyManifest, err erro
 	})
 	if err == nil && party == vaultDir {
 		m.Keys, err = vault.Inventory(ctx, db.Vault())
+	}
+	if err == nil && party == platformDir {
+		m.KeyVersions, err = encryption.KeyVersions(ctx, db.Encryption())
 	}
 	return m, err
 }
@@ -275,15 +292,4 @@ func packFile(w io.Writer, path string) error {
 	defer f.Close()
 	_, err = io.Copy(w, f)
 	return err
-}
-
-// backupNames are the files that a backup may hold.
-func backupNames() []string {
-	names := []string{instanceFile, tlsDir + "/" + localca.CertificateFile, tlsDir + "/" + localca.KeyFile}
-	for _, party := range backedUp {
-		for _, file := range append(partyFiles(party), databaseFile) {
-			names = append(names, party+"/"+file)
-		}
-	}
-	return slices.Clip(names)
 }

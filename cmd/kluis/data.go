@@ -163,14 +163,17 @@ func (s *server) create(ctx context.Context, seal root.Seal, roles ...string) (m
 }
 
 // lockDir makes sure that no other process serves the directory.
-func lockDir(data string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(data, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+func lockDir(data string) (*os.File, error) { return lockFolder(data, "serves") }
+
+// lockFolder makes sure that no other process does what it does with the folder.
+func lockFolder(dir, does string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another process serves %s", data)
+		return nil, fmt.Errorf("another process %s %s", does, dir)
 	}
 	return f, nil
 }

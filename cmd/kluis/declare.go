@@ -43,13 +43,15 @@ func operatingUser() string {
 }
 
 // tellWitnesses has the witnesses of the parties that were restored from a backup go
-// by what was restored. Where a root does not open yet, it says what is left to do.
-func tellWitnesses(ctx context.Context, out io.Writer, c Config, m manifest) error {
+// by what was restored, and reports whether all do. Where a root does not open yet, it
+// says what is left to do.
+func tellWitnesses(ctx context.Context, out io.Writer, c Config, m manifest) (told bool, err error) {
 	lock, err := lockDir(c.Data)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer lock.Close()
+	told = true
 	for _, name := range allParties {
 		if _, ok := m.Parties[name]; !ok || !rooted(name) {
 			continue
@@ -58,6 +60,7 @@ func tellWitnesses(ctx context.Context, out io.Writer, c Config, m manifest) err
 		if err != nil {
 			fmt.Fprintf(out, "the %s will not be served before its restore is declared, and its root did not open: %v\n"+
 				"    When it opens ('kluis root recover'): kluis restore --declare --data %s --why ...\n", name, err, c.Data)
+			told = false
 			continue
 		}
 		note, err := os.ReadFile(p.path(checkpointFile))
@@ -67,10 +70,10 @@ func tellWitnesses(ctx context.Context, out io.Writer, c Config, m manifest) err
 			w.Close()
 		}
 		if err := errors.Join(err, p.close()); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return told, nil
 }
 
 // declareRestore declares, party by party, that a database which its witness refuses

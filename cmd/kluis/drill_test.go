@@ -24,10 +24,8 @@ func TestDrills(t *testing.T) {
 			"ports":      ports,
 			"firstlines": firstLines,
 		},
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("TMPDIR", e.WorkDir)
-			return nil
-		},
+		Condition: onWhichEngine,
+		Setup:     setUp,
 	})
 }
 

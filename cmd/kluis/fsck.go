@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/schollz/progressbar/v3"
@@ -73,6 +74,7 @@ type fsck struct {
 	config        Config // of a server of the directory
 	structureOnly bool
 	quick         bool
+	parties       []string // all if nil
 
 	instance instance
 	report   check.Report
@@ -97,7 +99,7 @@ func (f *fsck) run(ctx context.Context) error {
 	}
 	defer lock.Close()
 	for _, name := range allParties {
-		if !f.has(name) {
+		if !f.has(name) || f.parties != nil && !slices.Contains(f.parties, name) {
 			continue
 		}
 		f.report.Party = name
@@ -142,7 +144,7 @@ func (f *fsck) configure() error {
 	if f.has(platformDir) {
 		c.Roles = append(c.Roles, rolePlatform)
 	}
-	if !c.Dev {
+	if !c.Dev || f.structureOnly { // which serves nothing
 		return nil
 	}
 	var b Bootstrap

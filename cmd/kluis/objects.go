@@ -151,21 +151,31 @@ func (s *server) openObjects(ctx context.Context) error {
 	if s.operator == nil {
 		return nil
 	}
-	objects, err := s.config.objects(ctx, s.operator.dir)
+	objects, err := s.config.claimObjects(ctx, s.operator.dir, s.identity.Instance)
 	if err != nil {
 		return err
 	}
-	if there, ok := objects.(*remote.Store); ok {
-		if err := there.Claim(ctx, s.identity.Instance); err != nil {
-			return fmt.Errorf("--objects: %w", err)
-		}
-		a, _ := parseObjects(s.config.Objects)
-		if err := durable.WriteFile(s.operator.path(objectsFile), []byte(a.String()+"\n"), 0o600); err != nil {
-			return err
-		}
-	}
 	s.objects = s.metrics.objects(objects)
 	return nil
+}
+
+// claimObjects opens where the extents of the platform in the folder lie, and takes a
+// store elsewhere for the installation.
+func (c Config) claimObjects(ctx context.Context, dir, instance string) (lake.Objects, error) {
+	objects, err := c.objects(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if there, ok := objects.(*remote.Store); ok {
+		if err := there.Claim(ctx, instance); err != nil {
+			return nil, fmt.Errorf("--objects: %w", err)
+		}
+		a, _ := parseObjects(c.Objects)
+		if err := durable.WriteFile(filepath.Join(dir, objectsFile), []byte(a.String()+"\n"), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return objects, nil
 }
 
 // open opens a store elsewhere. It asks it nothing.

@@ -11,18 +11,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/internal/failpoint"
-	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/vault"
 )
 
@@ -30,7 +29,7 @@ import (
 var beforeDatabase = failpoint.New("kluis/restore/before-database")
 
 func restoreCommand() *cobra.Command {
-	var from string
+	var from, at string
 	var parties []string
 	var declare bool
 	var d declaration
@@ -69,6 +68,13 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 			if declare {
 				return declareRestore(cmd.Context(), cmd.OutOrStdout(), c, parties, d)
 			}
+			moment, err := timeFlag("at", at)
+			if err != nil {
+				return err
+			}
+			if from, err = pointAt(from, moment); err != nil {
+				return err
+			}
 			m, err := restore(cmd.Context(), c, from, parties, d)
 			if err != nil {
 				return err
@@ -84,14 +90,16 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 					fmt.Fprintf(cmd.OutOrStdout(), "%s: %d audit entries, root %s sealed by %s in the backup\n", party, p.Audit, p.RootID, p.Seal)
 				}
 			}
-			return tellWitnesses(cmd.Context(), cmd.OutOrStdout(), c, m)
+			told, err := tellWitnesses(cmd.Context(), cmd.OutOrStdout(), c, m)
+			if err != nil || !told {
+				return err
+			}
+			return checkRestored(cmd.Context(), cmd.OutOrStdout(), c, m)
 		},
 	}
-	addFlags(cmd.Flags())
-	for _, other := range []string{"dev", "seal", "listen", "roles", "lease", "bound", "public-port", "vaults"} {
-		cmd.Flags().MarkHidden(other)
-	}
-	cmd.Flags().StringVar(&from, "from", "", "the backup's `FILE`")
+	hideServerFlags(cmd)
+	cmd.Flags().StringVar(&from, "from", "", "the backup's `FILE`, or the folder of backups")
+	cmd.Flags().StringVar(&at, "at", "", "the newest backup in the folder at this `TIME` or before (default: of all)")
 	cmd.Flags().BoolVar(&declare, "declare", false, "only declare a restore that was done in another way")
 	cmd.Flags().StringSliceVar(&parties, "party", nil, "what to restore of what the backup holds; with --declare, whose database was restored (default: all, or those that are refused)")
 	cmd.Flags().StringVar(&d.why, "why", "", "why the older state is to be served: a `TEXT` for the audit log")
@@ -100,6 +108,15 @@ What was revoked, disabled or purged after the backup is not so any more.`,
 	cmd.MarkFlagsMutuallyExclusive("from", "declare")
 	cmd.MarkFlagRequired("why")
 	return cmd
+}
+
+// checkRestored checks of what was restored what takes no vault.
+func checkRestored(ctx context.Context, out io.Writer, c Config, m manifest) error {
+	f := fsck{config: c, structureOnly: true, parties: slices.Sorted(maps.Keys(m.Parties))}
+	if err := f.run(ctx); err != nil {
+		return err
+	}
+	return f.print(out, "table")
 }
 
 // restore restores the named parties of a backup, or all that it holds if none is named.
@@ -137,6 +154,11 @@ func restore(ctx context.Context, c Config, from string, parties []string, d dec
 	for party := range m.Parties {
 		if err := recordRestore(ctx, filepath.Join(work, party), party, d); err != nil {
 			return m, fmt.Errorf("the %s in the backup: %w", party, err)
+		}
+	}
+	if _, ok := m.Parties[platformDir]; ok {
+		if err := c.restoreExtents(ctx, m.Instance, filepath.Join(work, platformDir), filepath.Join(filepath.Dir(from), extentsDir)); err != nil {
+			return m, err
 		}
 	}
 	// The databases last, and after them what makes the folder a data directory: a
@@ -234,88 +256,6 @@ func unpackFile(r io.Reader, path, sum string) (err error) {
 		return errors.New("the file was changed after the backup was made")
 	}
 	return out.Sync()
-}
-
-// only returns the manifest as if the backup held nothing but the named parties.
-func (m manifest) only(parties []string) (manifest, error) {
-	all := m.Parties
-	m.Parties = map[string]partyManifest{}
-	for _, party := range parties {
-		p, ok := all[party]
-		if !ok {
-			return m, fmt.Errorf("it holds no %s", party)
-		}
-		m.Parties[party] = p
-	}
-	m.Files = slices.DeleteFunc(slices.Clone(m.Files), func(f fileManifest) bool {
-		party, _, in := strings.Cut(f.Name, "/")
-		_, held := all[party]
-		_, kept := m.Parties[party]
-		return in && held && !kept
-	})
-	return m, nil
-}
-
-// fits checks that the unpacked backup is complete and belongs where it is going.
-func (m manifest) fits(ctx context.Context, c Config, work string) error {
-	data := c.Data
-	packed, err := instanceOf(work)
-	if err != nil || packed.Instance != m.Instance {
-		return errors.Join(errors.New("the backup does not say which installation it is of"), err)
-	}
-	if there, err := instanceOf(data); err == nil && there.Instance != m.Instance {
-		return fmt.Errorf("%s is installation %s, and the backup is of %s", data, there.Instance, m.Instance)
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, f := range m.Files {
-		party, _, in := strings.Cut(f.Name, "/")
-		if _, ok := m.Parties[party]; in && !ok && party != tlsDir {
-			return fmt.Errorf("the backup holds %s and says nothing of that party", f.Name)
-		}
-	}
-	for party, p := range m.Parties {
-		if !slices.Contains(backedUp, party) {
-			return fmt.Errorf("the backup is of a party %q", party)
-		}
-		if err := c.roomFor(ctx, party, filepath.Join(work, party)); err != nil {
-			return err
-		}
-		if rooted(party) {
-			if err := p.sameRoot(data, work, party); err != nil {
-				return err
-			}
-		}
-		key, err := os.ReadFile(filepath.Join(data, party, auditKeyFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		same, err2 := os.ReadFile(filepath.Join(work, party, auditKeyFile))
-		if err := errors.Join(err, err2); err != nil {
-			return err
-		}
-		if !bytes.Equal(key, same) {
-			return fmt.Errorf("%s holds another audit key of the %s than the backup", data, party)
-		}
-	}
-	return nil
-}
-
-// sameRoot checks that the root in the backup is the manifest's, and the directory's if
-// that has one.
-func (p partyManifest) sameRoot(data, work, party string) error {
-	_, id, err := root.Sealed(filepath.Join(work, party, rootFile))
-	if err != nil || id != p.RootID {
-		return errors.Join(fmt.Errorf("the %s's root in the backup is not the one that the manifest names", party), err)
-	}
-	_, id, err = root.Sealed(filepath.Join(data, party, rootFile))
-	if err == nil && id != p.RootID {
-		return fmt.Errorf("%s holds another root of the %s than the backup", data, party)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // recordRestore verifies an unpacked party's log and records in it that it was

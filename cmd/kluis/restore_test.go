@@ -12,6 +12,9 @@ import (
 	"testing"
 )
 
+// custodial are the parties of that installation.
+var custodial = []string{vaultDir, governanceDir, loginDir}
+
 // installation makes one that has a backup, and returns both.
 func installation(t *testing.T) (data, backup string) {
 	t.Helper()
@@ -26,7 +29,7 @@ func installation(t *testing.T) (data, backup string) {
 		t.Fatal(err)
 	}
 	backup = filepath.Join(dir, "backup.tar")
-	if _, err := backUp(t.Context(), c.Data, backup, backedUp); err != nil {
+	if _, err := backUp(t.Context(), c, backup, custodial); err != nil {
 		t.Fatal(err)
 	}
 	return c.Data, backup
@@ -84,7 +87,7 @@ func repacked(t *testing.T, backup string, edit func(m *manifest), file func(nam
 func TestRestoreRefuses(t *testing.T) {
 	_, backup := installation(t)
 	other, _ := installation(t)
-	for _, party := range backedUp {
+	for _, party := range custodial {
 		if err := os.Remove(filepath.Join(other, party, databaseFile)); err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +119,7 @@ func TestRestoreRefuses(t *testing.T) {
 			p.RootID = strings.Repeat("ab", 16)
 			m.Parties[vaultDir] = p
 		}, keep), "", "root"},
-		"the platform":   {repacked(t, backup, func(m *manifest) { m.Parties[platformDir] = partyManifest{} }, keep), "", "party"},
+		"the platform":   {repacked(t, backup, func(m *manifest) { m.Parties[platformDir] = partyManifest{} }, keep), "", "platform's root"},
 		"a party unsaid": {repacked(t, backup, func(m *manifest) { delete(m.Parties, loginDir) }, keep), "", "says nothing"},
 		"a newer form":   {repacked(t, backup, func(m *manifest) { m.Version++ }, keep), "", "version 2"},
 	} {
@@ -148,7 +151,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	reports, err := verifyLogs(t.Context(), into)
-	if err != nil || len(reports) != len(backedUp) {
+	if err != nil || len(reports) != len(custodial) {
 		t.Fatalf("%+v, %v", reports, err)
 	}
 	for _, r := range reports {

@@ -69,22 +69,28 @@ func TestScripts(t *testing.T) {
 			"finding":    findingOf,
 			"pgdatabase": freshDatabase,
 		},
-		Condition: func(name string) (bool, error) { // [sqlite] and [postgres]: where the parties are kept
-			return name == cmp.Or(os.Getenv("KLUIS_TEST_STORE"), "sqlite"), nil
-		},
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("TMPDIR", e.WorkDir)
-			e.Setenv("SOON", time.Now().AddDate(0, 1, 0).Format(time.DateOnly)) // a day to come
-			variables, err := enginetest.Parties(e.WorkDir)                     // for the server's sake: it outlives the commands
-			for _, v := range variables {
-				if name, value, _ := strings.Cut(v, "="); name != "KLUIS_DATABASE" {
-					e.Setenv(name, value)
-				}
-			}
-			e.Setenv("KLUIS_TEST_STORE", os.Getenv("KLUIS_TEST_STORE"))
-			return err
-		},
+		Condition: onWhichEngine,
+		Setup:     setUp,
 	})
+}
+
+// onWhichEngine tells where the parties are kept: [sqlite] or [postgres].
+func onWhichEngine(name string) (bool, error) {
+	return name == cmp.Or(os.Getenv("KLUIS_TEST_STORE"), "sqlite"), nil
+}
+
+// setUp gives a script its environment.
+func setUp(e *testscript.Env) error {
+	e.Setenv("TMPDIR", e.WorkDir)
+	e.Setenv("SOON", time.Now().AddDate(0, 1, 0).Format(time.DateOnly)) // a day to come
+	variables, err := enginetest.Parties(e.WorkDir)                     // for the server's sake: it outlives the commands
+	for _, v := range variables {
+		if name, value, _ := strings.Cut(v, "="); name != "KLUIS_DATABASE" {
+			e.Setenv(name, value)
+		}
+	}
+	e.Setenv("KLUIS_TEST_STORE", os.Getenv("KLUIS_TEST_STORE"))
+	return err
 }
 
 // exits checks a command's exit code: exits CODE COMMAND...
