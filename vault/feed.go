@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/rbac"
@@ -228,8 +228,7 @@ func (v *Vaults) reads(tx Tx, c identity.Caller, vault Vault, name KeyName) (boo
 	return false, nil
 }
 
-// A feed wakes those who wait in this process, and seals cursors. Its key lives as
-// long as the process: a restart makes every reader start over.
+// A feed wakes those who wait in this process, and seals cursors.
 type feed struct {
 	aead    cipher.AEAD
 	closing chan struct{}
@@ -240,10 +239,13 @@ type feed struct {
 	polls   map[string]int
 }
 
-func newFeed() *feed {
-	key := make([]byte, 32)
-	rand.Read(key)
-	block, err := aes.NewCipher(key)
+// newFeed returns a feed under a key that all processes of the vault have, or under one
+// that lives as long as this process: then a restart makes every reader start over.
+func newFeed(key *envelope.Key) *feed {
+	if key == nil {
+		key = envelope.NewKey()
+	}
+	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic(err)
 	}

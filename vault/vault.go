@@ -138,6 +138,7 @@ type Config struct {
 	Instance string        // that backups of keys are bound to
 	Backups  *envelope.Key // seals them; nil if there are none
 	Domains  *envelope.Key // seals the managed HSMs' security domains; nil if there are none
+	Cursors  *envelope.Key // seals the cursors of feeds; nil if no other process is to take them
 
 	// ActivateHSMs makes managed HSMs that do key operations at once, with no security
 	// domain taken out. It is for development.
@@ -182,7 +183,7 @@ func New(c Config) *Vaults {
 	}
 	return &Vaults{
 		store: c.Store, audit: c.Audit, tells: c.Witness, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now,
-		feed: newFeed(), load: newLoad(*c.Limits, c.Now), memory: newMemory(), register: &register{store: c.Store},
+		feed: newFeed(c.Cursors), load: newLoad(*c.Limits, c.Now), memory: newMemory(), register: &register{store: c.Store},
 		instance: c.Instance, backups: c.Backups, domains: c.Domains, activate: c.ActivateHSMs,
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/witness"
@@ -147,7 +148,23 @@ func openUnlogged(ctx context.Context, c Config, name string) (_ *party, err err
 	if c.measured != nil {
 		p.db.Domains = p.db.Watched(c.measured.transaction(name))
 	}
+	if err := c.fitForReplicas(p); err != nil {
+		return nil, err
+	}
 	return p, nil
+}
+
+// fitForReplicas refuses what several processes cannot share.
+func (c Config) fitForReplicas(p *party) error {
+	switch {
+	case c.Replicas <= 1:
+		return nil
+	case !p.db.shared:
+		return usageError{errors.New("--replicas: an embedded database is one process's: move it with 'kluis migrate'")}
+	case p.root != nil && c.Witness == "":
+		return usageError{errors.New("--replicas: name the folder of the witness that all of them share with --witness")}
+	}
+	return nil
 }
 
 func (p *party) openRoot(ctx context.Context, c Config) error {
@@ -168,8 +185,26 @@ func (p *party) openLog(ctx context.Context, c audit.Config) (err error) {
 		return err
 	}
 	c.Store, c.CheckpointPath = p.db.Audit(), p.path(checkpointFile)
+	if p.witness != nil && p.db.shared {
+		if err := p.joinLog(ctx); err != nil {
+			return err
+		}
+	}
 	p.log, err = audit.Open(ctx, c)
 	return err
+}
+
+// joinLog gives a folder that has seen no checkpoint yet the witness's, if there is one:
+// it was copied for a further process on a database that is in use.
+func (p *party) joinLog(ctx context.Context) error {
+	if _, err := os.Stat(p.path(checkpointFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	note, err := p.witness.Load(ctx)
+	if err != nil || note == nil {
+		return err
+	}
+	return durable.WriteFile(p.path(checkpointFile), note, 0o644)
 }
 
 // remember has the witness know at once what has been committed. What fails is tried

@@ -268,6 +268,7 @@ func (s *server) wireVault(rt *router, tokens api.Tokens) {
 	config := vault.Config{
 		Store: s.custodian.db.Vault(), Audit: s.custodian.log, Keys: keys, Roles: rbac.VaultRoles, Limits: &s.config.Limits, Duties: s.config.Duties,
 		Instance: root.Instance(), Backups: root.Derive("kluis/v1/key-backups"), Domains: root.Derive("kluis/v1/security-domains"),
+		Cursors:      root.Derive("kluis/v1/feed-cursors"),
 		ActivateHSMs: s.config.ActivateHSMs, Witness: s.custodian.remember,
 	}
 	switch {

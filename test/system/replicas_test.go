@@ -1,0 +1,520 @@
+package system_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/internal/effort"
+	"github.com/kluis-io/kluis/internal/pgtest"
+	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/objstore/servertest"
+)
+
+// A balancer hands connections to servers in turn, TLS and all. It knows nothing of
+// sessions; a server whose /readyz does not answer gets none, and loses those it has.
+type balancer struct {
+	mu      sync.Mutex
+	servers []*served
+	next    int
+	close   func()
+}
+
+type served struct {
+	port  string
+	up    bool
+	conns map[net.Conn]bool
+}
+
+func balance(t testing.TB, port string, ports ...string) *balancer {
+	t.Helper()
+	b := &balancer{}
+	for _, p := range ports {
+		b.servers = append(b.servers, &served{port: p, conns: map[net.Conn]bool{}})
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:"+port)
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	b.close = func() {
+		cancel()
+		l.Close()
+	}
+	t.Cleanup(b.close)
+	for _, s := range b.servers {
+		go b.watch(ctx, s)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go b.forward(c)
+		}
+	}()
+	return b
+}
+
+func (b *balancer) watch(ctx context.Context, s *served) {
+	probe := &http.Client{Timeout: time.Second, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, // it asks only whether somebody is there
+	}}
+	for ctx.Err() == nil {
+		r, err := probe.Get("https://127.0.0.1:" + s.port + "/readyz")
+		if err == nil {
+			r.Body.Close()
+		}
+		b.mu.Lock()
+		if s.up = err == nil && r.StatusCode == http.StatusOK; !s.up {
+			for c := range s.conns {
+				c.Close()
+			}
+		}
+		b.mu.Unlock()
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// up reports how many servers answer.
+func (b *balancer) up() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.servers {
+		if s.up {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *balancer) pick() *served {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for range b.servers {
+		s := b.servers[b.next%len(b.servers)]
+		b.next++
+		if s.up {
+			return s
+		}
+	}
+	return nil
+}
+
+func (b *balancer) forward(c net.Conn) {
+	defer c.Close()
+	s := b.pick()
+	if s == nil {
+		return
+	}
+	to, err := net.DialTimeout("tcp", "127.0.0.1:"+s.port, time.Second)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	b.mu.Lock()
+	s.conns[c], s.conns[to] = true, true
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		delete(s.conns, c)
+		delete(s.conns, to)
+		b.mu.Unlock()
+	}()
+	go func() {
+		io.Copy(to, c)
+		to.(*net.TCPConn).CloseWrite()
+	}()
+	io.Copy(c, to)
+}
+
+// A fleet is several servers on one database for each party, behind a balancer.
+type fleet struct {
+	*site
+	pg        *pgtest.Server
+	platform  string // the address of the platform's database
+	env       []string
+	ports     []string
+	replicas  []*site
+	processes []*process
+	balancer  *balancer
+}
+
+// newFleet makes an installation on PostgreSQL, and starts it n times.
+func newFleet(t *testing.T, n int, env ...string) *fleet {
+	t.Helper()
+	f := &fleet{site: &site{port: freePort(t)}}
+	var err error
+	if f.pg, err = pgtest.Start(); err != nil {
+		effort.Missing(t, err.Error(), "several replicas on PostgreSQL")
+	}
+	t.Cleanup(func() { f.pg.Stop("immediate") })
+	dir := t.TempDir()
+	t.Setenv("KLUIS_WITNESS", filepath.Join(dir, "witness")) // for the commands too
+	f.env = append(env, "KLUIS_PUBLIC_PORT="+f.port)
+	must(t, os.Mkdir(filepath.Join(dir, "witness"), 0o700))
+	var databases []string
+	for _, party := range []string{"login", "vault", "platform", "governance"} {
+		address := f.pg.Database(t)
+		if party == "platform" {
+			f.platform = address
+		}
+		databases = append(databases, party+"="+address)
+	}
+	// One makes it, and the others get copies of its folder.
+	first := &site{data: filepath.Join(dir, "r0")}
+	start(t, first.data, freePort(t), append(f.env, "KLUIS_DATABASE="+strings.Join(databases, " "))...).stop(t)
+	f.data = first.data
+	f.env = append(f.env, fmt.Sprint("KLUIS_REPLICAS=", n))
+	for i := range n {
+		s := first
+		if i > 0 {
+			s = &site{data: filepath.Join(dir, fmt.Sprint("r", i))}
+			copyFolder(t, first.data, s.data)
+			os.Remove(filepath.Join(s.data, "platform", "checkpoint")) // as in a copy from before the first start
+		}
+		f.ports = append(f.ports, freePort(t))
+		f.replicas = append(f.replicas, s)
+		f.processes = append(f.processes, nil)
+	}
+	f.balancer = balance(t, f.port, f.ports...)
+	for i := range n {
+		f.start(t, i)
+	}
+	eventually(t.Context(), t, 10*time.Second, func() error {
+		if up := f.balancer.up(); up < n {
+			return fmt.Errorf("%d of %d servers are up", up, n)
+		}
+		return nil
+	})
+	f.connect(t)
+	return f
+}
+
+func copyFolder(t *testing.T, from, to string) {
+	t.Helper()
+	must(t, os.CopyFS(to, os.DirFS(from)))
+	must(t, filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return os.Chmod(filepath.Join(to, strings.TrimPrefix(p, from)), info.Mode().Perm())
+	}))
+}
+
+func (f *fleet) start(t *testing.T, i int) {
+	t.Helper()
+	f.processes[i] = start(t, f.replicas[i].data, f.ports[i], f.env...)
+	if !f.processes[i].alive() {
+		t.Fatalf("replica %d did not start:\n%s", i, f.processes[i].log)
+	}
+}
+
+// at returns clients that reach one replica alone.
+func (f *fleet) at(t *testing.T, i int) *site {
+	t.Helper()
+	s := *f.site
+	clients, err := sdk.New(f.clients.Target)
+	must(t, err)
+	clients.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, "127.0.0.1:"+f.ports[i])
+	}
+	s.engineer, err = clients.Engineer()
+	must(t, err)
+	return &s
+}
+
+// A load is writers and readers who go on whatever happens.
+type load struct {
+	f    *fleet
+	stop context.CancelFunc
+	busy sync.WaitGroup
+
+	mu      sync.Mutex
+	written map[string][]byte // that was acknowledged
+	names   []string
+
+	writes, reads, failed atomic.Int64
+	wrong                 atomic.Pointer[string]
+}
+
+func (f *fleet) load(ctx context.Context, writers, readers int) *load {
+	l := &load{f: f, written: map[string][]byte{}}
+	ctx, l.stop = context.WithCancel(ctx)
+	each := func(n int, do func(ctx context.Context, i, k int, r *rand.Rand)) {
+		for i := range n {
+			l.busy.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(i), 7))
+				for k := 0; ctx.Err() == nil; k++ {
+					ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+					do(ctx, i, k, r)
+					cancel()
+				}
+			})
+		}
+	}
+	each(writers, func(ctx context.Context, i, k int, r *rand.Rand) {
+		name := fmt.Sprintf("lake.Lakehouse/Files/load/w%d-%d.bin", i, k)
+		size := []int{100, 9_000, 60_000, 400_000}[r.IntN(4)]
+		body := bytes.Repeat([]byte(fmt.Sprintf("%d/%d|", i, k)), size/6+1)
+		if _, err := f.engineer.Blobs.UploadBuffer(ctx, f.container, name, body, nil); err != nil {
+			l.failed.Add(1)
+			return
+		}
+		l.writes.Add(1)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.written[name] = body
+		l.names = append(l.names, name)
+	})
+	each(readers, func(ctx context.Context, i, k int, r *rand.Rand) {
+		l.mu.Lock()
+		name := ""
+		if len(l.names) > 0 {
+			name = l.names[r.IntN(len(l.names))]
+		}
+		want := l.written[name]
+		l.mu.Unlock()
+		if name == "" {
+			time.Sleep(10 * time.Millisecond)
+			return
+		}
+		got, err := f.get(ctx, name)
+		switch {
+		case err != nil && strings.Contains(err.Error(), "BlobNotFound"):
+			said := name + " was acknowledged, and is not there"
+			l.wrong.Store(&said)
+		case err != nil:
+			l.failed.Add(1)
+		case !bytes.Equal(got, want):
+			said := fmt.Sprintf("%s has %d bytes, of which some are others: want %d", name, len(got), len(want))
+			l.wrong.Store(&said)
+		default:
+			l.reads.Add(1)
+		}
+	})
+	return l
+}
+
+func (l *load) check(t *testing.T, what string) {
+	t.Helper()
+	t.Logf("%s: %d writes, %d reads, %d failed", what, l.writes.Load(), l.reads.Load(), l.failed.Load())
+	if said := l.wrong.Load(); said != nil {
+		t.Fatalf("%s: %s", what, *said)
+	}
+}
+
+// goesOn waits until a while of load went by without a failure.
+func (l *load) goesOn(ctx context.Context, t *testing.T, what string) {
+	t.Helper()
+	eventually(ctx, t, 30*time.Second, func() error {
+		failed, reads, writes := l.failed.Load(), l.reads.Load(), l.writes.Load()
+		time.Sleep(time.Second)
+		if l.failed.Load() > failed || l.reads.Load() == reads || l.writes.Load() == writes {
+			return errors.New("some requests fail")
+		}
+		return nil
+	})
+	l.check(t, what)
+}
+
+// TestReplicas runs three replicas of one installation under load: one is killed, one
+// stands still, the database and the object store fail. No acknowledged write is lost,
+// no job is done twice, and a revocation holds on each of them.
+func TestReplicas(t *testing.T) {
+	if !slow {
+		t.Skip("three servers and a database for a minute: CI=true")
+	}
+	ctx := t.Context()
+	store := servertest.Versity(t)
+	elsewhere(t, "s3://"+store.Place+"/lab?region=us-east-1&endpoint="+url.QueryEscape(store.URL),
+		"[default]\naws_access_key_id = "+store.Account+"\naws_secret_access_key = "+store.Key+"\n")
+	f := newFleet(t, 3, "KLUIS_LEASE=5s", "KLUIS_BOUND=10s")
+	f.furnish(ctx, t)
+	l := f.load(ctx, 3, 3)
+	defer l.stop()
+	l.goesOn(ctx, t, "at first")
+
+	// The key is assigned under load, and a replica is killed meanwhile.
+	must(t, f.assign(ctx))
+	f.processes[0].kill()
+	l.goesOn(ctx, t, "one killed")
+	f.await(ctx, t, "Active")
+	f.start(t, 0)
+
+	for range effort.Of(1, 1, 5) {
+		// One stands still for twice its lease, and goes on.
+		must(t, f.processes[1].cmd.Process.Signal(syscall.SIGSTOP))
+		time.Sleep(10 * time.Second)
+		l.check(t, "one paused")
+		must(t, f.processes[1].cmd.Process.Signal(syscall.SIGCONT))
+		l.goesOn(ctx, t, "one resumed")
+
+		must(t, f.pg.Stop("immediate"))
+		time.Sleep(time.Second)
+		must(t, f.pg.Restart())
+		l.goesOn(ctx, t, "the database restarted")
+
+		store.Reset(func(_ *http.Request, n int) servertest.Fault {
+			return []servertest.Fault{servertest.Fails, servertest.Lost}[n%2]
+		})
+		time.Sleep(2 * time.Second)
+		store.Reset(func(_ *http.Request, n int) servertest.Fault {
+			if n%3 == 0 {
+				return servertest.Lost
+			}
+			return servertest.None
+		})
+		time.Sleep(2 * time.Second)
+		store.Reset(nil)
+		l.goesOn(ctx, t, "the object store failed")
+	}
+
+	// Every replica refuses by itself, within the bound, and gives back.
+	l.stop()
+	l.busy.Wait()
+	l.check(t, "at last")
+	each := []*site{f.at(t, 0), f.at(t, 1), f.at(t, 2)}
+	name := l.names[0]
+	for i, s := range each {
+		if got, err := s.get(ctx, name); err != nil || !bytes.Equal(got, l.written[name]) {
+			t.Fatalf("replica %d before the revocation: %v", i, err)
+		}
+	}
+	began := time.Now()
+	must(t, f.setEnabled(ctx, false))
+	var all sync.WaitGroup
+	for i, s := range each {
+		all.Go(func() {
+			for {
+				_, err := s.get(ctx, name)
+				if err != nil && !refusedByKey(err) {
+					t.Errorf("replica %d answers %v", i, err)
+				}
+				if refusedByKey(err) || time.Since(began) > 10*time.Second {
+					break
+				}
+			}
+			took := time.Since(began)
+			t.Logf("replica %d refuses %v after the key was disabled", i, took.Round(time.Millisecond))
+			if took > 10*time.Second {
+				t.Errorf("replica %d still reads after the bound", i)
+			}
+		})
+	}
+	all.Wait()
+	for range 50 {
+		for i, s := range each {
+			if _, err := s.get(ctx, name); !refusedByKey(err) {
+				t.Fatalf("replica %d reads again: %v", i, err)
+			}
+		}
+	}
+	must(t, f.setEnabled(ctx, true))
+	for i, s := range each {
+		eventually(ctx, t, 20*time.Second, func() error {
+			_, err := s.get(ctx, name)
+			if err != nil {
+				err = fmt.Errorf("replica %d: %w", i, err)
+			}
+			return err
+		})
+	}
+
+	must(t, f.readAll(ctx, l.written))
+	for _, p := range f.processes {
+		p.stop(t)
+	}
+	f.balancer.close() // the check serves the vault for itself
+	f.once(t)
+	t.Log(f.fsck(t))
+}
+
+// setEnabled switches every version of the key on or off.
+func (s *site) setEnabled(ctx context.Context, enabled bool) error {
+	pager := s.keys.NewListKeyPropertiesVersionsPager(keyName, nil)
+	for pager.More() {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, k := range page.Value {
+			if _, err := s.keys.UpdateKey(ctx, keyName, k.KID.Version(), azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &enabled}}, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readAll compares all that was acknowledged with what is there.
+func (s *site) readAll(ctx context.Context, written map[string][]byte) error {
+	for name, want := range written {
+		got, err := s.get(ctx, name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if !bytes.Equal(got, want) {
+			return fmt.Errorf("%s came back different", name)
+		}
+	}
+	return nil
+}
+
+// once checks in the audit logs, which must verify, that no job was done twice.
+func (f *fleet) once(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command(build(t), "audit", "verify", "--data", f.data).CombinedOutput(); err != nil {
+		t.Errorf("audit verify: %v\n%s", err, out)
+	}
+	db, err := sql.Open("pgx", f.platform)
+	must(t, err)
+	defer db.Close()
+	rows, err := db.Query("SELECT body FROM audit_entry ORDER BY seq")
+	must(t, err)
+	defer rows.Close()
+	times := map[string]int{}
+	for rows.Next() {
+		var body []byte
+		must(t, rows.Scan(&body))
+		e, err := audit.Parse(body)
+		must(t, err)
+		if e.Outcome == audit.Allowed && (e.Operation == "ReencryptItem" || e.Operation == "CompleteWorkspaceEncryption") {
+			times[e.Operation+" "+e.Resource+" "+e.Detail["generation"]]++
+		}
+	}
+	must(t, rows.Err())
+	for what, n := range times {
+		if n != 1 {
+			t.Errorf("%s: %d times", what, n)
+		}
+	}
+	if len(times) < 3 {
+		t.Errorf("the log tells only of %v", times)
+	}
+}
