@@ -47,6 +47,7 @@ const (
 type budgets struct {
 	rate     float64
 	replicas int
+	affinity int
 	sharing  float64 // how many share a renewal, of which one asks
 
 	mu sync.Mutex
@@ -60,7 +61,7 @@ type budget struct {
 }
 
 // share returns this process's part of what a vault may be asked in a second.
-func (b *budgets) share() float64 { return b.rate / float64(b.replicas) }
+func (b *budgets) share() float64 { return pace.Share(b.rate, b.replicas, b.affinity) }
 
 func (k *Keyring) budget(tenant identity.TenantID, vault string) *budget {
 	b := &k.budgets

@@ -41,9 +41,10 @@ type Config struct {
 
 	// Budget is how many operations with RSA-2048 keys one vault is asked for in a
 	// second, by all replicas together; 0 means [pace.DefaultRate]. Replicas is how many
-	// processes use the same database; 0 means one.
-	Budget   float64
-	Replicas int
+	// processes use the same database; 0 means one. Affinity is how many of them serve
+	// one tenant, where a load balancer keeps it together; 0 means all.
+	Budget             float64
+	Replicas, Affinity int
 	// Watch is told of every question to a vault and how long it took; nil if nobody
 	// is. It must not block.
 	Watch func(kek.Op, Outcome, time.Duration)
@@ -122,7 +123,7 @@ func NewKeyring(c Config) *Keyring {
 		witness: c.Witness, shared: c.Shared, renewals: c.Root.Derive(purposeRenewal), watch: c.Watch, lease: c.Lease, bound: c.Bound, poll: c.Poll, now: c.Now, log: c.Log,
 		slots:   map[ScopeID]*slot{},
 		stop:    context.Background(),
-		budgets: budgets{rate: c.Budget, replicas: max(1, c.Replicas), of: map[feedKey]*budget{}},
+		budgets: budgets{rate: c.Budget, replicas: max(1, c.Replicas), affinity: c.Affinity, of: map[feedKey]*budget{}},
 	}
 	k.budgets.sharing = 1
 	if c.Shared {

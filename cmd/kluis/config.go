@@ -66,6 +66,9 @@ type Config struct {
 	// Replicas is how many processes use the platform's database, and share what each
 	// vault may be asked; 0 means one.
 	Replicas int `yaml:"replicas"`
+	// Affinity is how many of the replicas serve one tenant, where the load balancer keeps
+	// a tenant together; 0 means all of them.
+	Affinity int `yaml:"affinity"`
 
 	// Vaults are host suffixes, beyond this installation's own and Azure's, under
 	// which customers' keys may lie, at private addresses too: ".vault.example.com".
@@ -156,6 +159,7 @@ func addFlags(f *pflag.FlagSet) {
 	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
 	f.Float64("vault-budget", 0, "how many RSA-2048 operations a second one vault is asked for (default 200)")
 	f.Int("replicas", 1, "how many processes use the same database, and share what each vault may be asked")
+	f.Int("affinity", 0, "how many of those serve one tenant, where a load balancer keeps it together (default all)")
 	f.StringSlice("vaults", nil, "further host suffixes under which customers' keys may lie")
 	f.String("witness", "", "the `FOLDER`, out of reach of who restores databases, that knows how far they had come")
 	f.String("metrics", "", "serve Prometheus metrics on this loopback `ADDR`ess and port")
@@ -230,7 +234,7 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 		set("dev", &c.Dev), set("activate-hsms", &c.ActivateHSMs), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
 		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile),
 		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("witness", &c.Witness), set("metrics", &c.Metrics),
-		set("objects", &c.Objects), set("objects-credential", &c.ObjectsCredential), set("lease", &c.Lease), set("bound", &c.Bound), set("vault-budget", &c.VaultBudget), set("replicas", &c.Replicas))
+		set("objects", &c.Objects), set("objects-credential", &c.ObjectsCredential), set("lease", &c.Lease), set("bound", &c.Bound), set("vault-budget", &c.VaultBudget), set("replicas", &c.Replicas), set("affinity", &c.Affinity))
 	if err != nil {
 		return c, err
 	}

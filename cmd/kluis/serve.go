@@ -296,7 +296,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	policy.Suffixes = append(policy.Suffixes, "."+s.host("vault"), "."+s.host("managedhsm"))
 	s.ring = encryption.NewKeyring(encryption.Config{
 		Store: s.operator.db.Encryption(), Root: s.operator.root, Recorder: s.operator.log, Policy: policy, Witness: s.operator.witness,
-		Lease: s.config.Lease, Bound: s.config.Bound, Budget: s.config.VaultBudget, Replicas: s.config.Replicas, Shared: s.operator.db.shared,
+		Lease: s.config.Lease, Bound: s.config.Bound, Budget: s.config.VaultBudget, Replicas: s.config.Replicas, Affinity: s.config.Affinity, Shared: s.operator.db.shared,
 		Watch: s.metrics.question(),
 		Vault: kek.NewClient(kek.Config{
 			Policy: policy, Credential: s.platformCredential, Roots: s.authorities, AllowPrivate: s.private,

@@ -22,6 +22,18 @@ func Cost(bits int) float64 {
 	return 1
 }
 
+// Share returns what one of several replicas may ask a vault in a second: its part of
+// the budget, by how many of them serve a tenant (0 means all), and at least one
+// question a second, for else it could not open two scopes in a row. So more than
+// [DefaultRate] replicas that all serve one tenant may go beyond the budget; then it is
+// for the vault to say so, and they leave it alone for as long as it asks.
+func Share(rate float64, replicas, affinity int) float64 {
+	if affinity > 0 {
+		replicas = min(replicas, affinity)
+	}
+	return max(rate/float64(max(1, replicas)), min(rate, 1))
+}
+
 // An Urgency is what a question to a vault is for. While the budget is short, the
 // more urgent go first.
 type Urgency int

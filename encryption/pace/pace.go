@@ -82,8 +82,7 @@ func Again(now time.Time, random float64) time.Time {
 
 // Poll returns when a scope without access is tried again: after the interval, an
 // eighth more or less. Of many replicas each waits so much longer, and at random, that
-// all together look three times in an interval, and hardly any is without one; that
-// only one of them asks the vault is for the row that they share to say.
+// all together try three times in an interval, and hardly any is without one.
 func Poll(now time.Time, every time.Duration, replicas int, random float64) time.Time {
 	if replicas > 1 {
 		return now.Add(time.Duration(2. / 3 * float64(replicas) * float64(every) * random))

@@ -20,9 +20,9 @@ func (w *world) requests() {
 		}
 		for range w.poisson(float64(n) * c.rate * tick.Seconds()) {
 			s := int32(from + w.random.IntN(n))
-			// Which replicas serve a workspace is any of them, or a run of them that its
-			// number picks.
-			r := int32((int(s)*7919 + w.random.IntN(w.Affinity)) % w.Replicas)
+			// Which replicas serve a tenant is any of them, or a run of them that its number
+			// picks.
+			r := int32((int(w.scopes[s].vault)*7919 + w.random.IntN(w.Affinity)) % w.Replicas)
 			w.request(s, r)
 		}
 		from += n

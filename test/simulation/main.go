@@ -41,7 +41,7 @@ func main() {
 	flag.IntVar(&s.Workspaces, "workspaces", 10_000, "workspaces under customers' keys")
 	flag.IntVar(&s.Replicas, "replicas", 10, "replicas")
 	flag.IntVar(&s.Vaults, "vaults", 0, "vaults; 0 means one for each thousand workspaces")
-	flag.IntVar(&s.Affinity, "affinity", 0, "how many replicas serve one workspace; 0 means all")
+	flag.IntVar(&s.Affinity, "affinity", 0, "how many replicas serve one tenant; 0 means all")
 	flag.Float64Var(&s.Budget, "budget", 200, "what one vault may be asked in a second")
 	flag.DurationVar(&s.Lease, "lease", 30*time.Second, "what a lease aims at")
 	flag.DurationVar(&s.Bound, "bound", time.Minute, "the most that it may be")
@@ -67,7 +67,7 @@ func main() {
 
 // table writes the report for people.
 func (r report) table(to io.Writer) {
-	fmt.Fprintf(to, "%d workspaces under %d vaults, %d replicas of which %d serve each workspace; budget %g a second and vault, lease %v, bound %v; simulated in %.0f s\n\n",
+	fmt.Fprintf(to, "%d workspaces under %d vaults, %d replicas of which %d serve each tenant; budget %g a second and vault, lease %v, bound %v; simulated in %.0f s\n\n",
 		r.Workspaces, r.Vaults, r.Replicas, r.Affinity, r.Budget, r.Lease, r.Bound, r.Elapsed)
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "phase\tmin\trequests/s\tnot served %\tin use\tleases\tlease s\tunwrap/s\tget+wrap/s\tshared/s\tvault peak 1 s\t10 s\t429\tDB reads/s\twrites/s\tlate\t")

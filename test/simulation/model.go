@@ -24,7 +24,7 @@ type size struct {
 	Workspaces int `json:"workspaces"`
 	Replicas   int `json:"replicas"`
 	Vaults     int `json:"vaults"`   // a tenant's each, and as many workspaces under each
-	Affinity   int `json:"affinity"` // how many of the replicas serve one workspace; 0 means all
+	Affinity   int `json:"affinity"` // how many of the replicas serve one tenant; 0 means all
 
 	Budget float64       `json:"budgetPerSecond"` // of one vault
 	Lease  time.Duration `json:"leaseNanoseconds"`
@@ -186,7 +186,7 @@ func (w *world) budget(replica, vault int32) *budget {
 	i := int(replica)*w.Vaults + int(vault)
 	b := w.budgets[i]
 	if b == nil {
-		b = &budget{Budget: *pace.NewBudget(w.Budget/float64(w.Replicas), at(w.now))}
+		b = &budget{Budget: *pace.NewBudget(pace.Share(w.size.Budget, w.Replicas, w.Affinity), at(w.now))}
 		w.budgets[i] = b
 	}
 	return b
