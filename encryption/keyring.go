@@ -1,6 +1,7 @@
 package encryption
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -127,7 +128,7 @@ func NewKeyring(c Config) *Keyring {
 	}
 	k.budgets.sharing = 1
 	if c.Shared {
-		k.budgets.sharing = float64(k.budgets.replicas)
+		k.budgets.sharing = float64(min(k.budgets.replicas, cmp.Or(k.budgets.affinity, k.budgets.replicas)))
 	}
 	k.vault = asked{c.Vault, k}
 	if k.budgets.rate == 0 {

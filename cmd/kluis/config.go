@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -136,37 +135,6 @@ func defaultConfig() Config {
 	}
 }
 
-// addFlags declares the flags that a Config is read from.
-func addFlags(f *pflag.FlagSet) {
-	d := defaultConfig()
-	f.String("data", d.Data, "the data `DIR`ectory")
-	f.String("listen", d.Listen, "`ADDR`ess and port to listen on")
-	f.String("domain", d.Domain, "`NAME` under which the services' hosts lie")
-	f.StringSlice("roles", d.Roles, "what this process is: vault, platform, governance")
-	f.Bool("dev", false, "make keys, principals and a default vault on the first start")
-	f.Bool("activate-hsms", false, "with --dev: managed HSMs work at once, with no security domain taken out")
-	f.String("log", d.Log, "debug, info, warn or error")
-	f.String("seal", d.Seal, "seal new roots with: passphrase, pkcs11, vault")
-	f.String("passphrase-file", "", "read the passphrase that seals the roots from `FILE`")
-	f.String("seal-key", "", "the `URL` of the key of a vault elsewhere that seals the roots")
-	f.String("seal-credential", "", "the `FILE` of the principal that may use that key")
-	f.String("objects", "", "the `URL` of the object store for extents: s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX (default a local folder)")
-	f.String("objects-credential", "", "the `FILE` of the credential for it, if it is not in the environment")
-	f.StringArray("database", nil, "make a party's database on PostgreSQL: `PARTY=URL` (default embedded)")
-	f.String("hsm-socket", "", "the Unix `SOCKET` of kluis-hsm, for keys of the -HSM types")
-	f.String("public-port", "", "the `PORT` that clients use, if it is not the one listened on")
-	f.Duration("lease", 0, "for how long a workspace's key is used before its vault is asked again (default 30s)")
-	f.Duration("bound", 0, "the kill-switch bound: the most that a lease may be (default 1m)")
-	f.Float64("vault-budget", 0, "how many RSA-2048 operations a second one vault is asked for (default 200)")
-	f.Int("replicas", 1, "how many processes use the same database, and share what each vault may be asked")
-	f.Int("affinity", 0, "how many of those serve one tenant, where a load balancer keeps it together (default all)")
-	f.StringSlice("vaults", nil, "further host suffixes under which customers' keys may lie")
-	f.String("witness", "", "the `FOLDER`, out of reach of who restores databases, that knows how far they had come")
-	f.String("metrics", "", "serve Prometheus metrics on this loopback `ADDR`ess and port")
-	f.StringSlice("trust", nil, "`FILE`s of certificate authorities to trust beside the system's")
-	f.String("config", "", "read the configuration from `FILE` (YAML)")
-}
-
 // readConfig puts file, variables and flags together.
 func readConfig(cmd *cobra.Command) (Config, error) {
 	c := defaultConfig()
@@ -186,55 +154,17 @@ func readConfig(cmd *cobra.Command) (Config, error) {
 			return c, fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	set := func(name string, into any) error {
-		text, given := os.LookupEnv("KLUIS_" + strings.ReplaceAll(strings.ToUpper(name), "-", "_"))
-		if f.Changed(name) {
-			text, given = f.Lookup(name).Value.String(), true
+	var err error
+	for _, o := range c.options() {
+		text, given := os.LookupEnv(variable(o.name))
+		if f.Changed(o.name) {
+			text, given = f.Lookup(o.name).Value.String(), true
 			text = strings.Trim(text, "[]") // as a list prints itself
 		}
-		if !given {
-			return nil
+		if given {
+			err = errors.Join(err, o.set(text))
 		}
-		switch v := into.(type) {
-		case *string:
-			*v = text
-		case *[]string:
-			*v = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-		case *time.Duration:
-			d, err := time.ParseDuration(text)
-			if err != nil || d < 0 {
-				return usageError{fmt.Errorf("%s is a length of time, such as 30s, not %q", name, text)}
-			}
-			*v = d
-		case *float64:
-			n, err := strconv.ParseFloat(text, 64)
-			if err != nil || n < 0 || n > 1e6 {
-				return usageError{fmt.Errorf("%s is a number, such as 200, not %q", name, text)}
-			}
-			*v = n
-		case *int:
-			n, err := strconv.Atoi(text)
-			if err != nil || n < 0 {
-				return usageError{fmt.Errorf("%s is a whole number, not %q", name, text)}
-			}
-			*v = n
-		case *bool:
-			switch text {
-			case "true", "1":
-				*v = true
-			case "false", "0", "":
-				*v = false
-			default:
-				return usageError{fmt.Errorf("%s is true or false, not %q", name, text)}
-			}
-		}
-		return nil
 	}
-	err := errors.Join(set("data", &c.Data), set("listen", &c.Listen), set("domain", &c.Domain), set("roles", &c.Roles),
-		set("dev", &c.Dev), set("activate-hsms", &c.ActivateHSMs), set("log", &c.Log), set("vaults", &c.Vaults), set("trust", &c.Trust),
-		set("public-port", &c.PublicPort), set("passphrase-file", &c.PassphraseFile),
-		set("seal", &c.Seal), set("seal-key", &c.SealKey), set("seal-credential", &c.SealCredential), set("hsm-socket", &c.HSMSocket), set("witness", &c.Witness), set("metrics", &c.Metrics),
-		set("objects", &c.Objects), set("objects-credential", &c.ObjectsCredential), set("lease", &c.Lease), set("bound", &c.Bound), set("vault-budget", &c.VaultBudget), set("replicas", &c.Replicas), set("affinity", &c.Affinity))
 	if err != nil {
 		return c, err
 	}
