@@ -18,6 +18,7 @@ type Query struct {
 	Resource    string // this one and everything below it
 	Outcome     Outcome
 	Tenant      string
+	Request     string // the party's id of a request, or the client's
 
 	NewestFirst bool
 	After       *int64 // the sequence number of the last entry of the page before
@@ -118,6 +119,7 @@ func (q Query) selects(e Entry) bool {
 		(q.Until.IsZero() || e.Time.Before(q.Until)) &&
 		is(q.Operation, e.Operation) && is(q.Principal, e.Principal) && is(q.Tenant, e.Tenant) &&
 		is(string(q.Outcome), string(e.Outcome)) &&
+		(q.Request == "" || q.Request == e.Request || q.Request == e.Correlation) &&
 		(q.Resource == "" || below(e.Resource, q.Resource))
 }
 

@@ -248,6 +248,12 @@ func (d *Directory) Revoke(ctx context.Context, caller Caller, id PrincipalID, r
 	})
 }
 
+// Administers fails with [fault.Denied] unless the caller is an administrator of its
+// tenant's directory.
+func (d *Directory) Administers(ctx context.Context, caller Caller) error {
+	return d.store.View(ctx, func(tx Tx) error { return administers(tx, caller) })
+}
+
 // Principal returns one principal of the caller's tenant. Any principal of a
 // tenant may look up the others: it needs their ids to give them roles.
 func (d *Directory) Principal(ctx context.Context, caller Caller, id PrincipalID) (Principal, error) {

@@ -26,6 +26,10 @@ const (
 	RoleDefinitionsRead   Action = "Microsoft.Authorization/roleDefinitions/read"
 )
 
+// ActivityLogRead is Azure's action of reading what happened in a subscription, here the
+// vault's audit log.
+const ActivityLogRead Action = "Microsoft.Insights/eventtypes/values/Read"
+
 // vaultReads are the management actions that Azure gives with most vault roles.
 // In Azure "vaults/*/read" reaches "vaults/read" as well; here that is spelt out,
 // and "*" stands for characters only.

@@ -21,7 +21,7 @@ import (
 // use for something else.
 var reservedAccounts = []string{
 	storageAccount, "keys", "deletedkeys", "rng", "changes", "approvals", "access", "subscriptions", "providers", "metadata",
-	"healthz", "readyz", "common", "organizations", "adfs", "portal", "login", "graph", "posture", "management", "vault", "static", "assets",
+	"healthz", "readyz", "common", "organizations", "adfs", "portal", "login", "graph", "posture", "audit", "management", "vault", "static", "assets",
 }
 
 // wireAccounts sets up storage accounts, whose data is the lake's.

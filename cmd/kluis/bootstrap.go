@@ -239,6 +239,7 @@ func (s *server) describe(b *Bootstrap) {
 		b.Endpoints["blob"] = s.authority("onelake.blob")
 		b.Endpoints["dfs"] = s.authority("onelake.dfs")
 	}
+	b.Endpoints["audit"] = s.authority("audit")
 	if s.records != nil {
 		b.Endpoints["posture"] = s.authority("posture")
 	}

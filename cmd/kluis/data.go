@@ -233,7 +233,7 @@ func (s *server) audiences() []string {
 		s.authority("vault"), s.authority("managedhsm"), "https://vault.azure.net", "https://managedhsm.azure.net",
 		s.authority("graph"), "https://graph.microsoft.com",
 		"https://api.fabric.microsoft.com", s.authority("api.fabric"),
-		s.authority("management"), "https://management.azure.com", "https://management.core.windows.net", s.authority("posture"),
+		s.authority("management"), "https://management.azure.com", "https://management.core.windows.net", s.authority("posture"), s.authority("audit"),
 	}, append(s.storageAudiences(), s.accountAudiences("*")...)...)
 }
 

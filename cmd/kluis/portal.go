@@ -12,6 +12,7 @@ import (
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/accounts"
+	auditpages "github.com/kluis-io/kluis/portal/audit"
 	"github.com/kluis-io/kluis/portal/client"
 	"github.com/kluis-io/kluis/portal/drill"
 	"github.com/kluis-io/kluis/portal/governance"
@@ -32,6 +33,7 @@ type portalConfig struct {
 	Vaults  string `yaml:"vaults"`  // Resource Manager of the vaults
 	Graph   string `yaml:"graph"`   // the directory of principals
 	Posture string `yaml:"posture"` // governance
+	Audit   string `yaml:"audit"`   // the parties' audit logs
 
 	VaultSuffix  string `yaml:"vaultSuffix"` // of vaults' hosts: "vault.example.com"
 	HSMSuffix    string `yaml:"hsmSuffix"`
@@ -41,7 +43,7 @@ type portalConfig struct {
 }
 
 func (c portalConfig) check() error {
-	for _, address := range []string{c.Fabric, c.Blob, c.Storage, c.Vaults, c.Graph, c.Posture} {
+	for _, address := range []string{c.Fabric, c.Blob, c.Storage, c.Vaults, c.Graph, c.Posture, c.Audit} {
 		u, err := url.Parse(address)
 		if address != "" && (err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "") {
 			return usageError{fmt.Errorf("portal: %q is no https address of a host", address)}
@@ -61,6 +63,7 @@ func portalSections() []portal.Section {
 		settings.Section(),
 		vaultpages.Section(),
 		governance.Section(),
+		auditpages.Section(),
 	}
 }
 
@@ -123,6 +126,7 @@ func (s *server) portalParties() client.Parties {
 		HSMs:         party("managed HSM", "", "", "https://managedhsm.azure.net", false),
 		Graph:        party("directory", c.Graph, "graph", "https://graph.microsoft.com", true),
 		Posture:      party("governance", c.Posture, "posture", "", s.records != nil),
+		Audit:        party("audit log", c.Audit, "audit", "", true),
 		Subscription: orDefault(c.Subscription, s.identity.Subscription), VaultSuffix: c.VaultSuffix, HSMSuffix: c.HSMSuffix,
 	}
 	if s.vaults != nil && p.VaultSuffix == "" {

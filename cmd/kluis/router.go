@@ -22,7 +22,7 @@ type router struct {
 	vault, fabric, arm, token, graph, posture http.Handler
 	blob, dfs, storage                        http.Handler // storage takes path-style requests of either
 	health                                    http.Handler
-	portal                                    http.Handler
+	portal, auditlog                          http.Handler
 	portalAt                                  string // its origin, to which a bare host's "/" leads
 
 	account func(name string, dialect storageDialect) http.Handler // a storage account's; nil for a name that none can have
@@ -90,6 +90,8 @@ func (rt *router) route(r *http.Request) (http.Handler, string) {
 		return rt.posture, path
 	case name == "portal":
 		return rt.portal, path
+	case name == "audit":
+		return rt.auditlog, path
 	}
 	return nil, path
 }
@@ -110,6 +112,8 @@ func (rt *router) bare(path string) http.Handler {
 		return rt.fabric
 	case first == "subscriptions" || first == "providers" || first == "metadata":
 		return rt.arm
+	case first == "audit":
+		return rt.auditlog
 	case posture.Serves(path):
 		return rt.posture
 	case graph.Serves(path):

@@ -224,6 +224,7 @@ func (s *server) wire(ctx context.Context, rt *router) error {
 	if s.governance != nil {
 		s.wireGovernance(rt, tokens)
 	}
+	s.wireAuditLogs(rt, tokens)
 	if s.vaults != nil || s.accounts != nil {
 		rt.arm = arm.New(s.vaults, tokens, s.armConfig())
 	}

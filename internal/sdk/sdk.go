@@ -37,6 +37,7 @@ type Target struct {
 	Domain         string               `json:"domain"`
 	Endpoints      map[string]string    `json:"endpoints"`
 	Principals     map[string]Principal `json:"principals"`
+	Users          map[string]User      `json:"users"`
 	Platform       Principal            `json:"platform"` // without a secret: the tenant's Fabric Platform CMK
 }
 
@@ -45,6 +46,13 @@ type Principal struct {
 	ClientID     string `json:"clientId"`
 	ClientSecret string `json:"clientSecret"`
 	ObjectID     string `json:"objectId"`
+}
+
+// A User is a person who signs in with a name and a password.
+type User struct {
+	Name     string `json:"name"`
+	Password string `json:"password"`
+	ObjectID string `json:"objectId"`
 }
 
 // ReadTarget reads the bootstrap.json of a dev mode server's data directory.

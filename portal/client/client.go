@@ -38,6 +38,7 @@ type Parties struct {
 	HSMs    Party // a managed HSM's
 	Graph   Party // the directory of principals
 	Posture Party // governance
+	Audit   Party // the audit logs of the parties
 
 	Subscription string // in which vaults and storage accounts lie
 	VaultSuffix  string // of vaults' hosts, with the port: "vault.example.com"

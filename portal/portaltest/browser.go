@@ -38,7 +38,7 @@ func NewBrowser(t testing.TB, base string) *Browser {
 	for _, flag := range []string{"disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync"} {
 		options = append(options, chromedp.Flag(flag, true))
 	}
-	options = append(options, chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, MAP *.localhost 127.0.0.1, EXCLUDE localhost, EXCLUDE 127.0.0.1"))
+	options = append(options, chromedp.Flag("host-resolver-rules", "MAP *.localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"))
 	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)

@@ -147,6 +147,7 @@ func Parties(target sdk.Target) client.Parties {
 		HSMs:         client.Party{Name: "managed HSM", Audience: "https://managedhsm.azure.net"},
 		Graph:        client.Party{Name: "directory", Address: e["graph"], Audience: "https://graph.microsoft.com"},
 		Posture:      client.Party{Name: "governance", Address: e["posture"], Audience: e["posture"]},
+		Audit:        client.Party{Name: "audit log", Address: e["audit"], Audience: e["audit"]},
 		Subscription: target.SubscriptionID, VaultSuffix: suffix("vault"), HSMSuffix: suffix("managedhsm"),
 	}
 }

@@ -1,0 +1,77 @@
+package audit_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/kluis-io/kluis/portal/portaltest"
+)
+
+func TestMain(m *testing.M) { portaltest.Main(m) }
+
+// TestAuditor signs in to the server's own portal as people do, with a name and a
+// password on the issuer's page; finds a refusal in the log, follows the request, has
+// the logs verified, exports one, and signs out.
+func TestAuditor(t *testing.T) {
+	portaltest.Slow(t)
+	target := portaltest.Serve(t)
+	b := portaltest.NewBrowser(t, target.Endpoints["portal"])
+	signIn := func(name, password string) {
+		t.Helper()
+		b.WaitFor("Sign in")
+		b.Fill("#username", name)
+		b.Fill("#password", password)
+		b.Click("button[type=submit]")
+	}
+
+	b.Go("/audit")
+	b.WaitFor("to the kluis portal")
+	b.Inspect("signin")
+	signIn("auditor", "not the password at all")
+	b.WaitFor("The name or the password is wrong")
+	b.Inspect("signin-refused")
+	signIn("auditor", target.Users["auditor"].Password)
+	b.WaitFor("What was done, tried and refused")
+	b.WaitFor("The login’s log is not shown") // it is the directory administrators' to read
+	b.Inspect("audit")
+
+	// What an auditor may not do is refused, and stands in the log.
+	b.Go("/vaults/kluis/default/keys/new")
+	b.Fill("#name", "mine")
+	b.Click("main button.primary")
+	b.WaitFor("refused")
+	b.Go("/audit?party=vault&outcome=denied")
+	b.WaitFor("KeyCreate")
+	b.Inspect("audit-denied")
+	b.Click("tbody td:last-child a")
+	b.WaitFor("All logs")
+	b.WaitFor("KeyCreate")
+	if !strings.Contains(b.Text(), "1 entry") {
+		t.Errorf("a request's own entries:\n%s", b.Text())
+	}
+
+	b.Go("/audit/verification")
+	b.WaitFor("It holds")
+	b.Inspect("audit-verification")
+	if strings.Contains(b.Text(), "does not hold") {
+		t.Error(b.Text())
+	}
+	for format, want := range map[string]string{"json": `"operation":"KeyCreate"`, "azure": `"category":"AuditEvent"`} {
+		text := portaltest.Eval[string](b, `(() => { const x = new XMLHttpRequest(); x.open("GET", "/audit/export?party=vault&format=`+format+`", false); x.send(); return x.status + " " + x.getResponseHeader("Content-Disposition") + " " + x.responseText; })()`)
+		if !strings.HasPrefix(text, "200 attachment") || !strings.Contains(text, want) {
+			t.Errorf("%s: %.400s", format, text)
+		}
+	}
+
+	b.Click(`form[action="/session/signout"] button`)
+	b.WaitFor("Sign in")
+	b.Go("/audit")
+	b.WaitFor("to the kluis portal")
+
+	// Who has no right to a log sees none of it.
+	signIn("engineer", target.Users["engineer"].Password)
+	b.WaitFor("The vault’s log is not shown")
+	if strings.Contains(b.Text(), "KeyCreate") {
+		t.Error("an engineer reads the vault's log")
+	}
+}
