@@ -113,16 +113,26 @@ func (b *Browser) Fill(selector, text string) {
 // Eval runs a script, and returns what it is worth.
 func Eval[T any](b *Browser, script string) T {
 	b.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script))
+	v, err := evaluate[T](b, script)
+	if err != nil { // the page may just be going away
+		time.Sleep(100 * time.Millisecond)
+		v, err = evaluate[T](b, script)
+	}
 	if err != nil {
-		b.Fatalf("%s: %v", script, err)
+		b.Fatalf("%s: %v", script[:min(len(script), 200)], err)
 	}
 	return v
 }
 
+func evaluate[T any](b *Browser, script string) (T, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[T](script))
+}
+
 // Text returns what the page's main part says.
 func (b *Browser) Text() string {
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`(document.querySelector("main") || document.body).innerText`))
+	v, err := evaluate[string](b, `(document.querySelector("main") || document.body).innerText`)
 	if err != nil {
 		return err.Error()
 	}
@@ -143,10 +153,28 @@ func (b *Browser) WaitFor(text string) {
 	}
 }
 
+// WaitUntil waits until the page has what a CSS selector names.
+func (b *Browser) WaitUntil(selector string) {
+	b.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if has, err := evaluate[bool](b, hasScript(selector)); err == nil && has {
+			return
+		}
+		if time.Now().After(end) {
+			b.Picture("failed")
+			b.Fatalf("the page does not come to have %s:\n%s", selector, b.Text())
+		}
+	}
+}
+
+func hasScript(selector string) string {
+	return `document.querySelector(` + quote(selector) + `) !== null`
+}
+
 // Has reports whether the page has what a CSS selector names.
 func (b *Browser) Has(selector string) bool {
 	b.Helper()
-	return Eval[bool](b, `document.querySelector(`+quote(selector)+`) !== null`)
+	return Eval[bool](b, hasScript(selector))
 }
 
 func quote(s string) string { return "`" + strings.ReplaceAll(s, "`", "\\`") + "`" }
@@ -158,7 +186,9 @@ func (b *Browser) Picture(name string) {
 	if dir == "" {
 		return
 	}
-	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644)
 	}
@@ -213,4 +243,43 @@ func (b *Browser) accessible(what string) {
 	for _, v := range all {
 		b.Errorf("%s: %s", what, v)
 	}
+}
+
+// SignInAs signs a person in on the issuer's own page, as people do.
+func (b *Browser) SignInAs(name, password string) {
+	b.Helper()
+	b.Go("/")
+	b.do("the sign-in page", chromedp.WaitVisible(chromedp.CSS("#username")))
+	b.Fill("#username", name)
+	b.Fill("#password", password)
+	b.Click("button[type=submit]")
+	b.do("coming back", chromedp.WaitVisible(chromedp.CSS("header.top .who")))
+}
+
+// A Weight is what a page has cost the browser, and whether it stood still.
+type Weight struct {
+	Bytes  int64   // on the wire, compressed
+	Shift  float64 // how far the layout moved, as browsers reckon it
+	Others string  // what was asked of other hosts
+}
+
+// Weigh opens a page with nothing of it kept from before, and weighs it.
+func (b *Browser) Weigh(path string) Weight {
+	b.Helper()
+	forget := func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, network.ClearBrowserCache, cdp.Empty{})
+		return err
+	}
+	b.do("forgetting", chromedp.Func(forget))
+	b.Go(path)
+	return Eval[Weight](b, `(() => { const all = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+const o = new PerformanceObserver(() => {}); o.observe({type: "layout-shift", buffered: true});
+return {Bytes: all.reduce((n, e) => n + e.transferSize, 0), Shift: o.takeRecords().reduce((n, e) => n + e.value, 0),
+Others: all.map(e => e.name).filter(n => !n.startsWith(location.origin)).join(" ")}; })()`)
+}
+
+// Press sends keys to what has the focus.
+func (b *Browser) Press(keys string) {
+	b.Helper()
+	b.do("pressing a key", chromedp.KeyEvent(keys))
 }
