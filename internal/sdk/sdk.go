@@ -39,14 +39,6 @@ type Target struct {
 	Principals     map[string]Principal `json:"principals"`
 	Users          map[string]User      `json:"users"`
 	Platform       Principal            `json:"platform"` // without a secret: the tenant's Fabric Platform CMK
-	Users          map[string]User      `json:"users"`    // by role, as the principals are
-}
-
-// A User is a person, who signs in to the portal.
-type User struct {
-	Name     string `json:"name"`
-	Password string `json:"password"`
-	ObjectID string `json:"objectId"`
 }
 
 // A Principal is one who acts.

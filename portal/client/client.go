@@ -193,7 +193,7 @@ func refusal(p Party, resp *http.Response, text []byte) *Error {
 	if e.Code == "" {
 		e.Code = resp.Header.Get("x-ms-error-code")
 	}
-	if e.Message == "" {
+	if e.Message = strings.Join(strings.Fields(e.Message), " "); e.Message == "" { // Azure breaks lines in some
 		e.Message = http.StatusText(resp.StatusCode) + "."
 	}
 	return e
