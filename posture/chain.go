@@ -49,6 +49,7 @@ func (v *Vault) Known() (softDelete, purge, roles, firewall bool) {
 // A grant is a role assignment.
 type grant struct {
 	principal, kind, role, scope string // role: the definition's GUID in lower case; scope in lower case
+	via                          string // the group through which the principal has it; "" for its own
 }
 
 // A logSetting is a diagnostic setting.

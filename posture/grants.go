@@ -106,40 +106,111 @@ func (j *judge) grantsOf(v *Vault) {
 		}
 		return
 	}
-	custodians, escalating := map[string]string{}, map[string]string{}
+	custodians, escalating := map[string]duty{}, map[string]string{}
 	j.covering(v.ID, func(g grant) {
 		if slices.Contains(custodianRoles, g.role) {
-			custodians[g.principal] = roleName(g.role)
+			custodians[g.principal] = custodians[g.principal].with(roleName(g.role), g.via)
 		}
-		if v.RBAC && slices.Contains(grantingRoles, g.role) || !v.RBAC && slices.Contains(policyWriters, g.role) {
+		if g.via == "" && (v.RBAC && slices.Contains(grantingRoles, g.role) || !v.RBAC && slices.Contains(policyWriters, g.role)) {
 			escalating[g.principal] = roleName(g.role)
 		}
 	})
 	if !v.RBAC {
 		for _, p := range v.Policies {
 			if i := slices.IndexFunc(p.keys, func(k string) bool { return slices.Contains(custodianRights, k) }); i >= 0 {
-				custodians[p.principal] = "an access policy with " + p.keys[i]
+				for who, via := range j.inv.holders(strings.ToLower(p.principal)) {
+					custodians[who] = custodians[who].with("an access policy with "+p.keys[i], via)
+				}
 			}
 		}
 	}
-	owns := map[string]int{}
+	owns, data := map[string]int{}, map[string]duty{}
 	for _, r := range v.users {
 		seen := map[string]bool{}
 		j.covering(r.ID, func(g grant) {
-			if custodians[g.principal] != "" && slices.Contains(dataRoles, g.role) && !seen[g.principal] {
+			if custodians[g.principal].what == "" || !slices.Contains(dataRoles, g.role) {
+				return
+			}
+			data[g.principal] = data[g.principal].with(roleName(g.role), g.via)
+			if !seen[g.principal] {
 				seen[g.principal] = true
 				owns[g.principal]++
 			}
 		})
 	}
-	say := func(control, principal, detail string) {
-		j.about(control, v.ID+"#"+principal, v.Kind(), len(v.users), Finding{Detail: detail, Evidence: v.Evidence, Reversible: true, object: v})
+	say := func(control, principal string, f Finding) {
+		f.Evidence, f.Reversible, f.object = v.Evidence, true, v
+		j.about(control, v.ID+"#"+principal, v.Kind(), len(v.users), f)
 	}
 	for _, p := range ordered(owns) {
-		say("G16", p, fmt.Sprintf("%s has %s on the vault, and the data of %d resources under its keys", p, custodians[p], owns[p]))
+		if group := custodians[p].only(); group != "" && group == data[p].only() {
+			continue // the group's own finding says so
+		}
+		say("G16", p, Finding{Detail: fmt.Sprintf("%s has %s on the vault%s, and the data of %d resources under its keys%s", p, custodians[p].what, custodians[p].through(), owns[p], data[p].through())})
 	}
 	for _, p := range ordered(escalating) {
-		say("G17", p, fmt.Sprintf("%s has %s on the vault", p, escalating[p]))
+		detail := fmt.Sprintf("%s has %s on the vault", p, escalating[p])
+		if members, read := j.inv.membersOf(p); read {
+			detail += fmt.Sprintf("; it is a group of %d", len(members))
+		}
+		say("G17", p, Finding{Detail: detail})
+	}
+	j.unreadGroups(v, say)
+}
+
+// A duty is what one principal holds, and through which groups: "" for itself.
+type duty struct {
+	what string
+	vias []string
+}
+
+func (d duty) with(what, via string) duty {
+	if !slices.Contains(d.vias, via) {
+		d.vias = append(d.vias, via)
+	}
+	d.what = what
+	return d
+}
+
+// only returns the one group through which all of it is held, "" if there is none.
+func (d duty) only() string {
+	if len(d.vias) != 1 {
+		return ""
+	}
+	return d.vias[0]
+}
+
+func (d duty) through() string {
+	groups := slices.DeleteFunc(slices.Clone(d.vias), func(s string) bool { return s == "" })
+	if len(groups) == 0 || len(groups) < len(d.vias) {
+		return ""
+	}
+	slices.Sort(groups)
+	return " through group " + strings.Join(groups, " and ")
+}
+
+// unreadGroups says of which groups it cannot be told who is in them, where one of them is
+// custodian of the vault or reaches the data under its keys.
+func (j *judge) unreadGroups(v *Vault, say func(string, string, Finding)) {
+	if len(v.users) == 0 {
+		return
+	}
+	unread := map[string]bool{}
+	look := func(roles []string) func(grant) {
+		return func(g grant) {
+			if _, read := j.inv.membersOf(g.principal); !read && strings.EqualFold(g.kind, "Group") && slices.Contains(roles, g.role) {
+				unread[g.principal] = true
+			}
+		}
+	}
+	j.covering(v.ID, look(custodianRoles))
+	for _, r := range v.users {
+		j.covering(r.ID, look(dataRoles))
+	}
+	for _, g := range ordered(unread) {
+		if _, said := j.found[findingID("G16", v.ID+"#"+g)]; !said {
+			say("G16", g, Finding{State: "unknown", Detail: "who is in group " + g + " was not read"})
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ type Inventory struct {
 	objects  map[string]*Object // what is kept, by id in lower case
 	kept     []string
 	grants   []grant
+	groups   map[string][]string     // members by group, object ids in lower case
 	logs     map[string][]logSetting // by the id of what is logged, in lower case
 	byID     map[string]*Resource
 	accounts map[string]*Resource // storage accounts by name, nil where two share it
@@ -50,7 +51,7 @@ func (inv *Inventory) init() {
 	inv.linked, inv.vaultBy, inv.keyBy = map[string][]string{}, map[string]*Vault{}, map[KeyRef]*Key{}
 	inv.orphans, inv.listed = map[string]map[string][]CMK{}, map[string]map[string]bool{}
 	inv.rotation, inv.objects, inv.apps = map[KeyRef]*Rotation{}, map[string]*Object{}, map[string]*app{}
-	inv.topics = map[string]string{}
+	inv.topics, inv.groups = map[string]string{}, map[string][]string{}
 }
 
 // Add adds one object, whatever its shape says it is: a resource in Resource
@@ -59,7 +60,7 @@ func (inv *Inventory) init() {
 // was added before is replaced: the fuller reading comes last.
 func (inv *Inventory) Add(body map[string]any, ev Evidence) bool {
 	inv.init()
-	if inv.addKeyMaterial(body, ev) {
+	if inv.addKeyMaterial(body, ev) || inv.addGroup(body) {
 		return true
 	}
 	id := strings.TrimSuffix(scalarOf(field(body, "id")), "/")

@@ -149,7 +149,7 @@ func Judge(inv *Inventory, policy *Policy, prices *Prices, now time.Time, checke
 		j.limits = policy.Limits
 	}
 	j.limits = j.limits.orDefault()
-	for _, g := range inv.grants {
+	for _, g := range inv.expand() {
 		j.grants[g.scope] = append(j.grants[g.scope], g)
 	}
 	if policy == nil {

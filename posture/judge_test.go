@@ -75,6 +75,12 @@ func TestControls(t *testing.T) {
 		{name: "G15 off", old: `"category":"AuditEvent","enabled":true`, new: `"category":"AuditEvent","enabled":false`, want: []string{"G15 high"}},
 		{name: "G15 short", old: `"category":"AuditEvent","enabled":true`, new: `"category":"AuditEvent","enabled":true,"retentionPolicy":{"enabled":true,"days":7}`, want: []string{"G15 high"}},
 		{name: "G16", more: []string{assignment("bob", officer, vaultID), assignment("bob", contributor, group)}, want: []string{"G16 high"}},
+		{name: "G16 through a group", more: []string{assignment("officers", officer, vaultID), assignment("bob", contributor, group), members("officers", "bob", "eve")}, want: []string{"G16 high"}},
+		{name: "G16 through two groups", more: []string{assignment("officers", officer, vaultID), assignment("engineers", contributor, group), members("officers", "bob"), members("engineers", "deep"), members("deep", "BOB", "eve")}, want: []string{"G16 high"}},
+		{name: "G16 of a group", more: []string{assignment("all", officer, vaultID), assignment("all", contributor, group), members("all", "bob", "eve")}, want: []string{"G16 high"}},
+		{name: "G16, groups apart", more: []string{assignment("officers", officer, vaultID), assignment("engineers", contributor, group), members("officers", "bob"), members("engineers", "eve")}},
+		{name: "G16, groups in a ring", more: []string{assignment("officers", officer, vaultID), members("officers", "more"), members("more", "officers", "bob"), assignment("bob", contributor, group)}, want: []string{"G16 high"}},
+		{name: "G16, a group that was not read", more: []string{strings.Replace(assignment("officers", officer, vaultID), `"principalId"`, `"principalType":"Group","principalId"`, 1)}, want: []string{"G16 medium?"}},
 		{name: "G16, two people", more: []string{assignment("bob", officer, vaultID), assignment("eve", contributor, group)}},
 		{name: "G17", more: []string{assignment("bob", owner, "/subscriptions/s")}, want: []string{"G17 high"}},
 		{name: "G18", old: `"location":"West Europe"`, new: `"location":"North Europe"`, want: []string{"G18 medium"}},
@@ -229,4 +235,9 @@ func TestCompare(t *testing.T) {
 	if len(d.New) != 0 || len(d.Gone) != 1 || len(d.Changed) != 1 || d.Changed[0].After != posture.Compliant || d.Coverage != [2]float64{0, 100} {
 		t.Errorf("%+v", d)
 	}
+}
+
+// members is a group as Microsoft Graph shows it with its members.
+func members(group string, all ...string) string {
+	return `{"id":"` + group + `","securityEnabled":true,"members":[{"id":"` + strings.Join(all, `"},{"id":"`) + `"}]}`
 }

@@ -70,9 +70,11 @@ func (s *scanFlags) readAzure(ctx context.Context, inv *posture.Inventory) error
 	if err != nil {
 		return err
 	}
-	return azure.Read(ctx, azure.Config{
-		Endpoint: orDefault(s.endpoint, azurePublic), Subscriptions: s.subscriptions, Credential: cred,
-	}, inv)
+	c := azure.Config{Endpoint: orDefault(s.endpoint, azurePublic), Subscriptions: s.subscriptions, Credential: cred}
+	if c.Endpoint == azurePublic { // another cloud has another Graph
+		c.Graph = "https://graph.microsoft.com"
+	}
+	return azure.Read(ctx, c, inv)
 }
 
 // readProfile reads a kluis server as it would Azure and Fabric.

@@ -8,6 +8,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -34,6 +35,7 @@ type Config struct {
 	Subscriptions []string
 	Credential    azcore.TokenCredential
 	Client        policy.ClientOptions // transport, cloud and retries
+	Graph         string               // Microsoft Graph, which tells who is in groups: "https://graph.microsoft.com"; "" for none
 	Parallel      int                  // requests at a time: 8 if 0
 }
 
@@ -84,7 +86,31 @@ func Read(ctx context.Context, c Config, inv *posture.Inventory) error {
 	if err != nil {
 		return err
 	}
-	return r.each(ctx, found, r.around)
+	if err := r.each(ctx, found, r.around); err != nil || c.Graph == "" {
+		return err
+	}
+	return r.groups(ctx)
+}
+
+// groups asks who is in the groups that have roles. What may not be read is a gap.
+func (r *reader) groups(ctx context.Context) error {
+	graph := &reader{client: newClient(Config{Endpoint: r.config.Graph, Credential: r.config.Credential, Client: r.config.Client})}
+	for _, g := range r.inv.GroupsGranted() {
+		var members []string
+		path := "/v1.0/groups/" + g + "/transitiveMembers?$select=id&$top=999"
+		err := graph.pages(ctx, path, func(raw json.RawMessage, _ string) {
+			var one resource
+			if json.Unmarshal(raw, &one) == nil {
+				members = append(members, one.ID)
+			}
+		})
+		if err != nil {
+			r.inv.Gaps = append(r.inv.Gaps, posture.Gap{What: "the members of group " + g, Why: explain(err), Evidence: &posture.Evidence{Source: "azure", Time: time.Now().UTC(), Path: r.config.Graph + path}})
+			continue
+		}
+		r.inv.AddGroup(g, members...)
+	}
+	return ctx.Err()
 }
 
 // subscriptions looks whether each can be seen. Resource Graph says nothing of those that
@@ -290,6 +316,7 @@ func (r *reader) pages(ctx context.Context, url string, f func(raw json.RawMessa
 		var page struct {
 			Value []json.RawMessage `json:"value"`
 			Next  string            `json:"nextLink"`
+			Graph string            `json:"@odata.nextLink"`
 		}
 		if err := r.call(ctx, http.MethodGet, url, nil, &page); err != nil {
 			return err
@@ -297,6 +324,7 @@ func (r *reader) pages(ctx context.Context, url string, f func(raw json.RawMessa
 		for _, raw := range page.Value {
 			f(raw, url)
 		}
+		page.Next = cmp.Or(page.Next, page.Graph)
 		next, inside := strings.CutPrefix(page.Next, r.endpoint)
 		if page.Next != "" && !inside && !strings.HasPrefix(page.Next, "/") {
 			return errors.New("its next page lies at another endpoint")

@@ -38,7 +38,7 @@ type Clause struct {
 	Title     string   `yaml:"title" json:"title"`
 	Controls  []string `yaml:"controls" json:"controls"`
 	Files     []string `yaml:"files" json:"files"`
-	Sure      string   `yaml:"sure" json:"sure"` // read or believed
+	Sure      string   `yaml:"sure" json:"sure"` // "read" or "not checked against the text"
 }
 
 //go:embed frameworks.yaml
@@ -81,7 +81,8 @@ findings.csv           what does not hold; findings-history.csv: when it was fir
 exceptions.csv         what was accepted, by whom, why, until when
 keys.csv, vaults.csv, grants.csv   the register of keys, their vaults, and who has which role
 kpis.json              the figures, with formulae and inputs; kpis-input.json: what they are reckoned from
-mappings.csv           clauses of frameworks, with the controls and files that speak to them
+mappings.csv           clauses of frameworks, with the controls and files that speak to them; a clause whose
+                       number is not checked against the text says so
 controls.json          the controls that were applied
 report.html, scan.json, sarif.json, ocsf.json   the same scan for people and for programs
 audit/                 extracts of the audit logs, with checkpoints and proofs of inclusion

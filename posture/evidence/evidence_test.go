@@ -146,7 +146,7 @@ func TestContents(t *testing.T) {
 // Every clause speaks of controls that there are.
 func TestClauses(t *testing.T) {
 	for _, c := range evidence.Clauses() {
-		if c.Framework == "" || c.Clause == "" || c.Title == "" || len(c.Files) == 0 || c.Sure != "read" && c.Sure != "believed" {
+		if c.Framework == "" || c.Clause == "" || c.Title == "" || len(c.Files) == 0 || c.Sure != "read" && c.Sure != "not checked against the text" {
 			t.Errorf("%+v", c)
 		}
 		for _, name := range c.Controls {

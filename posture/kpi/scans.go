@@ -278,7 +278,7 @@ func (l ledger) separated(w Window) KPI {
 		k.not("no vault was read")
 	default:
 		k.is(float64(n))
-		k.note("groups are not expanded: who holds one role through a group and the other through another is not seen")
+		k.note("who is in a group whose members were not read is not seen; its finding is unknown")
 	}
 	return k
 }
