@@ -153,6 +153,7 @@ type platform struct {
 	now      atomic.Int64 // hours that the lake's clock is ahead
 	lease    time.Duration
 	caller   identity.Caller
+	watch    func(store.Cost) // told of every transaction; nil if nobody is
 }
 
 // logging is what a test and a rapid check have in common.
@@ -204,6 +205,9 @@ func (p *platform) open(t logging) {
 	p.db, err = enginetest.Open(t.Context(), filepath.Join(p.dir, "platform.db"), store.PlatformSchema)
 	must(t, err)
 	t.Cleanup(func() { p.db.Close() })
+	if p.watch != nil {
+		p.db.Domains = p.db.Watched(p.watch)
+	}
 	objects, err := local.Open(filepath.Join(p.dir, "objects"))
 	must(t, err)
 	p.objects = faulty.Wrap(objects, nil)
