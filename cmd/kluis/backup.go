@@ -149,7 +149,14 @@ func backUp(ctx context.Context, c Config, to string, parties []string) (m manif
 	}
 	for _, party := range parties {
 		// The checkpoint first: the database that is copied then holds all that it covers.
-		for _, file := range partyFiles(party) {
+		files := partyFiles(party)
+		if party == platformDir {
+			tenants, _ := filepath.Glob(filepath.Join(data, platformDir, credentialsDir, "*.json"))
+			for _, t := range tenants {
+				files = append(files, filepath.Join(credentialsDir, filepath.Base(t)))
+			}
+		}
+		for _, file := range files {
 			name := filepath.Join(party, file)
 			err := copyFile(data, work, name)
 			if errors.Is(err, fs.ErrNotExist) && (strings.HasPrefix(file, evidenceKeyFile) || file == credentialFile) {

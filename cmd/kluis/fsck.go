@@ -239,19 +239,10 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	if s.objects, err = f.config.objects(ctx, s.operator.dir); err != nil {
 		return err
 	}
-	listener, err := s.bind()
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "The vault cannot be served where its keys are looked for.").
-			WithMend("Free the address, or leave out what takes a vault with --structure-only.")
-	}
-	rt := &router{domain: f.config.Domain, health: s.ready.handler()}
-	if err := s.wire(ctx, rt); err != nil {
-		listener.Close()
-		return f.went("party", err)
-	}
-	// Only what the platform itself asks for: nobody else is to change anything now.
-	if err := s.listen(listener, &router{domain: rt.domain, vault: rt.vault, token: rt.token, health: rt.health}); err != nil {
+	if err := s.serveItself(ctx); fault.ReasonOf(err) == fault.Unavailable {
 		return err
+	} else if err != nil {
+		return f.went("party", err)
 	}
 	keys := s.ring.Inspect()
 	defer keys.Close()
@@ -265,6 +256,23 @@ func (f *fsck) content(ctx context.Context, lock *os.File) error {
 	}
 	files := lake.New(lake.Config{Store: s.operator.db.Lake(), Objects: s.objects, Keys: keys})
 	return f.went("file or folder", files.CheckContent(ctx, f.quick, r))
+}
+
+// serveItself serves the vault and the issuer in the data directory to the platform in it
+// alone, at the address that the keys' identifiers name: nobody else is to change anything
+// now.
+func (s *server) serveItself(ctx context.Context) error {
+	listener, err := s.bind()
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "The vault cannot be served where its keys are looked for.").
+			WithMend("Free the address. ('kluis fsck --structure-only' leaves out what takes a vault.)")
+	}
+	rt := &router{domain: s.config.Domain, health: s.ready.handler()}
+	if err := s.wire(ctx, rt); err != nil {
+		listener.Close()
+		return err
+	}
+	return s.listen(listener, &router{domain: rt.domain, vault: rt.vault, token: rt.token, health: rt.health})
 }
 
 // showProgress shows how far the reading is, if somebody looks, until the function

@@ -84,7 +84,7 @@ Try it:
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(initCommand(), tenantCommand(), sparkCommand(), serveCommand(), demoCommand(), fsckCommand(), rootCommand(), backupCommand(), restoreCommand(), migrateCommand(), auditCommand(), webhooksCommand(), hostsCommand(), azCloudCommand(), postureCommand(), failpointsCommand())
+	root.AddCommand(initCommand(), tenantCommand(), sparkCommand(), serveCommand(), demoCommand(), fsckCommand(), rootCommand(), backupCommand(), restoreCommand(), recoverCommand(), migrateCommand(), auditCommand(), webhooksCommand(), hostsCommand(), azCloudCommand(), postureCommand(), failpointsCommand())
 	root.AddCommand(cli.Commands()...)
 	for _, c := range root.Commands() {
 		wrapArgs(c)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/kek"
 	"github.com/kluis-io/kluis/root"
@@ -81,15 +82,18 @@ func partyFiles(party string) []string {
 	return append(files, evidenceKeyFile, evidenceKeyFile+audit.VerifierSuffix)
 }
 
-// backupNames are the files that a backup may hold.
-func backupNames() []string {
-	names := []string{instanceFile, tlsDir + "/" + localca.CertificateFile, tlsDir + "/" + localca.KeyFile}
+// backupName reports whether a backup may hold a file of a name.
+func backupName(name string) bool {
+	names := []string{instanceFile, tlsDir + "/" + localca.CertificateFile, tlsDir + "/" + localca.KeyFile, platformDir + "/" + extentsList}
 	for _, party := range backedUp {
 		for _, file := range append(partyFiles(party), databaseFile) {
 			names = append(names, party+"/"+file)
 		}
 	}
-	return append(names, platformDir+"/"+extentsList)
+	tenant, isCredential := strings.CutPrefix(name, platformDir+"/"+credentialsDir+"/")
+	tenant, isJSON := strings.CutSuffix(tenant, ".json")
+	_, err := identity.ParseTenantID(tenant)
+	return slices.Contains(names, name) || isCredential && isJSON && err == nil
 }
 
 // only returns the manifest as if the backup held nothing but the named parties.

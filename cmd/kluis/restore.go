@@ -216,7 +216,7 @@ func unpack(in io.Reader, dir string) (m manifest, err error) {
 		return m, fmt.Errorf("a backup of version %d, and this release knows %d", m.Version, manifestVersion)
 	}
 	for _, f := range m.Files {
-		if !slices.Contains(backupNames(), f.Name) {
+		if !backupName(f.Name) {
 			return m, fmt.Errorf("%s: names the file %q", manifestFile, f.Name)
 		}
 		h, err := r.Next()

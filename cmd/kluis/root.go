@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -238,19 +239,8 @@ root's file. Nothing changes unless the shares hold.`,
 			if err := a.read(cmd); err != nil {
 				return err
 			}
-			var shares root.Shares
-			lines := bufio.NewScanner(cmd.InOrStdin())
-			for n := 1; lines.Scan(); n++ {
-				if strings.TrimSpace(lines.Text()) == "" {
-					continue
-				}
-				s, err := root.ParseShare(lines.Text())
-				if err != nil {
-					return fmt.Errorf("line %d: %w", n, err)
-				}
-				shares = append(shares, s)
-			}
-			if err := lines.Err(); err != nil {
+			shares, err := readShares(cmd.InOrStdin())
+			if err != nil {
 				return err
 			}
 			ctx := cmd.Context()
@@ -276,6 +266,22 @@ root's file. Nothing changes unless the shares hold.`,
 	a.flags(cmd)
 	a.sealFlags(cmd)
 	return cmd
+}
+
+// readShares reads recovery shares, one a line.
+func readShares(r io.Reader) (shares root.Shares, err error) {
+	lines := bufio.NewScanner(r)
+	for n := 1; lines.Scan(); n++ {
+		if strings.TrimSpace(lines.Text()) == "" {
+			continue
+		}
+		s, err := root.ParseShare(lines.Text())
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		shares = append(shares, s)
+	}
+	return shares, lines.Err()
 }
 
 // indexes says which shares were given: "1,3,4".
