@@ -37,7 +37,7 @@ func TestAlerts(t *testing.T) {
 	now := time.Date(2026, 7, 1, 12, 1, 0, 0, time.UTC)
 	log, r := &fakeLog{n: 10}, &receiver{}
 	wanted := 0
-	f := &export.Follower{Log: log, Position: filepath.Join(t.TempDir(), "position"), Sink: &export.Alerts{
+	f := &export.Follower{Log: log, Position: export.File(filepath.Join(t.TempDir(), "position")), Sink: &export.Alerts{
 		Sender: r, Party: "platform", Now: func() time.Time { return now },
 		Wants: func(e audit.Entry) bool {
 			wanted++

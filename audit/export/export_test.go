@@ -157,7 +157,7 @@ func TestFilesHoldEachEntryOnce(t *testing.T) {
 		format := []export.Format{export.JSON, azure.Format}[seed%2]
 		open := func() (*export.Follower, *export.Files) {
 			s := &export.Files{Dir: dir, Format: format, MaxSize: 3000, Now: func() time.Time { return now }}
-			return &export.Follower{Log: log, Sink: s, Position: state}, s
+			return &export.Follower{Log: log, Sink: s, Position: export.File(state)}, s
 		}
 		f, s := open()
 		for range 15 {
@@ -266,7 +266,7 @@ func TestFollowerWaitsForItsSink(t *testing.T) {
 	position := filepath.Join(t.TempDir(), "position")
 	synctest.Test(t, func(t *testing.T) {
 		s := &brittle{fail: 6}
-		f := &export.Follower{Name: "test", Log: &fakeLog{1200}, Sink: s, Position: position}
+		f := &export.Follower{Name: "test", Log: &fakeLog{1200}, Sink: s, Position: export.File(position)}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); f.Run(ctx) }()
@@ -284,7 +284,7 @@ func TestFollowerWaitsForItsSink(t *testing.T) {
 		}
 	})
 	again := &brittle{}
-	f := &export.Follower{Log: &fakeLog{1201}, Sink: again, Position: position}
+	f := &export.Follower{Log: &fakeLog{1201}, Sink: again, Position: export.File(position)}
 	if more, err := f.Step(t.Context()); err != nil || more || !slices.Equal(again.got, []int64{1200}) {
 		t.Errorf("after a restart: %v, %t, %v", again.got, more, err)
 	}

@@ -37,9 +37,18 @@ type Follower struct {
 	Name     string // for logs
 	Log      Log
 	Sink     Sink
-	Position string        // the file that keeps how far it has come
+	Position Position      // keeps how far it has come
 	Interval time.Duration // between two looks at the log; 0 means a second
 }
+
+// A Position is the sequence number of the entry to export next.
+type Position interface {
+	Load(ctx context.Context) (int64, error) // 0 if none was stored
+	Store(ctx context.Context, next int64) error
+}
+
+// File keeps a position in the file of its name.
+type File string
 
 // batch is how many entries go to a sink at once.
 const batch = 500
@@ -88,7 +97,7 @@ func (f *Follower) Run(ctx context.Context) {
 
 // Step gives the sink one batch, and reports whether there may be more.
 func (f *Follower) Step(ctx context.Context) (more bool, err error) {
-	next, err := f.position()
+	next, err := f.Position.Load(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -107,12 +116,12 @@ func (f *Follower) Step(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	next = entries[len(entries)-1].Sequence + 1
-	return len(entries) == batch, durable.WriteFile(f.Position, strconv.AppendInt(nil, next, 10), 0o600)
+	return len(entries) == batch, f.Position.Store(ctx, next)
 }
 
 // Waiting returns since when an entry waits for the sink, zero if none does.
 func (f *Follower) Waiting(ctx context.Context) (time.Time, error) {
-	next, err := f.position()
+	next, err := f.Position.Load(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -127,9 +136,9 @@ func (f *Follower) Waiting(ctx context.Context) (time.Time, error) {
 	return entries[0].Time, nil
 }
 
-// position returns the sequence number of the next entry to export.
-func (f *Follower) position() (int64, error) {
-	text, err := os.ReadFile(f.Position)
+// Load implements [Position].
+func (f File) Load(context.Context) (int64, error) {
+	text, err := os.ReadFile(string(f))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -137,4 +146,9 @@ func (f *Follower) position() (int64, error) {
 		return 0, err
 	}
 	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+}
+
+// Store implements [Position].
+func (f File) Store(_ context.Context, next int64) error {
+	return durable.WriteFile(string(f), strconv.AppendInt(nil, next, 10), 0o600)
 }

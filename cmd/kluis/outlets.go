@@ -77,7 +77,7 @@ func (s *server) outlets(ctx context.Context) (all []func(context.Context), copi
 		if err != nil {
 			return nil, nil, err
 		}
-		all = append(all, events.Run)
+		all = append(all, s.custodian.alone("webhooks", events.Run))
 	}
 	contacts, err := s.contacts()
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *server) outlets(ctx context.Context) (all []func(context.Context), copi
 			return nil, nil, err
 		}
 		for _, f := range followers {
-			all = append(all, f.Run)
+			all = append(all, p.alone(f.Name, f.Run))
 		}
 		copies = append(copies, followers...)
 	}
@@ -99,7 +99,7 @@ func (s *server) outlets(ctx context.Context) (all []func(context.Context), copi
 		return nil, nil, err
 	}
 	if board != nil {
-		all = append(all, board.Run)
+		all = append(all, s.governance.alone("alerts", board.Run))
 	}
 	return all, copies, nil
 }
@@ -150,13 +150,14 @@ func (s *server) contacts() (all []func(context.Context), err error) {
 		if err != nil {
 			return nil, fmt.Errorf("security contact of %s: %w", c.Tenant, err)
 		}
+		name := "security contact of " + tenant.String()
 		follower := export.Follower{
-			Name: "security contact of " + tenant.String(), Log: s.operator.log, Position: s.operator.path("alerts-" + tenant.String() + ".position"),
+			Name: name, Log: s.operator.log, Position: s.operator.position(name, "alerts-"+tenant.String()+".position"),
 			Sink: &export.Alerts{Sender: sender, Party: s.operator.name, Now: time.Now, Wants: func(e audit.Entry) bool {
 				return workspace.Alerts(e, tenant.String()) || lake.Alerts(e, tenant.String())
 			}},
 		}
-		all = append(all, follower.Run)
+		all = append(all, s.operator.alone(name, follower.Run))
 	}
 	return all, nil
 }
@@ -174,7 +175,7 @@ func (s *server) followers(p *party) (all []*export.Follower, err error) {
 		return nil, usageError{fmt.Errorf("audit: the format is azure or json, not %q", c.Format)}
 	}
 	follow := func(name string, sink export.Sink) {
-		all = append(all, &export.Follower{Name: p.name + " " + name, Log: p.log, Sink: sink, Position: p.path("export-" + name + ".position")})
+		all = append(all, &export.Follower{Name: p.name + " " + name, Log: p.log, Sink: sink, Position: p.position(p.name+" "+name, "export-"+name+".position")})
 	}
 	if c.Files != "" {
 		follow("files", &export.Files{Dir: filepath.Join(c.Files, p.name), Format: format, Keep: c.Keep})

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/audit/export"
 	"github.com/kluis-io/kluis/internal/durable"
+	"github.com/kluis-io/kluis/internal/turn"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/witness"
@@ -58,6 +60,7 @@ type party struct {
 	root *root.Root // nil of governance
 	log  *audit.Log
 
+	turns   *turn.Turns      // of this process among those that share the database
 	witness *witness.Witness // nil if no root is open
 }
 
@@ -148,6 +151,7 @@ func openUnlogged(ctx context.Context, c Config, name string) (_ *party, err err
 	if c.measured != nil {
 		p.db.Domains = p.db.Watched(c.measured.transaction(name))
 	}
+	p.turns = turn.New(p.db.Turns(), 0)
 	if err := c.fitForReplicas(p); err != nil {
 		return nil, err
 	}
@@ -205,6 +209,23 @@ func (p *party) joinLog(ctx context.Context) error {
 		return err
 	}
 	return durable.WriteFile(p.path(checkpointFile), note, 0o644)
+}
+
+// alone returns the work as one process does it of those that share the database, and
+// another goes on with if that one ends.
+func (p *party) alone(name string, work func(context.Context)) func(context.Context) {
+	if !p.db.shared {
+		return work
+	}
+	return func(ctx context.Context) { p.turns.While(ctx, name, work) }
+}
+
+// position is how far work of that name has come that goes through the log.
+func (p *party) position(name, file string) export.Position {
+	if !p.db.shared {
+		return export.File(p.path(file))
+	}
+	return p.turns.Position(name)
 }
 
 // remember has the witness know at once what has been committed. What fails is tried

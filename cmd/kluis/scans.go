@@ -48,7 +48,7 @@ func (s *server) scanWhenDue(workers context.Context) {
 	if c.Interval == 0 || s.governance == nil {
 		return
 	}
-	s.every(workers, min(c.Interval, time.Minute), "scanning", func(ctx context.Context) error {
+	s.every(workers, s.governance, min(c.Interval, time.Minute), "scanning", func(ctx context.Context) error {
 		flags := c.flags(s.config.Data)
 		err := s.governance.db.Governance().View(ctx, func(tx governance.Tx) error {
 			all, err := tx.Exceptions()

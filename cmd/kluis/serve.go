@@ -352,19 +352,22 @@ func (s *server) work(ctx context.Context) {
 	if s.ring != nil {
 		s.workers.Go(func() { s.ring.Run(ctx) })
 		s.workers.Go(func() { s.scopes.Run(ctx) })
-		s.every(ctx, time.Minute, "sweeping workspaces", s.workspaces.Sweep)
-		s.every(ctx, time.Minute, "sweeping storage accounts", s.accounts.Sweep)
-		s.every(ctx, time.Minute, "sweeping the lake", s.lake.Sweep)
-		s.every(ctx, time.Hour, "verifying customers' keys", s.ring.Verify)
-		s.workers.Go(func() { s.lake.Scrub(ctx) })
+		s.every(ctx, s.operator, time.Minute, "sweeping workspaces", s.workspaces.Sweep)
+		s.every(ctx, s.operator, time.Minute, "sweeping storage accounts", s.accounts.Sweep)
+		s.every(ctx, s.operator, time.Minute, "sweeping the lake", s.lake.Sweep)
+		s.every(ctx, s.operator, time.Hour, "verifying customers' keys", s.ring.Verify)
+		scrub := s.operator.alone("scrubbing", func(ctx context.Context) { s.lake.Scrub(ctx) })
+		s.workers.Go(func() { scrub(ctx) })
 	}
 	if s.vaults != nil {
-		s.every(ctx, time.Minute, "sweeping vaults", func(ctx context.Context) error { return s.vaults.Sweep(ctx, time.Now()) })
+		s.every(ctx, s.custodian, time.Minute, "sweeping vaults", func(ctx context.Context) error { return s.vaults.Sweep(ctx, time.Now()) })
 	}
 }
 
-func (s *server) every(ctx context.Context, d time.Duration, what string, fn func(context.Context) error) {
-	s.workers.Go(func() {
+// every does a party's work again and again, in one of the processes that share its
+// database.
+func (s *server) every(ctx context.Context, p *party, d time.Duration, what string, fn func(context.Context) error) {
+	run := p.alone(what, func(ctx context.Context) {
 		t := time.NewTicker(d)
 		defer t.Stop()
 		for {
@@ -378,6 +381,7 @@ func (s *server) every(ctx context.Context, d time.Duration, what string, fn fun
 			}
 		}
 	})
+	s.workers.Go(func() { run(ctx) })
 }
 
 // stop drains the listeners, ends the workers and closes the parties.
