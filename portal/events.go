@@ -19,10 +19,17 @@ type Stream struct {
 // is by then.
 const streamLife = 10 * time.Minute
 
-// Stream answers with events until fn returns or the reader goes.
+// Stream answers with events until fn returns, the reader goes or the portal closes.
 func (c *Call) Stream(fn func(ctx context.Context, s *Stream) error) error {
 	ctx, cancel := context.WithTimeout(c.Context(), streamLife)
 	defer cancel()
+	go func() {
+		select {
+		case <-c.portal.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	h := c.W.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // proxies would keep them back

@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/kluis-io/kluis/portal/client"
 )
@@ -81,6 +82,8 @@ type Portal struct {
 	assets    assets
 	templates map[string]*template.Template
 	seen      visibility
+	closed    chan struct{}
+	closing   sync.Once
 }
 
 // New returns the portal of its sections, in the order of the navigation. It fails if
@@ -89,7 +92,7 @@ func New(c Config, sections ...Section) (*Portal, error) {
 	if c.HTTP == nil {
 		c.HTTP = http.DefaultClient
 	}
-	p := &Portal{config: c, sections: sections, mux: http.NewServeMux(), assets: loadAssets()}
+	p := &Portal{config: c, sections: sections, mux: http.NewServeMux(), assets: loadAssets(), closed: make(chan struct{})}
 	if err := p.parse(); err != nil {
 		return nil, err
 	}
@@ -109,6 +112,9 @@ func New(c Config, sections ...Section) (*Portal, error) {
 	}
 	return p, nil
 }
+
+// Close ends the streams of pages that are open, for a server that stops.
+func (p *Portal) Close() { p.closing.Do(func() { close(p.closed) }) }
 
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {

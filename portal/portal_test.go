@@ -219,3 +219,38 @@ func TestAssets(t *testing.T) {
 		t.Errorf("the page names %d assets", n)
 	}
 }
+
+// TestStream checks what an open page is told: only what has changed, and nothing more
+// once the portal closes.
+func TestStream(t *testing.T) {
+	told := make(chan struct{})
+	p, err := portal.New(portal.Config{Sessions: sessions{}}, portal.Section{
+		Name:      "things",
+		Templates: fstest.MapFS{"list.html": {Data: []byte("{{define `content`}}{{end}}{{define `part`}}<p>\n{{.}}</p>{{end}}")}},
+		Routes: map[string]portal.Handler{"GET /things": func(c *portal.Call) error {
+			return c.Stream(func(ctx context.Context, s *portal.Stream) error {
+				for _, text := range []string{"one", "one", "two<"} {
+					if err := s.Fragment("things/list", "part", text); err != nil {
+						return err
+					}
+				}
+				close(told)
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewTLSServer(p)
+	defer s.Close()
+	go func() { <-told; p.Close(); p.Close() }()
+	resp, body := ask(t, s, "GET", "/things", nil)
+	if want := "data: <p>\ndata: one</p>\n\ndata: <p>\ndata: two&lt;</p>\n\n"; body != want {
+		t.Errorf("%q", body)
+	}
+	if resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%v", resp.Header)
+	}
+}

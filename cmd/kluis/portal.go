@@ -87,7 +87,7 @@ func (s *server) wirePortal(rt *router) error {
 	if err != nil {
 		return err
 	}
-	rt.portal, rt.portalAt = p, s.authority("portal")
+	s.portal, rt.portal, rt.portalAt = p, p, s.authority("portal")
 	return nil
 }
 

@@ -34,6 +34,7 @@ import (
 	"github.com/kluis-io/kluis/internal/localca"
 	"github.com/kluis-io/kluis/kek"
 	"github.com/kluis-io/kluis/lake"
+	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/vault"
 	"github.com/kluis-io/kluis/vault/hsm"
@@ -113,6 +114,7 @@ type server struct {
 	objects    lake.Objects // nil in commands that look at no content
 	lake       *lake.Lake
 	records    *governance.Records
+	portal     *portal.Portal // nil if none is served
 
 	metrics *metrics // nil if nobody reads them
 	managed managedIdentity
@@ -391,6 +393,9 @@ func (s *server) stop() error {
 	defer cancel()
 	if s.vaults != nil {
 		s.vaults.Close() // ends the long polls
+	}
+	if s.portal != nil {
+		s.portal.Close() // and this what open pages wait for
 	}
 	var errs []error
 	for _, srv := range s.http {
