@@ -10,6 +10,8 @@ import (
 type LabelChange struct {
 	Workspace string `json:"workspace"` // id
 	Name      string `json:"name"`
+	Item      string `json:"item,omitempty"` // id, of a change of an item in it
+	ItemName  string `json:"itemName,omitempty"`
 	Rule      string `json:"rule"`
 	From      string `json:"from,omitempty"` // the label's id, "" for none
 	To        string `json:"to"`             // the label's name
@@ -51,4 +53,27 @@ func (p *Policy) LabelRequires(name string) bool {
 		}
 	}
 	return found
+}
+
+// A LabelWish is a workspace whose rule names a label.
+type LabelWish struct{ Workspace, Name, Rule, Label string }
+
+// LabelWishes returns the workspaces whose rules name labels, whatever labels they have.
+func (s *Scan) LabelWishes() (all []LabelWish) {
+	for _, r := range s.Resources {
+		if r.Type == "Microsoft.Fabric/workspaces" && r.Label != "" {
+			all = append(all, LabelWish{r.ID, r.Name, r.Rule, r.Label})
+		}
+	}
+	slices.SortFunc(all, func(a, b LabelWish) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Workspace, b.Workspace))
+	})
+	return all
+}
+
+// ItemTakes reports whether an item takes its workspace's label: if it has none, or one
+// that asks for less. One of its own that asks for as much, or more, it keeps. strict are
+// the labels, by id, that require a customer's key.
+func ItemTakes(own, wanted string, strict map[string]bool) bool {
+	return own == "" || !strings.EqualFold(own, wanted) && strict[strings.ToLower(wanted)] && !strict[strings.ToLower(own)]
 }

@@ -23,8 +23,8 @@ type labelled struct {
 
 func postureLabels() *cobra.Command {
 	var s serverFlags
-	var policyFile, output string
-	var apply, create bool
+	var policyFile, itemsAs, output string
+	var apply, create, items bool
 	c := &cobra.Command{
 		Use:   "labels --policy FILE",
 		Short: "Give the platform's workspaces the labels that the classification names",
@@ -34,14 +34,21 @@ With --apply the labels are set, and the platform's audit log has each.
 
 A rule without label leaves a workspace's alone. A label that requires a customer's
 key cannot be set on a workspace with items that is under none: it is refused, and
-the rest goes on. The exit code is 3 if a label could not be set.`,
+the rest goes on. The exit code is 3 if a label could not be set.
+
+With --items the items of these workspaces are looked at too, as a principal who may
+write them: one without a label, or with one that requires no customer's key where its
+workspace's does, takes its workspace's. Any other label of its own it keeps.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if create && !apply {
 				return usageError{errors.New("--create goes with --apply")}
 			}
 			flags := scanFlags{policies: []string{policyFile}, server: s}
-			all, err := flags.label(c.Context(), apply, create)
+			if !items {
+				itemsAs = ""
+			}
+			all, err := flags.label(c.Context(), apply, create, itemsAs)
 			if err != nil {
 				return err
 			}
@@ -51,9 +58,9 @@ the rest goes on. The exit code is 3 if a label could not be set.`,
 				}
 			} else {
 				t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-				fmt.Fprintln(t, "WORKSPACE\tID\tRULE\tLABEL NOW\tWANTED\tRESULT")
+				fmt.Fprintln(t, "WORKSPACE\tID\tITEM\tRULE\tLABEL NOW\tWANTED\tRESULT")
 				for _, l := range all {
-					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, l.Workspace, l.Rule, orNone(l.From), l.To, l.Result)
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, l.Workspace, orNone(l.ItemName), l.Rule, orNone(l.From), l.To, l.Result)
 				}
 				if err := t.Flush(); err != nil {
 					return err
@@ -72,13 +79,16 @@ the rest goes on. The exit code is 3 if a label could not be set.`,
 	f.StringVar(&policyFile, "policy", "", "the classification policy, a YAML `FILE`")
 	f.BoolVar(&apply, "apply", false, "set the labels; without it they are only shown")
 	f.BoolVar(&create, "create", false, "make labels that are not there; one whose rules all require a customer's key requires it too")
+	f.BoolVar(&items, "items", false, "label the workspaces' items too")
+	f.StringVar(&itemsAs, "items-as", "engineer", "the `PRINCIPAL` of the profile who may write the items")
 	c.MarkFlagRequired("policy")
 	addOutput(c, &output)
 	return c
 }
 
-// label shows what labels are to be set, and sets them with apply.
-func (s *scanFlags) label(ctx context.Context, apply, create bool) ([]labelled, error) {
+// label shows what labels are to be set, and sets them with apply: those of workspaces,
+// and where itemsAs names who writes them, of their items.
+func (s *scanFlags) label(ctx context.Context, apply, create bool, itemsAs string) ([]labelled, error) {
 	text, err := s.policyText()
 	if err != nil {
 		return nil, err
@@ -112,13 +122,16 @@ func (s *scanFlags) label(ctx context.Context, apply, create bool) ([]labelled, 
 	if err != nil {
 		return nil, err
 	}
-	ids := map[string]string{} // by the name in lower case
+	ids, strict := map[string]string{}, map[string]bool{} // ids by the name in lower case; which require a key
 	for _, l := range there {
 		name, _ := l["displayName"].(string)
-		ids[strings.ToLower(name)], _ = l["id"].(string)
+		id, _ := l["id"].(string)
+		ids[strings.ToLower(name)] = id
+		strict[strings.ToLower(id)], _ = l["requiresCustomerManagedKey"].(bool)
 	}
 	all := []labelled{}
-	for _, change := range posture.Judge(inv, policy, nil, time.Now()).LabelChanges(ids) {
+	scan := posture.Judge(inv, policy, nil, time.Now())
+	for _, change := range scan.LabelChanges(ids) {
 		l := labelled{change, "would set"}
 		name := strings.ToLower(l.To)
 		if create && ids[name] == "" {
@@ -129,7 +142,7 @@ func (s *scanFlags) label(ctx context.Context, apply, create bool) ([]labelled, 
 			if err := by.Fabric.Call(ctx, "POST", "/admin/labels", body, &made); err != nil {
 				return all, fmt.Errorf("making the label %s: %w", l.To, err)
 			}
-			ids[name] = made.ID
+			ids[name], strict[strings.ToLower(made.ID)] = made.ID, policy.LabelRequires(l.To)
 		}
 		switch {
 		case ids[name] == "":
@@ -142,5 +155,44 @@ func (s *scanFlags) label(ctx context.Context, apply, create bool) ([]labelled, 
 		}
 		all = append(all, l)
 	}
+	if itemsAs == "" {
+		return all, nil
+	}
+	writer, err := clients.EngineerAs(itemsAs)
+	if err != nil {
+		return all, err
+	}
+	for _, wish := range scan.LabelWishes() {
+		if id := ids[strings.ToLower(wish.Label)]; id != "" {
+			all = append(all, labelItems(ctx, writer.Fabric, wish, id, strict, apply)...)
+		}
+	}
 	return all, nil
+}
+
+// labelItems gives the items of a workspace its label, where they take it.
+func labelItems(ctx context.Context, f *sdk.Fabric, wish posture.LabelWish, label string, strict map[string]bool, apply bool) (all []labelled) {
+	l := labelled{posture.LabelChange{Workspace: wish.Workspace, Name: wish.Name, Rule: wish.Rule, To: wish.Label}, "would set"}
+	items, err := f.List(ctx, "/workspaces/"+wish.Workspace+"/items")
+	if err != nil {
+		l.ItemName, l.Result = "(all)", err.Error()
+		return []labelled{l}
+	}
+	for _, i := range items {
+		l.Item, _ = i["id"].(string)
+		l.ItemName, _ = i["displayName"].(string)
+		own, _ := i["sensitivityLabel"].(map[string]any)
+		l.From, _ = own["id"].(string)
+		if !posture.ItemTakes(l.From, label, strict) {
+			continue
+		}
+		if apply {
+			l.Result = "set"
+			if err := f.Call(ctx, "POST", "/workspaces/"+wish.Workspace+"/items/"+l.Item+"/setLabel", map[string]string{"labelId": label}, nil); err != nil {
+				l.Result = err.Error()
+			}
+		}
+		all = append(all, l)
+	}
+	return all
 }
