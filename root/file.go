@@ -35,6 +35,9 @@ func (f file) context() envelope.Context {
 	if a := f.Seal.Argon2id; a != nil {
 		c = c.WithBytes(a.Salt).WithUint64(uint64(a.Time)).WithUint64(uint64(a.Memory)).WithUint64(uint64(a.Threads))
 	}
+	if p := f.Seal.PBKDF2; p != nil {
+		c = c.With("pbkdf2-sha256").WithBytes(p.Salt).WithUint64(uint64(p.Iterations))
+	}
 	if w := f.Seal.Wrapped; w != nil {
 		c = c.With(w.Key).With(w.Algorithm).WithBytes(w.Bytes)
 	}

@@ -2,6 +2,7 @@ package root_test
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -108,6 +109,9 @@ func TestRefusals(t *testing.T) {
 
 // Whatever is changed in the file, it does not open as another root.
 func TestEveryFieldIsBound(t *testing.T) {
+	if fips140.Enabled() {
+		t.Skip("it is about Argon2id; TestFIPSPassphrase is about what FIPS mode seals with")
+	}
 	path, _, _ := create(t, passphrase)
 	good, err := os.ReadFile(path)
 	if err != nil {
@@ -302,4 +306,51 @@ func FuzzParseFile(f *testing.F) {
 			t.Errorf("%+v becomes %+v, %v", f, g, err)
 		}
 	})
+}
+
+// In FIPS mode a passphrase seals by PBKDF2, whose parameters are bound as Argon2id's
+// are; and each mode opens what the other has sealed.
+func TestFIPSPassphrase(t *testing.T) {
+	const file = "testdata/pbkdf2.json"
+	if fips140.Enabled() {
+		path, _, _ := create(t, passphrase)
+		if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), `"iterations": 600000`) || strings.Contains(string(text), "argon2id") {
+			t.Errorf("in FIPS mode the root is sealed otherwise: %v\n%s", err, text)
+		}
+	}
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(text []byte, by root.Unseal) error {
+		path := filepath.Join(t.TempDir(), "root")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := root.Open(path, by)
+		if err == nil {
+			r.Close()
+		}
+		return err
+	}
+	if err := open(good, passphrase); err != nil {
+		t.Errorf("a root sealed in FIPS mode: %v", err)
+	}
+	wantReason(t, "another passphrase", open(good, other), fault.Denied)
+	for name, change := range map[string]struct {
+		old, now string
+		want     fault.Reason
+	}{
+		"iterations":      {`"iterations": 600000`, `"iterations": 599999`, fault.Denied},
+		"too few":         {`"iterations": 600000`, `"iterations": 1`, fault.Integrity},
+		"without bound":   {`"iterations": 600000`, `"iterations": 4294967295`, fault.Integrity},
+		"salt":            {`"salt": "`, `"salt": "AAAAAAAAAAAAAAAAAAAAAA==", "x": "`, fault.Integrity},
+		"both of the two": {`"pbkdf2"`, `"argon2id": {"salt": "AAAAAAAAAAAAAAAAAAAAAA==", "time": 1, "memory": 64, "threads": 1}, "pbkdf2"`, fault.Integrity},
+	} {
+		changed := strings.Replace(string(good), change.old, change.now, 1)
+		if changed == string(good) {
+			t.Errorf("%s: nothing is changed", name)
+		}
+		wantReason(t, name, open([]byte(changed), passphrase), change.want)
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,7 @@ type Config struct {
 	Roles  []string `yaml:"roles"`  // of vault, platform, governance
 	Dev    bool     `yaml:"dev"`    // make everything that a first try needs
 	Log    string   `yaml:"log"`    // debug, info, warn or error
+	TLS    string   `yaml:"tls"`    // the least version that clients may speak: 1.3, or 1.2 for old ones
 
 	// ActivateHSMs makes managed HSMs that work at once, with no security domain taken
 	// out: in dev mode alone.
@@ -128,12 +130,15 @@ type Config struct {
 
 func defaultConfig() Config {
 	return Config{
-		Data: "kluis-data", Listen: "127.0.0.1:8443", Domain: "localhost", Log: "info",
+		Data: "kluis-data", Listen: "127.0.0.1:8443", Domain: "localhost", Log: "info", TLS: "1.3",
 		Roles:  []string{roleVault, rolePlatform, roleGovernance},
 		Seal:   string(root.PassphraseType),
 		Limits: vault.AzureLimits, Duties: rbac.VaultDuties,
 	}
 }
+
+// tlsVersions are those that clients may be held to.
+var tlsVersions = map[string]uint16{"1.3": tls.VersionTLS13, "1.2": tls.VersionTLS12}
 
 // readConfig puts file, variables and flags together.
 func readConfig(cmd *cobra.Command) (Config, error) {
@@ -195,6 +200,9 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]root.SealType{root.PassphraseType, root.TokenType, root.RemoteKeyType}, root.SealType(c.Seal)) {
 		return usageError{fmt.Errorf("no such seal: %q; there are passphrase, pkcs11 and vault", c.Seal)}
+	}
+	if _, ok := tlsVersions[c.TLS]; !ok {
+		return usageError{fmt.Errorf("--tls is 1.3 or 1.2, not %q", c.TLS)}
 	}
 	if c.ActivateHSMs && !c.Dev {
 		return usageError{errors.New("--activate-hsms goes with --dev: elsewhere a managed HSM is activated by taking out its security domain")}

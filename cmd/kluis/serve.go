@@ -335,7 +335,7 @@ func (s *server) listen(l net.Listener, rt *router) error {
 	}
 	srv := &http.Server{
 		Handler:           api.WithRequestID(rt),
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*certificate}},
+		TLSConfig:         &tls.Config{MinVersion: tlsVersions[s.config.TLS], Certificates: []tls.Certificate{*certificate}},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
