@@ -107,11 +107,12 @@ func proofs() []Proof {
 		{
 			Name:    "revocation",
 			Promise: "no plaintext later than 5 s after the act, by any way to revoke; nothing of the keys stays in memory",
-			How: "A reader that never pauses notes the last byte (test/system TestRevocation); 50 readers of whole files, ranges and listings (TestRevocationWhileStreaming); every way to revoke and to restore that there is at a vault (TestWays); the process's memory is searched for the keys that were dropped (encryption TestKeysLeaveMemory). " +
+			How: "A reader that never pauses notes the last byte (test/system TestRevocation); 20 workspaces, each under a key of its own, under 50 readers (TestRevocationDistribution); 50 readers of whole files, ranges and listings (TestRevocationWhileStreaming); every way to revoke and to restore that there is at a vault (TestWays); the process's memory is searched for the keys that were dropped (encryption TestKeysLeaveMemory). " +
 				"Each counts from when the custodian's call returned.",
 			LeftOut: "several replicas; foreign vaults, where the bound counts from the vault's first no; AES key schedules in memory",
 			Goal:    "1,000 revocations, at most 5 s",
 			Full: []Step{
+				times(2, test("./test/system", "^TestRevocationDistribution$")),
 				times(3, test("./test/system", "^TestRevocation$")),
 				times(5, test("./test/system", "^TestRevocationWhileStreaming$")),
 				times(3, test("./test/system", "^TestWays$")),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -94,7 +95,9 @@ func TestRevocation(t *testing.T) {
 func report(t *testing.T, what string, d []time.Duration) {
 	t.Helper()
 	slices.Sort(d)
-	at := func(share float64) time.Duration { return d[int(share*float64(len(d)-1))].Round(time.Millisecond) }
+	at := func(share float64) time.Duration {
+		return d[max(0, int(math.Ceil(share*float64(len(d))))-1)].Round(time.Millisecond)
+	}
 	what = strings.ReplaceAll(strings.ReplaceAll(what, ",", ""), " ", "-")
 	effort.Proof(t, what+"-trials", len(d), what+"-p50", at(0.5), what+"-p99", at(0.99), what+"-max", at(1))
 }
