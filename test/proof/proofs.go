@@ -116,8 +116,19 @@ func proofs() []Proof {
 				times(3, test("./test/system", "^TestRevocation$")),
 				times(5, test("./test/system", "^TestRevocationWhileStreaming$")),
 				times(3, test("./test/system", "^TestWays$")),
-				test("./test/system", "^TestVaultUnreachable$"),
 				test("./encryption", "^TestKeysLeaveMemory$"),
+			},
+		},
+		{
+			Name:    "network",
+			Promise: "a vault that lies, or a network that fails, is no answer: never a yes, never a no",
+			How: "A scripted vault lies in every way at every step of the protocol (kek TestLies, TestAnswers; encryption TestLyingVault, TestRotateToABadVersion); toxiproxy delays, cuts, slices and silences what goes between platform and vault (kek TestNetworkFaults); " +
+				"a vault that is cut off keeps serving for its lease and no longer (test/system TestVaultUnreachable).",
+			LeftOut: "faults between replicas, and between a replica and PostgreSQL",
+			Full: []Step{
+				test("./kek", "^(TestLies|TestAnswers|TestNetworkFaults)$"),
+				test("./encryption", "^(TestLyingVault|TestRotateToABadVersion|TestUnreachable)$"),
+				test("./test/system", "^TestVaultUnreachable$"),
 			},
 		},
 		{
