@@ -41,7 +41,7 @@ mutation:
 	$(GO) run ./test/mutation $(BREAKS)
 
 # All promises, as evidence: docs/proof.md. It goes on where the last run stopped. EFFORT=short takes minutes, and leaves out what
-# the tests do; ONLY=power does one proof.
+# the tests do, EFFORT=medium hours; ONLY=power does one proof.
 EFFORT ?= full
 ONLY ?= .
 proof:

@@ -1,7 +1,7 @@
 // Command proof turns promises into evidence that anyone can rerun: it runs the named
 // proofs, keeps what they found in a state file, and writes docs/proof.md from it.
 //
-//	go run ./test/proof [-effort short|full] [-only REGEXP] [-rounds N] [-again] [-list] [-report]
+//	go run ./test/proof [-effort short|medium|full] [-only REGEXP] [-rounds N] [-again] [-list] [-report]
 //
 // What a run has done at a commit is not done again at that commit, so that a run that
 // was interrupted goes on where it stopped; counts add up. Every figure is read from the
@@ -33,7 +33,7 @@ func main() {
 var errFailed = errors.New("not everything holds")
 
 func run(ctx context.Context) error {
-	effort := flag.String("effort", "full", "short takes minutes, and leaves out what go test does by itself; full takes many hours")
+	effort := flag.String("effort", "full", "short takes minutes, and leaves out what go test does by itself; medium takes hours; full takes days")
 	only := flag.String("only", "", "only the proofs whose names match")
 	again := flag.Bool("again", false, "repeat what has been done at this commit")
 	atMost := flag.Int("rounds", 0, "at most so many rounds of each step in this run; 0 for all")
@@ -42,7 +42,8 @@ func run(ctx context.Context) error {
 	stateFile := flag.String("state", ".proof/state.json", "where the results are kept")
 	reportFile := flag.String("o", "docs/proof.md", "the report")
 	flag.Parse()
-	if *effort != "short" && *effort != "full" {
+	steps, ok := map[string]func(Proof) []Step{"short": Proof.short, "medium": Proof.medium, "full": Proof.full}[*effort]
+	if !ok {
 		return fmt.Errorf("there is no effort %q", *effort)
 	}
 	pattern, err := regexp.Compile(*only)
@@ -65,7 +66,7 @@ func run(ctx context.Context) error {
 		if *reportOnly || !pattern.MatchString(p.Name) {
 			continue
 		}
-		for _, step := range p.steps(*effort == "full") {
+		for _, step := range steps(p) {
 			done := s.done(p.Name, step.Name, at)
 			if *list {
 				fmt.Printf("%-16s %-40s %d of %d rounds done\n", p.Name, step.Name, done, step.rounds())

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,18 +22,33 @@ type Proof struct {
 	Full    []Step // all, in hours
 }
 
-func (p Proof) steps(full bool) []Step {
-	if full {
-		return p.Full
+func (p Proof) short() []Step { return p.Short }
+func (p Proof) full() []Step  { return p.Full }
+
+// medium is all that full is, but each once, as often as CI repeats what chance decides,
+// and a tenth of the time for each fuzz target.
+func (p Proof) medium() (steps []Step) {
+	if p.Name == "fuzzing" {
+		return fuzzing(fuzzTime / 10)
 	}
-	return p.Short
+	for _, s := range p.Full {
+		s.Rounds = 1
+		s.Env = slices.DeleteFunc(slices.Clone(s.Env), func(v string) bool { return v == fullEffort })
+		steps = append(steps, s)
+	}
+	return steps
 }
+
+const (
+	fullEffort = "KLUIS_EFFORT=full"
+	fuzzTime   = 5 * time.Minute // of each target
+)
 
 // test is a step that runs tests of a package with full effort.
 func test(pkg, pattern string, env ...string) Step {
 	return Step{
 		Name: strings.TrimPrefix(pkg, "./") + " " + strings.Trim(pattern, "^$"),
-		Env:  append([]string{"CI=true", "KLUIS_EFFORT=full"}, env...),
+		Env:  append([]string{"CI=true", fullEffort}, env...),
 		Args: []string{"go", "test", "-count=1", "-v", "-timeout", "12h", "-run", pattern, pkg}, Limit: 12 * time.Hour,
 	}
 }
@@ -160,7 +176,7 @@ func proofs() []Proof {
 			How:     "Every fuzz target of the repository in turn, under a limit of memory and with Go's own limit of time per input; what was found is kept as a test case in testdata/fuzz.",
 			LeftOut: "targets of other modules in test/",
 			Goal:    "100 hours of CPU",
-			Full:    fuzzing(5 * time.Minute),
+			Full:    fuzzing(fuzzTime),
 		},
 		{
 			Name:    "fips",

@@ -49,7 +49,7 @@ func grouped(n int64) string {
 func report(s *state, all []Proof) string {
 	var b strings.Builder
 	b.WriteString("# Proof\n\nWritten by `make proof` from the tests' own output; do not edit it. `make proof EFFORT=short` takes minutes,\n" +
-		"`make proof` many hours; either goes on where the last run stopped. Counts are summed over all rounds, times are the\n" +
+		"`EFFORT=medium` hours, and `make proof` days; each goes on where the last run stopped. Counts are summed over all rounds, times are the\n" +
 		"greatest of all rounds. What is claimed, and what it was taken from, stands at each; a round that failed is told too.\n\n")
 	var machines, commits []string
 	for _, r := range s.Records {
