@@ -34,6 +34,9 @@ func (p Proof) medium() (steps []Step) {
 	for _, s := range p.Full {
 		s.Rounds = 1
 		s.Env = slices.DeleteFunc(slices.Clone(s.Env), func(v string) bool { return v == fullEffort })
+		if p.Name == "soak" {
+			s.Env = []string{"KLUIS_SOAK=1h"}
+		}
 		steps = append(steps, s)
 	}
 	return steps
@@ -192,6 +195,14 @@ func proofs() []Proof {
 			How:     "The golden data folders in test/system/testdata/golden, one a release, are served, read, rotated, reset, assigned and checked (test/system TestUpgrade).",
 			LeftOut: "going back to an older version, which refuses a newer schema",
 			Full:    []Step{test("./test/system", "^TestUpgrade$")},
+		},
+		{
+			Name:    "soak",
+			Promise: "hours of work and faults leave memory, goroutines and data as they were",
+			How:     "Readers and writers for hours, the key rotated each hour, and every five minutes a kill with fsck after it, a stop, or a revocation (test/system TestSoak).",
+			LeftOut: "several replicas; the disk's slope over weeks, since replaced extents stay for the backup horizon of seven days",
+			Goal:    "72 hours",
+			Full:    []Step{times(12, test("./test/system", "^TestSoak$", "KLUIS_SOAK=6h"))},
 		},
 		{
 			Name:    "reproducible",

@@ -18,7 +18,7 @@ func figures(records []record) string {
 				names = append(names, n)
 			}
 			if v, ok := r.Counts[n]; ok {
-				counts[n] += v
+				add(counts, n, v)
 			} else {
 				longest[n] = max(longest[n], r.Longest[n])
 			}

@@ -34,7 +34,7 @@ type record struct {
 	Seconds float64                  `json:"seconds"`
 	OK      bool                     `json:"ok"`
 	Names   []string                 `json:"names,omitempty"`   // the figures', in their order
-	Counts  map[string]int64         `json:"counts,omitempty"`  // to be added up
+	Counts  map[string]int64         `json:"counts,omitempty"`  // to be added up, but for those that end in [greatest]
 	Longest map[string]time.Duration `json:"longest,omitempty"` // of which the greatest counts
 	Skipped []string                 `json:"skipped,omitempty"` // what tests said that they lack
 	Tail    string                   `json:"tail,omitempty"`    // of the output of what failed
@@ -170,9 +170,20 @@ func (r *record) read(out string) {
 	}
 }
 
+// greatest ends the names of counts of which the greatest counts, and not their sum.
+const greatest = "-at-most"
+
+func add(counts map[string]int64, name string, n int64) {
+	if strings.HasSuffix(name, greatest) {
+		counts[name] = max(counts[name], n)
+	} else {
+		counts[name] += n
+	}
+}
+
 func (r *record) figure(name, value string) {
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
-		r.Counts[name] += n
+		add(r.Counts, name, n)
 	} else if d, err := time.ParseDuration(value); err == nil {
 		r.Longest[name] = max(r.Longest[name], d)
 	} else {

@@ -1,0 +1,218 @@
+package system_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/kluis-io/kluis/internal/effort"
+)
+
+// A sample is what a server uses at a moment.
+type sample struct {
+	heap, disk float64 // bytes
+	goroutines float64
+}
+
+var metricLine = regexp.MustCompile(`(?m)^(go_memstats_heap_inuse_bytes|go_goroutines) (\S+)$`)
+
+// sampled reads the server's own metrics, and the size of its data folder.
+func (s *site) sampled(ctx context.Context, address string) (sample, error) {
+	var now sample
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+address+"/metrics", nil)
+	if err != nil {
+		return now, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return now, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return now, err
+	}
+	found := 0
+	for _, m := range metricLine.FindAllSubmatch(text, -1) {
+		v, err := strconv.ParseFloat(string(m[2]), 64)
+		if err != nil {
+			return now, err
+		}
+		found++
+		switch string(m[1]) {
+		case "go_memstats_heap_inuse_bytes":
+			now.heap = v
+		case "go_goroutines":
+			now.goroutines = v
+		}
+	}
+	if found != 2 {
+		return now, fmt.Errorf("%d of 2 metrics are there", found)
+	}
+	err = filepath.WalkDir(s.data, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // it went while we looked
+		}
+		if info, err := d.Info(); err == nil {
+			now.disk += float64(info.Size())
+		}
+		return nil
+	})
+	return now, err
+}
+
+// TestSoak serves readers and writers for as long as KLUIS_SOAK says, a minute by default
+// in CI, while the key is rotated and a fault comes every twelfth of that, five minutes at
+// most: the server is killed, stopped for a while, or its key switched off and on. Memory
+// and goroutines stay as they are within each life of the server, the disk holds no more
+// than what is written over and over, no acknowledged write is lost, and fsck, which runs
+// after each kill, finds nothing.
+func TestSoak(t *testing.T) {
+	lasting := time.Duration(0)
+	if slow {
+		lasting = time.Minute
+	}
+	if v := os.Getenv("KLUIS_SOAK"); v != "" {
+		var err error
+		lasting, err = time.ParseDuration(v)
+		must(t, err)
+	}
+	if lasting == 0 {
+		t.Skip("SKIPPED: it takes as long as it is given; it runs for a minute in CI (CI=true), and for hours in make proof")
+	}
+	ctx := t.Context()
+	address := "127.0.0.1:" + freePort(t)
+	env := "KLUIS_METRICS=" + address
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	p := start(t, s.data, s.port, env)
+	s.connect(t)
+	s.furnish(ctx, t)
+	must(t, s.assign(ctx))
+	s.await(ctx, t, "Active")
+	var files []*versioned
+	for i, words := range []int{8, 500, 4_000, 40_000, 100_000} {
+		files = append(files, &versioned{path: fmt.Sprintf("lake.Lakehouse/Files/v/%d.bin", i), size: words})
+	}
+	enable := func(on bool) error {
+		_, err := s.keys.UpdateKey(ctx, keyName, "", azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &on}}, nil)
+		return err
+	}
+	var kills, pauses, revocations, rotations int
+	var growth, threads float64 // of a life's memory and goroutines, the most
+	began := time.Now()
+	life := min(lasting/12, 5*time.Minute)
+	var disk []float64
+	for time.Since(began) < lasting {
+		work, stop := context.WithTimeout(ctx, life)
+		var working sync.WaitGroup
+		for _, v := range files {
+			working.Go(func() { // a third of what is done
+				for work.Err() == nil && p.alive() {
+					one, done := context.WithTimeout(work, 10*time.Second)
+					v.write(one, s)
+					done()
+					time.Sleep(rand.N(20 * time.Millisecond))
+				}
+			})
+			for range 2 {
+				working.Go(func() {
+					for work.Err() == nil && p.alive() {
+						s.get(work, s.smallest())
+						time.Sleep(rand.N(20 * time.Millisecond))
+					}
+				})
+			}
+		}
+		var samples []sample
+		for work.Err() == nil {
+			select {
+			case <-work.Done():
+			case <-time.After(life / 20):
+				if now, err := s.sampled(ctx, address); err == nil {
+					samples = append(samples, now)
+				}
+			}
+		}
+		stop()
+		working.Wait()
+		if n := len(samples); n >= 10 {
+			half := n / 2 // the first half is for warming up
+			first, last := samples[half:half+n/4], samples[n-n/4:]
+			growth = max(growth, mean(last, func(s sample) float64 { return s.heap })/mean(first, func(s sample) float64 { return s.heap })-1)
+			threads = max(threads, mean(last, func(s sample) float64 { return s.goroutines })-mean(first, func(s sample) float64 { return s.goroutines }))
+			disk = append(disk, samples[n-1].disk)
+		}
+		switch fault := rand.IntN(4); fault {
+		case 0, 1:
+			p.kill()
+			kills++
+			s.fsck(t)
+			p = start(t, s.data, s.port, env)
+			s.connect(t)
+		case 2:
+			must(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+			time.Sleep(min(life/4, 10*time.Second))
+			must(t, p.cmd.Process.Signal(syscall.SIGCONT))
+			pauses++
+		case 3:
+			must(t, enable(false))
+			eventually(ctx, t, 30*time.Second, func() error {
+				if _, err := s.get(ctx, s.smallest()); !refusedByKey(err) {
+					return fmt.Errorf("a read is answered with %v", err)
+				}
+				return nil
+			})
+			must(t, enable(true))
+			revocations++
+		}
+		eventually(ctx, t, time.Minute, func() error { _, err := s.get(ctx, s.smallest()); return err })
+		for _, v := range files {
+			if err := v.check(ctx, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if rotations <= int(time.Since(began)/time.Hour) {
+			if _, err := s.keys.RotateKey(ctx, keyName, nil); err == nil {
+				rotations++
+			}
+		}
+	}
+	p.stop(t)
+	s.fsck(t)
+	var acknowledged uint64
+	for _, v := range files {
+		acknowledged += v.acks
+	}
+	// Replaced extents stay for the backup horizon, and rows make the file grow at first:
+	// what is measured of the disk is told, and judged by who reads it.
+	if lasting >= time.Hour && growth > 0.5 {
+		t.Errorf("memory in use grew by %.0f %% within one life of the server, after it was warm", 100*growth)
+	}
+	if threads > 20 {
+		t.Errorf("%.0f goroutines came to be in one life of the server, after it was warm", threads)
+	}
+	effort.Proof(t, "minutes", int(time.Since(began).Minutes()), "kills", kills, "stops", pauses, "revocations", revocations, "rotations", rotations,
+		"acknowledged-writes", acknowledged, "acknowledged-writes-lost", 0, "heap-growth-percent-at-most", int(100*growth), "goroutines-more-at-most", int(max(0, threads)),
+		"disk-megabytes-at-most", int(slices.Max(append(disk, 0))/1e6))
+}
+
+func mean(all []sample, of func(sample) float64) (m float64) {
+	for _, s := range all {
+		m += of(s) / float64(len(all))
+	}
+	return m
+}
