@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/schollz/progressbar/v3"
@@ -52,11 +54,12 @@ func listExtents(ctx context.Context, db *database, path string) (all []listed, 
 func readExtents(r io.Reader) (all []listed, err error) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		var e listed
-		if n, err := fmt.Sscanf(lines.Text(), "%32s %d", &e.id, &e.size); err != nil || n != 2 || e.size < 0 {
+		id, length, _ := strings.Cut(lines.Text(), " ")
+		size, err := strconv.ParseInt(length, 10, 64)
+		if _, notHex := hex.DecodeString(id); err != nil || notHex != nil || len(id) != 32 || size < 0 {
 			return nil, fmt.Errorf("%s: line %d is none of a list of extents", extentsList, len(all)+1)
 		}
-		all = append(all, e)
+		all = append(all, listed{lake.ExtentID(id), size})
 	}
 	return all, lines.Err()
 }
