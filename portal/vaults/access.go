@@ -250,6 +250,14 @@ func (p pane) right(c *portal.Call) (what, id string, err error) {
 	return "", "", invalid("There is no such role assignment any more.")
 }
 
+// mayTake reports whether the user may take a role assignment away, or an access policy.
+func (p pane) mayTake(policy bool) bool {
+	if policy {
+		return p.Rights.ChangeVault
+	}
+	return p.Rights.Take
+}
+
 func confirmRemove(c *portal.Call) error {
 	p, err := open(c)
 	if err != nil {
@@ -260,7 +268,7 @@ func confirmRemove(c *portal.Call) error {
 		return err
 	}
 	q := question{
-		pane: p, Title: "Take away " + what, Button: "Take it away", Action: p.Base + "/access/remove", Back: p.Base + "/access",
+		pane: p, Title: "Take away " + what, May: p.mayTake(c.R.FormValue("policy") != ""), Button: "Take it away", Action: p.Base + "/access/remove", Back: p.Base + "/access",
 		Text:   "It holds at once. If it is the platform’s right to unwrap, what lies under the vault’s keys goes dark.",
 		Hidden: map[string]string{"assignment": c.R.FormValue("assignment"), "policy": c.R.FormValue("policy")},
 	}

@@ -19,6 +19,7 @@ type question struct {
 	pane
 	Title, Text, Button, Action, Back string
 	Type                              string // what has to be typed; nothing if empty
+	May                               bool   // the user, who otherwise only sees what it would do
 	Hidden                            map[string]string
 
 	Keys    []string // that were looked at
@@ -104,7 +105,7 @@ func confirmDisable(c *portal.Call) error {
 		what = "one version of " + d.Name
 	}
 	q := question{
-		pane: d.pane, Title: "Disable " + what, Button: "Disable", Action: d.At + "/disable", Back: d.At, Hidden: map[string]string{"version": version},
+		pane: d.pane, Title: "Disable " + what, May: d.Rights.Update, Button: "Disable", Action: d.At + "/disable", Back: d.At, Hidden: map[string]string{"version": version},
 		Text: "What is under the key goes dark: with this vault within seconds, at the latest after the kill-switch bound. Enabling it brings everything back.",
 	}
 	if version != "" {
@@ -146,7 +147,7 @@ func confirmDelete(c *portal.Call) error {
 		return err
 	}
 	q := question{
-		pane: d.pane, Title: "Delete the key " + d.Name, Button: "Delete the key", Action: d.At + "/delete", Back: d.At, Type: d.Name,
+		pane: d.pane, Title: "Delete the key " + d.Name, May: d.Rights.Delete, Button: "Delete the key", Action: d.At + "/delete", Back: d.At, Type: d.Name,
 		Text: "What is under the key goes dark at once. It can be recovered for " + strconv.Itoa(d.Vault.Properties.RetentionDays) + " days.",
 	}
 	q.look(c, d.Name)
@@ -191,7 +192,7 @@ func confirmPurge(c *portal.Call) error {
 	}
 	name := c.R.PathValue("key")
 	q := question{
-		pane: p, Title: "Purge the key " + name, Button: "Purge for good", Action: p.Base + "/deleted/" + url.PathEscape(name) + "/purge", Back: p.Base, Type: name,
+		pane: p, Title: "Purge the key " + name, May: p.Rights.Purge, Button: "Purge for good", Action: p.Base + "/deleted/" + url.PathEscape(name) + "/purge", Back: p.Base, Type: name,
 		Text: "The key is destroyed. What is still under it can never be read again, by anybody.",
 	}
 	if impact, err := c.Parties.Impact(c.Context(), "https://"+p.Vault.Name+"."+c.Parties.VaultSuffix+keyPath(name)); err != nil {

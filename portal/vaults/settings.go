@@ -42,7 +42,7 @@ func changeSettings(c *portal.Call) error {
 		properties["enablePurgeProtection"] = true
 	}
 	h, err := c.Parties.PatchVault(c.Context(), p.Vault.Group(), p.Vault.Name, properties)
-	return p.finish(c, h, err, p.Base+"/settings", "The vault's protection is changed.")
+	return p.finish(c, h, err, p.Base+"/settings", "The vault’s protection is changed.")
 }
 
 func confirmDeleteVault(c *portal.Call) error {
@@ -51,7 +51,7 @@ func confirmDeleteVault(c *portal.Call) error {
 		return err
 	}
 	q := question{
-		pane: p, Title: "Delete the vault " + p.Vault.Name, Button: "Delete the vault", Action: p.Base + "/delete", Back: p.Base + "/settings", Type: p.Vault.Name,
+		pane: p, Title: "Delete the vault " + p.Vault.Name, May: p.Rights.DeleteVault, Button: "Delete the vault", Action: p.Base + "/delete", Back: p.Base + "/settings", Type: p.Vault.Name,
 		Text: "Every key in it is cut off at once, and all data under them goes dark. The vault can be recovered, with its keys, for " +
 			strconv.Itoa(p.Vault.Properties.RetentionDays) + " days.",
 	}

@@ -141,3 +141,65 @@ func TestCustodian(t *testing.T) {
 		t.Error("the engineer sees the vault's keys")
 	}
 }
+
+// TestApproval has two people agree to what destroys: the second signs in to the
+// server's own portal with a name and a password. Before it, each sees what hangs on the
+// key, as far as he may.
+func TestApproval(t *testing.T) {
+	portaltest.Slow(t)
+	e := portaltest.Furnish(t)
+	e.Assign()
+	target := e.Clients.Target
+	b := portaltest.NewBrowser(t, portaltest.Open(t, e.Clients, portaltest.Parties(target), vaults.Section()))
+	const vault, key = "/vaults/kluis/default", "/vaults/kluis/default/keys/sales"
+
+	// The auditor sees workspaces and keys, and so what goes dark; the button is the
+	// custodian's alone.
+	b.SignIn("auditor")
+	b.Go(key)
+	b.WaitFor("unwrapKey by Fabric Platform CMK")
+	b.Inspect("key-used")
+	b.Go(key + "/disable")
+	b.WaitFor("1 workspace that you may see goes dark")
+	b.WaitFor("Sales")
+	if b.Has("main form") {
+		t.Error("an auditor is offered to disable a key")
+	}
+	b.Inspect("key-disable-dark-workspace")
+
+	b.SignIn("custodian")
+	b.Go(vault + "/settings")
+	b.Click("#approval")
+	b.Click("main button.primary")
+	b.WaitFor("The vault’s protection is changed")
+	b.Go(key + "/delete")
+	b.WaitFor("Used in the last 30 days by")
+	b.Fill("#name", "sales")
+	b.Click("main button.danger")
+	b.WaitFor("a second person has to agree")
+	b.WaitFor("KeyDelete")
+	if b.Has(`button[value="approve"]`) || !b.Has(`button[value="reject"]`) {
+		t.Error("one's own request can be approved, or not withdrawn")
+	}
+	b.Inspect("approvals")
+	b.Go(key)
+	b.WaitFor("Enabled") // nothing was done
+
+	second := portaltest.NewBrowser(t, target.Endpoints["portal"])
+	second.Go(vault + "/approvals")
+	second.WaitFor("Sign in")
+	second.Fill("#username", "custodian")
+	second.Fill("#password", target.Users["custodian"].Password)
+	second.Click("button[type=submit]")
+	second.WaitFor("KeyDelete")
+	second.Inspect("approvals-second")
+	second.Click(`button[value="approve"]`)
+	second.WaitFor("Approved. Who has asked can do it now.")
+
+	b.Go(key + "/delete")
+	b.Fill("#name", "sales")
+	b.Click("main button.danger")
+	b.WaitFor("The key sales is deleted")
+	b.Click(`form[action$="/recover"] button`)
+	b.WaitFor("The key sales is back")
+}

@@ -24,7 +24,7 @@ import (
 
 // Commands returns the commands of this package.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{vaultCommand(), keyCommand(), approvalCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand(), drillCommand(), emergencyCommand()}
+	return []*cobra.Command{vaultCommand(), keyCommand(), approvalCommand(), workspaceCommand(), itemCommand(), encryptionCommand(), lakeCommand(), drillCommand(), emergencyCommand(), userCommand()}
 }
 
 // A UsageError is a wrong command line that only running it has shown.
