@@ -118,7 +118,7 @@ type Object interface {
 	Size() int64
 }
 
-// Config is what a [Lake] works with. All fields but the last three are
+// Config is what a [Lake] works with. All fields but the last four are
 // required.
 type Config struct {
 	Store    Store
@@ -129,6 +129,7 @@ type Config struct {
 
 	Now           func() time.Time // time.Now if nil
 	BackupHorizon time.Duration    // how long deleted extents are kept; 7 days if 0
+	Shared        bool             // other processes use the same database
 	Delegation    *envelope.Key    // user delegation keys are derived from it; nil: there are none
 }
 
@@ -143,6 +144,7 @@ type Lake struct {
 	now      func() time.Time
 	horizon  time.Duration
 
+	shared     bool
 	delegation *envelope.Key
 
 	folders folderCache
@@ -158,7 +160,7 @@ const defaultHorizon = 7 * 24 * time.Hour
 func New(c Config) *Lake {
 	l := &Lake{
 		store: c.Store, objects: c.Objects, keys: c.Keys, catalog: c.Catalog, recorder: c.Recorder,
-		now: c.Now, horizon: c.BackupHorizon, delegation: c.Delegation,
+		now: c.Now, horizon: c.BackupHorizon, shared: c.Shared, delegation: c.Delegation,
 		orders: orderCache{making: make(chan struct{}, 1)},
 	}
 	if l.now == nil {

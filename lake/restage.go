@@ -73,12 +73,13 @@ func (r *reencryption) openStagedAnew(row StagedRow) (manifest, error) {
 }
 
 // await deals with extents that are being written under a retiring key, or were
-// when somebody crashed. This process's own get some time; then the row goes, and
-// the upload learns that it has to be sent again.
+// when somebody crashed. This process's own get some time, and so do young ones that
+// another process may be writing; then the row goes, and the upload learns that it has
+// to be sent again.
 func (r *reencryption) await(ctx context.Context, flying []ExtentRow) error {
 	var gone []ExtentRow
 	for _, e := range flying {
-		if !r.lake.arrives.has(e.ID) {
+		if !r.lake.arrives.has(e.ID) && !(r.lake.shared && r.now().Sub(e.Changed) < inFlightGrace) {
 			gone = append(gone, e)
 		}
 	}

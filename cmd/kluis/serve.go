@@ -308,7 +308,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	s.workspaces = workspace.New(s.workspaceConfig())
 	s.lake = lake.New(lake.Config{
 		Store: s.operator.db.Lake(), Objects: s.objects, Keys: s.ring, Catalog: catalog{s.workspaces, func() *account.Accounts { return s.accounts }}, Recorder: s.operator.log,
-		Delegation: s.operator.root.Derive("kluis/v1/user-delegation"),
+		Delegation: s.operator.root.Derive("kluis/v1/user-delegation"), Shared: s.operator.db.shared,
 	})
 	s.ring.OnDrop(s.lake.Forget)
 	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, s.supported, s.workspaces, s.lake)
