@@ -46,3 +46,10 @@ EFFORT ?= full
 ONLY ?= .
 proof:
 	$(GO) run ./test/proof -effort $(EFFORT) -only '$(ONLY)'
+
+# One folder with everything that is published, the same to the byte for the same commit.
+VERSION ?= 0.0.0
+DIST ?= dist
+.PHONY: release
+release:
+	$(GO) run ./deploy/release -out $(DIST) -version $(VERSION) $(if $(KLUIS_RELEASE_KEY),-key $(KLUIS_RELEASE_KEY))
