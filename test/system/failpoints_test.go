@@ -28,6 +28,7 @@ var otherTests = map[string]string{
 	"audit/export/written":       "test/system TestOutletsCrash",
 	"vault/event/before-collect": "test/system TestOutletsCrash",
 	"vault/event/after-send":     "test/system TestOutletsCrash",
+	"kluis/migrate/":             "test/system TestMigrate",
 	"store/postgres/":            "store/postgres TestServerCrash, by ending the server's processes",
 }
 
@@ -344,7 +345,7 @@ func (s *site) strike(ctx context.Context, t *testing.T, point, action string, f
 	p := start(t, s.data, s.port, "KLUIS_FAILPOINTS="+point+"="+action)
 	var u *tour
 	var failure error
-	if p.alive() {
+	if p.alive() && !p.paused.Load() {
 		if _, err := sdk.ReadTarget(s.data); err == nil && furnished {
 			s.connect(t)
 			var step string
@@ -352,10 +353,14 @@ func (s *site) strike(ctx context.Context, t *testing.T, point, action string, f
 			t.Logf("armed, it came to %q: %v", step, failure)
 		}
 	}
-	struck := !p.alive() || strings.Contains(p.log.String(), "failpoint "+point) || failure != nil
+	struck := !p.alive() || p.paused.Load() || strings.Contains(p.log.String(), "failpoint "+point) || failure != nil
 	p.kill()
 
 	p = start(t, s.data, s.port)
+	if !p.alive() && !furnished && strings.Contains(p.log.String(), "nothing is in it yet: remove the directory and start again") {
+		must(t, os.RemoveAll(s.data)) // as it says
+		p = start(t, s.data, s.port)
+	}
 	if !p.alive() {
 		t.Fatalf("it does not start any more:\n%s", p.log)
 	}

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,11 +89,12 @@ type process struct {
 	cmd    *exec.Cmd
 	log    *bytes.Buffer
 	exited chan struct{}
+	paused atomic.Bool // it hangs at a failpoint
 	err    error
 }
 
 // start starts a server over a data directory, and waits until it is ready or
-// has exited. Environment variables are NAME=value.
+// has exited or hangs at a failpoint. Environment variables are NAME=value.
 func start(t testing.TB, data, port string, env ...string) *process {
 	t.Helper()
 	p := &process{log: new(bytes.Buffer), exited: make(chan struct{})}
@@ -107,14 +109,18 @@ func start(t testing.TB, data, port string, env ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan struct{})
+	ready := make(chan struct{}) // or hanging at a failpoint
 	go func() {
 		var once sync.Once
 		s := bufio.NewScanner(stderr)
 		s.Buffer(nil, 1<<20)
 		for s.Scan() {
 			p.log.Write(append(s.Bytes(), '\n'))
-			if strings.Contains(s.Text(), `"msg":"serving"`) {
+			pauses := strings.HasPrefix(s.Text(), "failpoint ") && strings.HasSuffix(s.Text(), " pauses")
+			if pauses {
+				p.paused.Store(true)
+			}
+			if pauses || strings.Contains(s.Text(), `"msg":"serving"`) {
 				once.Do(func() { close(ready) })
 			}
 		}
