@@ -208,7 +208,29 @@ func newFleet(t *testing.T, n int, env ...string) *fleet {
 		return nil
 	})
 	f.connect(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			f.tell(t)
+		}
+	})
 	return f
+}
+
+// tell logs what every server was doing.
+func (f *fleet) tell(t *testing.T) {
+	for i, p := range f.processes {
+		if !p.alive() {
+			continue
+		}
+		p.cmd.Process.Signal(syscall.SIGCONT)
+		p.cmd.Process.Signal(syscall.SIGQUIT) // its goroutines
+		select {
+		case <-p.exited:
+		case <-time.After(10 * time.Second):
+		}
+		said := p.log.Bytes()
+		t.Logf("replica %d:\n%s", i, said[max(0, len(said)-20_000):])
+	}
 }
 
 func copyFolder(t *testing.T, from, to string) {
@@ -361,10 +383,12 @@ func TestReplicas(t *testing.T) {
 	l.goesOn(ctx, t, "at first")
 
 	// The key is assigned under load, and a replica is killed meanwhile.
-	must(t, f.assign(ctx))
+	soon, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	must(t, f.assign(soon))
 	f.processes[0].kill()
 	l.goesOn(ctx, t, "one killed")
-	f.await(ctx, t, "Active")
+	f.await(soon, t, "Active")
 	f.start(t, 0)
 
 	for range effort.Of(1, 1, 5) {
