@@ -295,3 +295,9 @@ func (ch Change) check(name func(string) error) error {
 	}
 	return nil
 }
+
+// MayCreate reports whether the caller may make workspaces: for programs that show people
+// what they can do. It protects nothing, and a failure to tell is a no.
+func (w *Workspaces) MayCreate(ctx context.Context, c identity.Caller) bool {
+	return w.store.View(ctx, func(tx Tx) error { return w.permitTenant(tx, c, rbac.WorkspacesCreate) }) == nil
+}

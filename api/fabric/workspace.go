@@ -66,7 +66,10 @@ func (c *call) listWorkspaces() error {
 	if err != nil {
 		return err
 	}
-	p := page[workspaceBody]{Value: []workspaceBody{}}
+	p := struct {
+		page[workspaceBody]
+		MayCreate bool `json:"mayCreate,omitempty"` // ours: the caller
+	}{page[workspaceBody]{Value: []workspaceBody{}}, c.ws.MayCreate(c.r.Context(), c.caller)}
 	for _, ws := range all {
 		p.Value = append(p.Value, toWorkspace(ws))
 	}

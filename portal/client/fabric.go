@@ -51,6 +51,15 @@ func (c *Clients) Workspaces(ctx context.Context, roles, token string) (Page[Wor
 	return page, err
 }
 
+// MayCreateWorkspaces reports whether the user may make workspaces.
+func (c *Clients) MayCreateWorkspaces(ctx context.Context) (bool, error) {
+	var page struct {
+		MayCreate bool `json:"mayCreate"`
+	}
+	err := c.fabric(ctx, http.MethodGet, "/workspaces", nil, &page)
+	return page.MayCreate, err
+}
+
 // AdminWorkspaces returns one page of all workspaces of the tenant, with how each stands.
 func (c *Clients) AdminWorkspaces(ctx context.Context, token string) (Page[Workspace], error) {
 	q := url.Values{"include": {"encryption"}}

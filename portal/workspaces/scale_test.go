@@ -41,6 +41,7 @@ func many(n, all int) http.Handler {
 	mux.HandleFunc("GET /v1/workspaces/{id}", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"id":"`+id+`","displayName":"Big"}`)
 	})
+	mux.HandleFunc("GET /v1/workspaces", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"value":[]}`) })
 	mux.HandleFunc("GET /v1/admin/workspaces", func(w http.ResponseWriter, r *http.Request) {
 		var from int
 		fmt.Sscan(r.URL.Query().Get("continuationToken"), &from)

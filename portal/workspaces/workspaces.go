@@ -62,6 +62,7 @@ type listing struct {
 	Next          string // the next page's address
 	First         string // the first page's, of later ones
 	All           bool   // all of the tenant's, not the user's own
+	MayCreate     bool
 }
 
 // list shows a page of workspaces: all of the tenant's to who may see them, and
@@ -102,6 +103,9 @@ func list(c *portal.Call) error {
 	}
 	if c.Partial() {
 		return c.Fragment("workspaces/list", "rows", l)
+	}
+	if l.MayCreate, err = c.Parties.MayCreateWorkspaces(c.Context()); err != nil {
+		return err
 	}
 	return c.Render(portal.View{Title: "Workspaces", Template: "workspaces/list", Data: l})
 }

@@ -21,6 +21,11 @@ func TestEncryptionPane(t *testing.T) {
 	b.Go("/workspaces")
 	b.WaitFor("Sales")
 	b.Inspect("workspaces")
+	b.Click("a[href='/workspaces/new']")
+	b.Fill("#name", "Finance")
+	b.Inspect("workspace-new")
+	b.Click("main button.primary")
+	b.WaitFor("Finance was made")
 	b.Go(page)
 	b.WaitFor("Apply customer-managed keys")
 	b.Inspect("encryption-platform-managed")
@@ -71,6 +76,9 @@ func TestEncryptionPane(t *testing.T) {
 	b.SignIn("custodian")
 	b.Go("/workspaces")
 	b.WaitFor("You have a role in no workspace")
+	if b.Has("a[href='/workspaces/new']") {
+		t.Error("a custodian is offered to make workspaces")
+	}
 	b.Inspect("workspaces-none")
 	b.Go(page)
 	b.WaitFor("refused")
