@@ -51,13 +51,13 @@ func (c *Call) Explain(err error) *Problem {
 		p.Status, p.Title = http.StatusBadGateway, who+" did not answer"
 		p.Mend = "Nothing was decided. Try again in a moment."
 	case e.Status == http.StatusForbidden:
-		p.Title = "The " + e.Party + " refused"
+		p.Title = who + " refused"
 	case e.Status == http.StatusNotFound:
 		p.Title = "Not found"
 	case e.Status >= 500:
 		p.Status, p.Title = http.StatusBadGateway, who+" failed"
 	default:
-		p.Title = "The " + e.Party + " did not accept this"
+		p.Title = who + " did not accept this"
 	}
 	return p
 }

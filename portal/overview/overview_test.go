@@ -52,6 +52,6 @@ func TestOverview(t *testing.T) {
 	alone.SignIn("admin")
 	alone.Go("/")
 	alone.WaitFor("Not connected to the platform")
-	alone.WaitFor("The governance did not answer")
+	alone.WaitFor("Governance did not answer")
 	alone.Inspect("overview-apart")
 }
