@@ -165,9 +165,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.introduce(ctx); err != nil {
 		return s, err
 	}
-	// The data directory's lock says that nobody else works on the scopes, unless other
-	// processes share the database: then what a dead one held is taken when it ends.
-	if s.scopes != nil && !s.operator.db.shared {
+	// Nobody else works on the scopes, unless other processes share the database: then
+	// what a dead one held is taken when its lease ends.
+	if s.scopes != nil && s.config.Replicas <= 1 {
 		if err := s.scopes.TakeOver(ctx); err != nil {
 			return s, err
 		}
@@ -308,7 +308,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	s.workspaces = workspace.New(s.workspaceConfig())
 	s.lake = lake.New(lake.Config{
 		Store: s.operator.db.Lake(), Objects: s.objects, Keys: s.ring, Catalog: catalog{s.workspaces, func() *account.Accounts { return s.accounts }}, Recorder: s.operator.log,
-		Delegation: s.operator.root.Derive("kluis/v1/user-delegation"), Shared: s.operator.db.shared,
+		Delegation: s.operator.root.Derive("kluis/v1/user-delegation"), Shared: s.config.Replicas > 1,
 	})
 	s.ring.OnDrop(s.lake.Forget)
 	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, s.supported, s.workspaces, s.lake)
