@@ -61,7 +61,8 @@ func report(s *state, all []Proof) string {
 		}
 	}
 	if len(s.Records) > 0 {
-		fmt.Fprintf(&b, "Taken from %s to %s, at %d commits of which the last is %s, on: %s. The machine was shared: times are upper bounds.\n\n",
+		fmt.Fprintf(&b, "Taken from %s to %s, at %d commits, of which the last is %s, on: %s. The machine was shared: times are upper bounds. "+
+			"A commit that the history does not hold was measured before it was put on top of others.\n\n",
 			s.Records[0].Began.Format(time.DateOnly), s.Records[len(s.Records)-1].Began.Format(time.DateOnly),
 			len(commits), commits[len(commits)-1], strings.Join(machines, "; "))
 	}
