@@ -140,7 +140,7 @@ var table = []rule{
 
 	// The vault says no.
 	{from: Vault, status: is(403), codes: []string{"KeyDisabled"}, reason: fault.KEKRefused, because: fault.KeyDisabled,
-		detail: "The key version is disabled.", mend: "Enable this version of the key."},
+		detail: "The key version is disabled.", mend: "Enable {version} of the key."},
 	{from: Vault, status: is(403), codes: []string{"KeyNotYetValid"}, reason: fault.KEKRefused, because: fault.KeyNotYetValid,
 		detail: "The key version is not valid yet.", mend: "Change its activation date."},
 	{from: Vault, status: is(403), codes: []string{"KeyExpired"}, reason: fault.KEKRefused, because: fault.KeyExpired,
@@ -230,7 +230,11 @@ func (a Answer) Fault(subject string) *fault.Error {
 		if r.because != nil {
 			cause = errors.Join(r.because, &a)
 		}
-		text := strings.NewReplacer("{op}", string(a.Op))
+		version := "this version"
+		if v := KID(subject).Version(); v != "" {
+			version = "version " + v
+		}
+		text := strings.NewReplacer("{op}", string(a.Op), "{version}", version)
 		// The platform's own side may know why it could not even ask: then nobody has
 		// refused anything, and its words say what mends it.
 		var own *fault.Error

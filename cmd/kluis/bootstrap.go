@@ -176,7 +176,8 @@ func (s *server) subscription() vault.Subscription {
 }
 
 // custodianRoles are what a custodian needs in his subscription: to make vaults,
-// to manage keys, and to give roles. None of them lets him use a key.
+// to manage keys, and to give roles. Key Vault Crypto Officer uses keys too, in Azure as
+// here; what they protect he never sees.
 func custodianRoles(p identity.PrincipalID, scope rbac.Scope) []rbac.Assignment {
 	return assignments(p, scope, rbac.Contributor, rbac.KeyVaultCryptoOfficer, rbac.RoleBasedAccessControlAdmin)
 }
