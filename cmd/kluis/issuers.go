@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"os"
 
+	"github.com/kluis-io/kluis/api/graph"
+	"github.com/kluis-io/kluis/api/token"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/jwks"
 )
@@ -52,4 +55,35 @@ func (i Issuer) trust(tenant identity.TenantID) (identity.TrustedIssuer, error) 
 	}
 	keys, err := jwks.New(c)
 	return identity.TrustedIssuer{Issuer: i.Issuer, Tenant: tenant, Keys: keys, Audience: i.Audience, OpenID: true}, err
+}
+
+// wireLogin sets up the directory, its issuer, and the validation of tokens.
+func (s *server) wireLogin(ctx context.Context, rt *router) (*identity.Verifier, error) {
+	s.directory = identity.NewDirectory(s.login.db.Identity(), s.login.log, s.roles(), nil)
+	root := s.login.root.Derive("kluis/v1/issuer")
+	var err error
+	s.issuer, err = identity.NewIssuer(ctx, s.directory, identity.IssuerConfig{
+		Base: s.authority("login"), Instance: s.identity.Instance, Root: root, Audiences: s.audiences(), Clients: s.clients(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var trusted []identity.TrustedIssuer
+	for _, t := range append(s.identity.Tenants, s.identity.Tenant) {
+		trusted = append(trusted, s.issuer.Trust(t))
+	}
+	for _, i := range s.config.Issuers {
+		t, err := i.trust(s.identity.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		trusted = append(trusted, t)
+	}
+	tokens, err := identity.NewVerifier(nil, trusted...)
+	if err != nil {
+		return nil, err
+	}
+	rt.token = token.New(s.issuer, s.identity.Tenant)
+	rt.graph = graph.New(s.directory, tokens, "https://graph.microsoft.com", s.authority("graph"))
+	return tokens, nil
 }

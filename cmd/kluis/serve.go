@@ -2,17 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,10 +19,8 @@ import (
 	"github.com/kluis-io/kluis/api/blob"
 	"github.com/kluis-io/kluis/api/dfs"
 	"github.com/kluis-io/kluis/api/fabric"
-	"github.com/kluis-io/kluis/api/graph"
 	"github.com/kluis-io/kluis/api/keyvault"
 	"github.com/kluis-io/kluis/api/storagewire"
-	"github.com/kluis-io/kluis/api/token"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/governance"
 	"github.com/kluis-io/kluis/identity"
@@ -125,9 +120,6 @@ type server struct {
 	ready   readiness
 }
 
-// drainTime bounds how long a stop waits for requests under way.
-const drainTime = 20 * time.Second
-
 // start opens what the configuration names, and serves it when it returns.
 func start(ctx context.Context, c Config) (_ *server, err error) {
 	if c.Metrics != "" {
@@ -197,18 +189,6 @@ func (s *server) parties() []*party {
 	return slices.DeleteFunc([]*party{s.login, s.custodian, s.operator, s.governance}, func(p *party) bool { return p == nil })
 }
 
-// bind takes the port. Nothing is served on it yet.
-func (s *server) bind() (net.Listener, error) {
-	l, err := net.Listen("tcp", s.config.Listen)
-	if err != nil {
-		return nil, err
-	}
-	if _, s.port, _ = net.SplitHostPort(l.Addr().String()); s.config.PublicPort != "" {
-		s.port = s.config.PublicPort
-	}
-	return l, nil
-}
-
 // wire sets up the domains of the roles served, and their protocols.
 func (s *server) wire(ctx context.Context, rt *router) error {
 	tokens, err := s.wireLogin(ctx, rt)
@@ -231,37 +211,6 @@ func (s *server) wire(ctx context.Context, rt *router) error {
 		rt.arm = arm.New(s.vaults, tokens, s.armConfig())
 	}
 	return s.wirePortal(rt)
-}
-
-// wireLogin sets up the directory, its issuer, and the validation of tokens.
-func (s *server) wireLogin(ctx context.Context, rt *router) (*identity.Verifier, error) {
-	s.directory = identity.NewDirectory(s.login.db.Identity(), s.login.log, s.roles(), nil)
-	root := s.login.root.Derive("kluis/v1/issuer")
-	var err error
-	s.issuer, err = identity.NewIssuer(ctx, s.directory, identity.IssuerConfig{
-		Base: s.authority("login"), Instance: s.identity.Instance, Root: root, Audiences: s.audiences(), Clients: s.clients(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	var trusted []identity.TrustedIssuer
-	for _, t := range append(s.identity.Tenants, s.identity.Tenant) {
-		trusted = append(trusted, s.issuer.Trust(t))
-	}
-	for _, i := range s.config.Issuers {
-		t, err := i.trust(s.identity.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		trusted = append(trusted, t)
-	}
-	tokens, err := identity.NewVerifier(nil, trusted...)
-	if err != nil {
-		return nil, err
-	}
-	rt.token = token.New(s.issuer, s.identity.Tenant)
-	rt.graph = graph.New(s.directory, tokens, "https://graph.microsoft.com", s.authority("graph"))
-	return tokens, nil
 }
 
 // wireVault sets up the custodian's side.
@@ -325,97 +274,4 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	rt.storage = storagewire.Dispatch(rt.blob, paths)
 	s.wireAccounts(rt, tokens, storage)
 	return nil
-}
-
-// listen serves the router over HTTPS.
-func (s *server) listen(l net.Listener, rt *router) error {
-	certificate, err := s.ca.Issue()
-	if err != nil {
-		return err
-	}
-	srv := &http.Server{
-		Handler:           api.WithRequestID(rt),
-		TLSConfig:         &tls.Config{MinVersion: tlsVersions[s.config.TLS], Certificates: []tls.Certificate{*certificate}},
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}
-	s.http = append(s.http, srv)
-	s.workers.Go(func() {
-		if err := srv.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			slog.Error("the listener has failed", "error", err)
-		}
-	})
-	return nil
-}
-
-// work runs what happens without being asked for, until ctx ends.
-func (s *server) work(ctx context.Context) {
-	if s.ring != nil {
-		s.workers.Go(func() { s.ring.Run(ctx) })
-		s.workers.Go(func() { s.scopes.Run(ctx) })
-		s.every(ctx, s.operator, time.Minute, "sweeping workspaces", s.workspaces.Sweep)
-		s.every(ctx, s.operator, time.Minute, "sweeping storage accounts", s.accounts.Sweep)
-		s.every(ctx, s.operator, time.Minute, "sweeping the lake", s.lake.Sweep)
-		s.every(ctx, s.operator, time.Hour, "verifying customers' keys", s.ring.Verify)
-		scrub := s.operator.alone("scrubbing", func(ctx context.Context) { s.lake.Scrub(ctx) })
-		s.workers.Go(func() { scrub(ctx) })
-	}
-	if s.vaults != nil {
-		s.every(ctx, s.custodian, time.Minute, "sweeping vaults", func(ctx context.Context) error { return s.vaults.Sweep(ctx, time.Now()) })
-	}
-}
-
-// every does a party's work again and again, in one of the processes that share its
-// database.
-func (s *server) every(ctx context.Context, p *party, d time.Duration, what string, fn func(context.Context) error) {
-	run := p.alone(what, func(ctx context.Context) {
-		t := time.NewTicker(d)
-		defer t.Stop()
-		for {
-			if err := fn(ctx); err != nil && ctx.Err() == nil {
-				slog.Error(what, "error", err)
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-			}
-		}
-	})
-	s.workers.Go(func() { run(ctx) })
-}
-
-// stop drains the listeners, ends the workers and closes the parties.
-func (s *server) stop() error {
-	s.ready.set(errors.New("stopping"))
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	if s.vaults != nil {
-		s.vaults.Close() // ends the long polls
-	}
-	if s.portal != nil {
-		s.portal.Close() // and this what open pages wait for
-	}
-	var errs []error
-	for _, srv := range s.http {
-		if err := srv.Shutdown(ctx); err != nil {
-			srv.Close()
-			errs = append(errs, err)
-		}
-	}
-	if s.halt != nil {
-		s.halt() // after the last request, which may need a key
-	}
-	s.workers.Wait()
-	for _, p := range slices.Backward(s.parties()) {
-		errs = append(errs, p.close())
-	}
-	if s.hsm != nil {
-		s.hsm.Close()
-	}
-	if s.lock != nil {
-		s.lock.Close()
-	}
-	return errors.Join(errs...)
 }
