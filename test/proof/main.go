@@ -3,6 +3,7 @@
 //
 //	go run ./test/proof [-effort short|medium|full] [-only REGEXP] [-rounds N] [-again] [-list] [-report]
 //
+// The state file, docs/proof.json, is kept with the report: it is what the report says.
 // What a run has done at a commit is not done again at that commit, so that a run that
 // was interrupted goes on where it stopped; counts add up. Every figure is read from the
 // tests' own output (lines that begin with "proof:"), none is typed in.
@@ -29,6 +30,8 @@ func main() {
 	}
 }
 
+const stateDefault = "docs/proof.json"
+
 // errFailed says that a proof did not hold, after it has said so itself.
 var errFailed = errors.New("not everything holds")
 
@@ -39,7 +42,7 @@ func run(ctx context.Context) error {
 	atMost := flag.Int("rounds", 0, "at most so many rounds of each step in this run; 0 for all")
 	list := flag.Bool("list", false, "only list what there is to do")
 	reportOnly := flag.Bool("report", false, "only write the report of what has been done")
-	stateFile := flag.String("state", ".proof/state.json", "where the results are kept")
+	stateFile := flag.String("state", stateDefault, "where the results are kept")
 	reportFile := flag.String("o", "docs/proof.md", "the report")
 	flag.Parse()
 	steps, ok := map[string]func(Proof) []Step{"short": Proof.short, "medium": Proof.medium, "full": Proof.full}[*effort]

@@ -18,6 +18,7 @@ type Proof struct {
 	How     string // what is done
 	LeftOut string // what it does not show
 	Goal    string // of a release, if there is one
+	Same    bool   // each round finds the same: of each step the newest counts alone
 	Short   []Step // what go test does not do by itself, in minutes
 	Full    []Step // all, in hours
 }
@@ -66,6 +67,7 @@ func proofs() []Proof {
 	return []Proof{
 		{
 			Name:    "threats",
+			Same:    true,
 			Promise: "each threat's tests notice when what stands against it is gone",
 			How:     "Breaks are taken into the source by an overlay, one at a time, and the named test has to fail; unbroken it has to pass. [threats.md](threats.md) lists all.",
 			LeftOut: "what [threats.md](threats.md) names at its end",
@@ -164,6 +166,7 @@ func proofs() []Proof {
 		},
 		{
 			Name:    "conformance",
+			Same:    true,
 			Promise: "algorithms and formats are the published ones",
 			How:     "Wycheproof's vectors through the vault's own operations and the token verifier, each file's count asserted, each vector that is left out for a stated reason (KLUIS_TESTDATA names their folder); the published vectors of the sealed format.",
 			LeftOut: "NIST's CAVP sets",
@@ -183,6 +186,7 @@ func proofs() []Proof {
 		},
 		{
 			Name:    "fips",
+			Same:    true,
 			Promise: "the FIPS flavour builds, and passes what applies to it",
 			How:     "GOFIPS140=v1.0.0 builds the certified module in, and the suites of all packages that touch keys run with fips140=on.",
 			LeftOut: "fips140=only, in which GCM with nonces of our own is refused; P-256K, which no certified module has",
@@ -191,6 +195,7 @@ func proofs() []Proof {
 		},
 		{
 			Name:    "upgrade",
+			Same:    true,
 			Promise: "a data folder of any release opens, reads and goes on",
 			How:     "The golden data folders in test/system/testdata/golden, one a release, are served, read, rotated, reset, assigned and checked (test/system TestUpgrade).",
 			LeftOut: "going back to an older version, which refuses a newer schema",
@@ -206,6 +211,7 @@ func proofs() []Proof {
 		},
 		{
 			Name:    "reproducible",
+			Same:    true,
 			Promise: "who builds the same source gets the same binary",
 			How:     "The binary is built twice, from two folders of different names, without the build cache's help, and compared byte by byte.",
 			LeftOut: "another machine, and packages",

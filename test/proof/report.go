@@ -49,8 +49,8 @@ func grouped(n int64) string {
 func report(s *state, all []Proof) string {
 	var b strings.Builder
 	b.WriteString("# Proof\n\nWritten by `make proof` from the tests' own output; do not edit it. `make proof EFFORT=short` takes minutes,\n" +
-		"`EFFORT=medium` hours, and `make proof` days; each goes on where the last run stopped. Counts are summed over all rounds, times are the\n" +
-		"greatest of all rounds. What is claimed, and what it was taken from, stands at each; a round that failed is told too.\n\n")
+		"`EFFORT=medium` hours, and `make proof` days; each goes on where the last run stopped. Counts are summed over the rounds that count (of proofs that\n" +
+		"chance has no part in, the newest), and times are the greatest of them. What is claimed, and what it was taken from, stands at each; a round that failed is told too.\n\n")
 	var machines, commits []string
 	for _, r := range s.Records {
 		if !slices.Contains(machines, r.Machine) {
@@ -120,13 +120,13 @@ func report(s *state, all []Proof) string {
 	return b.String()
 }
 
-// of returns a proof's records, those that hold and those that do not. A failure counts
-// no more once the same step holds at a later commit.
+// of returns a proof's records that count, those that hold and those that do not. A
+// failure counts no more once the same step holds later.
 func (p Proof) of(s *state) (good, bad []record) {
 	held := map[string]bool{}
 	for _, r := range slices.Backward(s.Records) {
 		switch {
-		case r.Proof != p.Name:
+		case r.Proof != p.Name, p.Same && held[r.Step]:
 		case r.OK:
 			held[r.Step] = true
 			good = append(good, r)

@@ -90,7 +90,7 @@ func commit(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("git rev-parse: %w", err)
 	}
-	status, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--", ".", ":!docs/proof.md").Output()
+	status, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--", ".", ":!docs/proof.*").Output()
 	if err != nil {
 		return "", fmt.Errorf("git status: %w", err)
 	}
