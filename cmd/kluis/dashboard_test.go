@@ -74,6 +74,9 @@ func TestDashboard(t *testing.T) {
 	must(err)
 	_, err = keys.CreateKey(t.Context(), "a", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA)}, nil)
 	must(err)
+	engineer, err := clients.Engineer()
+	must(err)
+	must(engineer.Fabric.Call(t.Context(), http.MethodPost, "/workspaces", map[string]string{"displayName": "a"}, nil))
 	if _, err := s.ring.Inspect().Use(t.Context(), "00000000-0000-4000-8000-000000000000"); err == nil {
 		t.Fatal("a workspace that is not there has opened")
 	}
@@ -115,7 +118,7 @@ scrape_configs:
 	}
 	eventually(t, "Prometheus's second scrape", func() bool {
 		var r result
-		return ask("/api/v1/query", url.Values{"query": {`count_over_time(kluis_vault_operations_total[1m]) > 1`}}, &r) == nil && len(r.Data.Result) > 0
+		return ask("/api/v1/query", url.Values{"query": {"count_over_time(kluis_vault_operations_total[1m]) > 1 and on() kluis_platform_operations_total"}}, &r) == nil && len(r.Data.Result) > 0
 	})
 	var names struct{ Data []string }
 	must(ask("/api/v1/label/__name__/values", nil, &names))
