@@ -98,10 +98,15 @@ func (b *Browser) Go(path string) {
 	b.do("opening "+path, chromedp.Navigate(b.base+path))
 }
 
-// Click clicks what a CSS selector names.
+// Click clicks what a CSS selector names. It is scrolled to first, and a moment left to
+// draw that: a click on what has only just come into view is lost.
 func (b *Browser) Click(selector string) {
 	b.Helper()
-	b.do("clicking "+selector, chromedp.Click(chromedp.CSS(selector)))
+	at := chromedp.CSS(selector)
+	b.do("looking for "+selector, chromedp.WaitVisible(at))
+	Eval[bool](b, `document.querySelector(`+quote(selector)+`)?.scrollIntoView({block: "center", behavior: "instant"}); true`)
+	time.Sleep(50 * time.Millisecond)
+	b.do("clicking "+selector, chromedp.Click(at))
 }
 
 // Fill writes into a field in place of what it holds.
@@ -282,4 +287,21 @@ Others: all.map(e => e.name).filter(n => !n.startsWith(location.origin)).join(" 
 func (b *Browser) Press(keys string) {
 	b.Helper()
 	b.do("pressing a key", chromedp.KeyEvent(keys))
+}
+
+// An Answer is what the portal said to a request of a page.
+type Answer struct {
+	Status      int
+	Disposition string // its Content-Disposition
+	Body        []byte
+}
+
+// Fetch asks for a path from the page that is open, as the page's own forms and scripts
+// do: with its cookies and its origin. A form goes with a POST.
+func (b *Browser) Fetch(method, path string, form url.Values) Answer {
+	b.Helper()
+	return Eval[Answer](b, `(() => { const x = new XMLHttpRequest(); x.open(`+quote(method)+`, `+quote(path)+`, false);
+x.overrideMimeType("text/plain; charset=x-user-defined"); x.setRequestHeader("Content-Type", "application/x-www-form-urlencoded"); x.send(`+quote(form.Encode())+`);
+let body = ""; for (const c of x.responseText) body += String.fromCharCode(c.charCodeAt(0) & 255);
+return {Status: x.status, Disposition: x.getResponseHeader("Content-Disposition") || "", Body: btoa(body)}; })()`)
 }
