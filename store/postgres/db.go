@@ -58,6 +58,7 @@ type DB struct {
 	readers *store.Readers
 	writer  *store.Writer
 
+	clock string   // the query for the database's time; "" is the process's own
 	pool  *sql.DB  // of the one connection that writes
 	write struct { // only the writing goroutine touches it
 		*store.Conn        // nil if there is none
@@ -77,12 +78,15 @@ func Open(ctx context.Context, url string, schema store.Schema) (*DB, error) {
 	if db.pool, err = connections(url, paused, slow); err != nil {
 		return nil, err
 	}
+	if db.clock, err = clockOf(ctx, db.pool); err != nil {
+		return nil, errors.Join(err, db.pool.Close())
+	}
 	readers, err := connections(url, slow, slow)
 	if err != nil {
 		return nil, errors.Join(err, db.pool.Close())
 	}
 	db.readers = store.NewReaders(readers, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", explain)
-	db.readers.Clock(clock)
+	db.readers.Clock(db.clock)
 	db.writer = store.NewWriter(committer{db})
 	db.Domains = store.Over(runner{db})
 	return db, nil
@@ -163,7 +167,7 @@ func (c committer) connect() (err error) {
 	if c.db.write.Conn, err = store.Connect(ctx, c.db.pool, explain); err != nil {
 		return err
 	}
-	c.db.write.Clock(clock)
+	c.db.write.Clock(c.db.clock)
 	if err = c.db.enter(); err != nil {
 		c.drop()
 	}
