@@ -61,7 +61,7 @@ func TestCanaries(t *testing.T) {
 	s.furnish(ctx, t)
 	sealed := flock{}  // in neither place
 	visible := flock{} // not in the log
-	rounds := effort.Of(1, 20, 100)
+	rounds := effort.Of(1, 5, 100)
 	for i := range rounds {
 		var made struct {
 			ID string `json:"id"`

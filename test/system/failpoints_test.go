@@ -266,8 +266,8 @@ func TestFailpoints(t *testing.T) {
 	struck, runs := 0, 0
 	for i, point := range onWay {
 		for j, action := range actions {
-			// In CI one in ten: which, changes with the day.
-			if share := effort.Of(1, 10, 1); (i*len(actions)+j+time.Now().YearDay())%share != 0 {
+			// In CI one in twenty: which, changes with the day.
+			if share := effort.Of(1, 20, 1); (i*len(actions)+j+time.Now().YearDay())%share != 0 {
 				continue
 			}
 			t.Run(point+"/"+action, func(t *testing.T) {
