@@ -91,7 +91,7 @@ func (a *app) settings(d document, at string) {
 	var v any = d.body
 	for _, name := range p {
 		m, _ := v.(map[string]any)
-		v = field(m, name)
+		v = Field(m, name)
 	}
 	switch v := v.(type) {
 	case unknown:
@@ -100,17 +100,17 @@ func (a *app) settings(d document, at string) {
 		a.read = true
 		for _, e := range v {
 			m, _ := e.(map[string]any)
-			value := field(m, "value")
+			value := Field(m, "value")
 			if value == nil {
-				value = field(m, "connectionString")
+				value = Field(m, "connectionString")
 			}
-			a.setting(scalarOf(field(m, "name")), value)
+			a.setting(scalarOf(Field(m, "name")), value)
 		}
 	case map[string]any:
 		a.read = true
 		for name, value := range v {
 			if m, ok := value.(map[string]any); ok { // a connection string with its type
-				value = field(m, "value")
+				value = Field(m, "value")
 			}
 			a.setting(name, value)
 		}
@@ -125,8 +125,8 @@ func (a *app) mounts(d document, at string) {
 			if !ok {
 				continue
 			}
-			a.account(scalarOf(field(mount, "accountName")), name)
-			if key := scalarOf(field(mount, "accessKey")); key != "" && !a.reference(name, key) {
+			a.account(scalarOf(Field(mount, "accountName")), name)
+			if key := scalarOf(Field(mount, "accessKey")); key != "" && !a.reference(name, key) {
 				a.inline = append(a.inline, name)
 			}
 		}

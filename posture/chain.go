@@ -102,7 +102,7 @@ func logOf(d document) logSetting {
 	for _, v := range d.all(parsePath("properties.logs")) {
 		m, _ := v.(map[string]any)
 		one := document{body: m}
-		if v == UnknownValue || m != nil && field(m, "enabled") == UnknownValue {
+		if v == UnknownValue || m != nil && Field(m, "enabled") == UnknownValue {
 			l.later = true
 			continue
 		}

@@ -7,7 +7,7 @@ import (
 // evaluate says what d tells by itself about its key. What lies elsewhere, a set of
 // disks or a child, is found by [Inventory.Link].
 func (r *Rule) evaluate(d document) CMK {
-	if r.applies.state(d) == Off && (field(d.body, "sku") != nil || field(d.body, "kind") != nil) {
+	if r.applies.state(d) == Off && (Field(d.body, "sku") != nil || Field(d.body, "kind") != nil) {
 		return CMK{State: NotSupported, Why: "this kind or tier has no customer-managed keys"}
 	}
 	c := CMK{State: r.on.state(d)}

@@ -23,19 +23,19 @@ func (inv *Inventory) AddGroup(id string, members ...string) {
 // https://learn.microsoft.com/graph/api/resources/group
 func (inv *Inventory) addGroup(body map[string]any) bool {
 	d := document{body: body}
-	if field(body, "securityEnabled") == nil && !strings.HasSuffix(strings.ToLower(scalarOf(field(body, "@odata.type"))), ".group") {
+	if Field(body, "securityEnabled") == nil && !strings.HasSuffix(strings.ToLower(scalarOf(Field(body, "@odata.type"))), ".group") {
 		return false
 	}
 	id := d.str("id")
 	for _, name := range []string{"transitiveMembers", "members"} {
-		all, listed := field(body, name).([]any)
+		all, listed := Field(body, name).([]any)
 		if !listed || id == "" {
 			continue
 		}
 		var members []string
 		for _, m := range all {
 			if one, ok := m.(map[string]any); ok {
-				members = append(members, scalarOf(field(one, "id")))
+				members = append(members, scalarOf(Field(one, "id")))
 			}
 		}
 		inv.AddGroup(id, members...)

@@ -63,11 +63,11 @@ func (inv *Inventory) Add(body map[string]any, ev Evidence) bool {
 	if inv.addKeyMaterial(body, ev) || inv.addGroup(body) {
 		return true
 	}
-	id := strings.TrimSuffix(scalarOf(field(body, "id")), "/")
-	typ := scalarOf(field(body, "type"))
+	id := strings.TrimSuffix(scalarOf(Field(body, "id")), "/")
+	typ := scalarOf(Field(body, "type"))
 	if fromID := typeOf(id); fromID != "" {
 		typ = fromID
-	} else if workspace := field(body, "encryption"); strings.EqualFold(typ, "Workspace") && id != "" {
+	} else if workspace := Field(body, "encryption"); strings.EqualFold(typ, "Workspace") && id != "" {
 		if workspace == nil {
 			return false
 		}
@@ -76,7 +76,7 @@ func (inv *Inventory) Add(body map[string]any, ev Evidence) bool {
 	if id == "" || typ == "" {
 		return false
 	}
-	_, hasProperties := field(body, "properties").(map[string]any)
+	_, hasProperties := Field(body, "properties").(map[string]any)
 	d := document{body: body, flat: !hasProperties}
 	low := strings.ToLower(typ)
 	inv.keep(id, typ, d, ev)
@@ -106,7 +106,7 @@ func (inv *Inventory) Listed(parent, kind string) {
 func (inv *Inventory) addResource(rules []*Rule, id string, d document, ev Evidence) {
 	r := &Resource{
 		ID: id, Type: rules[0].Type, Name: d.str("name"), Location: d.str("location"), Group: groupOf(id),
-		Tags: texts(field(d.body, "tags")), Identity: identityOf(d), Evidence: ev, rule: rules[0],
+		Tags: texts(Field(d.body, "tags")), Identity: identityOf(d), Evidence: ev, rule: rules[0],
 	}
 	if r.Name == "" {
 		r.Name = id[strings.LastIndexByte(id, '/')+1:]
@@ -114,7 +114,7 @@ func (inv *Inventory) addResource(rules []*Rule, id string, d document, ev Evide
 	if r.Group == "" {
 		r.Group = d.str("resourceGroup")
 	}
-	r.later = laterTags(field(d.body, "tags"))
+	r.later = laterTags(Field(d.body, "tags"))
 	if r.Type == "Microsoft.Fabric/workspaces" {
 		r.sensitivity = d.str("sensitivityLabel.id")
 	}
@@ -168,7 +168,7 @@ func (inv *Inventory) addResource(rules []*Rule, id string, d document, ev Evide
 
 // addInline adds children that the resource carries with it, as templates do.
 func (inv *Inventory) addInline(r *Resource, d document, ev Evidence) {
-	children, ok := field(d.body, "resources").([]any)
+	children, ok := Field(d.body, "resources").([]any)
 	if !ok {
 		return
 	}
@@ -178,7 +178,7 @@ func (inv *Inventory) addInline(r *Resource, d document, ev Evidence) {
 		if !ok {
 			continue
 		}
-		typ, name := scalarOf(field(child, "type")), scalarOf(field(child, "name"))
+		typ, name := scalarOf(Field(child, "type")), scalarOf(Field(child, "name"))
 		typ, name = typ[strings.LastIndexByte(typ, '/')+1:], name[strings.LastIndexByte(name, '/')+1:]
 		if typ == "" || name == "" {
 			continue
@@ -239,12 +239,12 @@ func groupOf(id string) string {
 
 func identityOf(d document) Identity {
 	i := Identity{Type: d.str("identity.type"), PrincipalID: d.str("identity.principalId"), Tenant: d.str("identity.tenantId")}
-	assigned, _ := field(d.body, "identity").(map[string]any)
-	if all, ok := field(assigned, "userAssignedIdentities").(map[string]any); ok {
+	assigned, _ := Field(d.body, "identity").(map[string]any)
+	if all, ok := Field(assigned, "userAssignedIdentities").(map[string]any); ok {
 		i.UserAssigned = map[string]string{}
 		for id, v := range all {
 			m, _ := v.(map[string]any)
-			i.UserAssigned[strings.ToLower(id)] = scalarOf(field(m, "principalId"))
+			i.UserAssigned[strings.ToLower(id)] = scalarOf(Field(m, "principalId"))
 		}
 	}
 	return i

@@ -58,8 +58,8 @@ type Rotation struct {
 // addKeyMaterial adds a key or a rotation policy as a vault or az shows it.
 func (inv *Inventory) addKeyMaterial(body map[string]any, ev Evidence) bool {
 	d := document{body: body}
-	if actions, ok := field(body, "lifetimeActions").([]any); ok {
-		id := scalarOf(field(body, "id"))
+	if actions, ok := Field(body, "lifetimeActions").([]any); ok {
+		id := scalarOf(Field(body, "id"))
 		k := ParseKeyRef(strings.TrimSuffix(id, "/rotationpolicy"))
 		if k.IsZero() {
 			return false
@@ -83,8 +83,8 @@ func (inv *Inventory) addKeyMaterial(body map[string]any, ev Evidence) bool {
 	}
 	k := inv.key(ref, ev)
 	k.Versions[v.Version] = v
-	if field(body, "recoveryId") != nil || field(body, "deletedDate") != nil {
-		k.Deleted, k.Purge = true, moment(field(body, "scheduledPurgeDate"))
+	if Field(body, "recoveryId") != nil || Field(body, "deletedDate") != nil {
+		k.Deleted, k.Purge = true, moment(Field(body, "scheduledPurgeDate"))
 	}
 	return true
 }
@@ -147,7 +147,7 @@ func attributes(d document, at string) attributeSet {
 
 func (a attributeSet) time(names ...string) time.Time {
 	for _, n := range names {
-		if t := moment(field(a, n)); !t.IsZero() {
+		if t := moment(Field(a, n)); !t.IsZero() {
 			return t
 		}
 	}
@@ -156,10 +156,10 @@ func (a attributeSet) time(names ...string) time.Time {
 
 func (a attributeSet) fill(v *KeyVersion) {
 	var told bool
-	if v.Enabled, told = field(a, "enabled").(bool); !told {
+	if v.Enabled, told = Field(a, "enabled").(bool); !told {
 		v.unread = append(v.unread, "enabled")
 	}
-	if a == nil || field(a, "exp") == UnknownValue {
+	if a == nil || Field(a, "exp") == UnknownValue {
 		v.unread = append(v.unread, "exp")
 	}
 	v.NotBefore = a.time("nbf", "notBefore")

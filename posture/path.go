@@ -30,8 +30,8 @@ type path []string
 
 func parsePath(s string) path { return strings.Split(strings.TrimSpace(s), ".") }
 
-// field returns a field of an object.
-func field(m map[string]any, name string) any {
+// Field returns a field of an object, whatever the case of its name; nil if it has none.
+func Field(m map[string]any, name string) any {
 	if v, ok := m[name]; ok {
 		return v
 	}
@@ -66,7 +66,7 @@ func (p path) values(v any, out []any) []any {
 		return out
 	case map[string]any:
 		if len(p) > 0 {
-			return p[1:].values(field(v, p[0]), out)
+			return p[1:].values(Field(v, p[0]), out)
 		}
 		if len(v) == 0 {
 			return out
@@ -102,7 +102,7 @@ func (p path) objects(v any, out []any) []any {
 		if len(p) == 0 {
 			return append(out, v)
 		}
-		return p[1:].objects(field(v, p[0]), out)
+		return p[1:].objects(Field(v, p[0]), out)
 	}
 	return out
 }

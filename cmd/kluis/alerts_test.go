@@ -18,7 +18,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
-	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/internal/webhook"
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/history"
@@ -71,14 +70,7 @@ func TestAlerts(t *testing.T) {
 	s, err := start(t.Context(), c)
 	must(err)
 	defer func() { must(s.stop()) }()
-	target, err := sdk.ReadTarget(c.Data)
-	must(err)
-	clients, err := sdk.New(target)
-	must(err)
-	officer, err := clients.Officer()
-	must(err)
-	keys, err := officer.Keys(target.VaultURI("default"))
-	must(err)
+	clients, _, keys := clientsOf(t, c)
 	key, err := keys.CreateKey(t.Context(), "tde", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA)}, nil)
 	must(err)
 	identifier := strings.TrimSuffix(string(*key.Key.KID), "/"+key.Key.KID.Version())
@@ -89,7 +81,7 @@ func TestAlerts(t *testing.T) {
 
 	stranger, err := clients.Credential("engineer")
 	must(err)
-	theirs, err := azkeys.NewClient(target.VaultURI("default"), stranger, &azkeys.ClientOptions{ClientOptions: clients.Options()})
+	theirs, err := azkeys.NewClient(clients.Target.VaultURI("default"), stranger, &azkeys.ClientOptions{ClientOptions: clients.Options()})
 	must(err)
 	for range 3 {
 		if _, err := theirs.GetKey(t.Context(), "tde", "", nil); err == nil {
@@ -98,7 +90,7 @@ func TestAlerts(t *testing.T) {
 	}
 	_, err = keys.UpdateKey(t.Context(), "tde", key.Key.KID.Version(), azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(false)}}, nil)
 	must(err)
-	refused, down := "AttemptFirstSeen "+target.Principals["engineer"].ObjectID, "KeyUnavailable "+identifier
+	refused, down := "AttemptFirstSeen "+clients.Target.Principals["engineer"].ObjectID, "KeyUnavailable "+identifier
 	eventually(t, "the alerts", func() bool {
 		mu.Lock()
 		defer mu.Unlock()

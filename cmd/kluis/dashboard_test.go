@@ -20,7 +20,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kluis-io/kluis/internal/effort"
-	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 // A dashboard is what is read of Grafana's model.
@@ -64,14 +63,7 @@ func TestDashboard(t *testing.T) {
 	defer func() { must(s.stop()) }()
 
 	// Something of each party's: a key, and a workspace under it.
-	target, err := sdk.ReadTarget(c.Data)
-	must(err)
-	clients, err := sdk.New(target)
-	must(err)
-	officer, err := clients.Officer()
-	must(err)
-	keys, err := officer.Keys(target.VaultURI("default"))
-	must(err)
+	clients, _, keys := clientsOf(t, c)
 	_, err = keys.CreateKey(t.Context(), "a", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA)}, nil)
 	must(err)
 	engineer, err := clients.Engineer()

@@ -42,14 +42,7 @@ func TestMetrics(t *testing.T) {
 	s, err := start(t.Context(), c)
 	must(err)
 	defer func() { must(s.stop()) }()
-	target, err := sdk.ReadTarget(c.Data)
-	must(err)
-	clients, err := sdk.New(target)
-	must(err)
-	officer, err := clients.Officer()
-	must(err)
-	keys, err := officer.Keys(target.VaultURI("default"))
-	must(err)
+	clients, _, keys := clientsOf(t, c)
 	read := func() string {
 		r, err := http.Get("http://" + c.Metrics + "/metrics")
 		must(err)
@@ -75,7 +68,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-	for _, secret := range []string{string(s.identity.Tenant), target.SubscriptionID, "secretname", target.Principals["custodian"].ObjectID} {
+	for _, secret := range []string{string(s.identity.Tenant), clients.Target.SubscriptionID, "secretname", clients.Target.Principals["custodian"].ObjectID} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the metrics tell %s", secret)
 		}
@@ -114,4 +107,25 @@ func TestRules(t *testing.T) {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
+}
+
+// clientsOf returns the clients of a server in dev mode, and the custodian's, with those of
+// the default vault's keys.
+func clientsOf(t *testing.T, c Config) (*sdk.Clients, *sdk.Officer, *azkeys.Client) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	target, err := sdk.ReadTarget(c.Data)
+	must(err)
+	clients, err := sdk.New(target)
+	must(err)
+	officer, err := clients.Officer()
+	must(err)
+	keys, err := officer.Keys(target.VaultURI("default"))
+	must(err)
+	return clients, officer, keys
 }

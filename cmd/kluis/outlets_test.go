@@ -29,7 +29,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kluis-io/kluis/identity"
-	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/internal/webhook"
 	"github.com/kluis-io/kluis/vault"
 )
@@ -169,14 +168,7 @@ func TestOutlets(t *testing.T) {
 		OTLP: &otlpConfig{URL: collector.URL + "/v1/logs", TokenFile: filepath.Join(dir, "collector-token"), CA: filepath.Join(dir, "collector.pem")}}
 	s, err := start(t.Context(), c)
 	must(err)
-	target, err := sdk.ReadTarget(c.Data)
-	must(err)
-	clients, err := sdk.New(target)
-	must(err)
-	officer, err := clients.Officer()
-	must(err)
-	keys, err := officer.Keys(target.VaultURI("default"))
-	must(err)
+	clients, officer, keys := clientsOf(t, c)
 	// What happened before the first look becomes no event: wait until there was one.
 	eventually(t, "the first look", func() bool {
 		text, err := os.ReadFile(filepath.Join(c.Data, vaultDir, "export-files.position"))
@@ -184,12 +176,12 @@ func TestOutlets(t *testing.T) {
 	})
 	key, err := keys.CreateKey(t.Context(), "tde", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA)}, nil)
 	must(err)
-	scope := "/subscriptions/" + target.SubscriptionID + "/resourceGroups/kluis/providers/Microsoft.KeyVault/vaults/default/keys/tde"
+	scope := "/subscriptions/" + clients.Target.SubscriptionID + "/resourceGroups/kluis/providers/Microsoft.KeyVault/vaults/default/keys/tde"
 	_, err = officer.Roles.Create(t.Context(), scope, "0c5fb5f0-4c8c-4b2e-9f0c-6f7a4a0b1c11", armauthorization.RoleAssignmentCreateParameters{
 		Properties: &armauthorization.RoleAssignmentProperties{
-			RoleDefinitionID: to.Ptr("/subscriptions/" + target.SubscriptionID +
+			RoleDefinitionID: to.Ptr("/subscriptions/" + clients.Target.SubscriptionID +
 				"/providers/Microsoft.Authorization/roleDefinitions/e147488a-f6f5-4113-8e2d-b22465e65bf6"),
-			PrincipalID: &target.Platform.ObjectID, PrincipalType: to.Ptr(armauthorization.PrincipalTypeServicePrincipal),
+			PrincipalID: &clients.Target.Platform.ObjectID, PrincipalType: to.Ptr(armauthorization.PrincipalTypeServicePrincipal),
 		},
 	}, nil)
 	must(err)
@@ -233,7 +225,7 @@ func TestOutlets(t *testing.T) {
 		s.stop()
 		t.Fatal("a client without a principal was taken")
 	}
-	c.EKM.Clients[0].Principal = identity.PrincipalID(target.Platform.ObjectID)
+	c.EKM.Clients[0].Principal = identity.PrincipalID(clients.Target.Platform.ObjectID)
 	s, err = start(t.Context(), c)
 	must(err)
 	pool := x509.NewCertPool()
@@ -267,7 +259,7 @@ func TestOutlets(t *testing.T) {
 	if own := command(t, "audit", "export", "--data", c.Data, "--format", "json", "--party", platformDir); !strings.Contains(own, `"sequence":0`) {
 		t.Error(own)
 	}
-	if who := command(t, "audit", "who", "--data", c.Data, "--key", string(*key.Key.KID)); !strings.Contains(who, target.Platform.ObjectID) ||
+	if who := command(t, "audit", "who", "--data", c.Data, "--key", string(*key.Key.KID)); !strings.Contains(who, clients.Target.Platform.ObjectID) ||
 		!strings.Contains(who, "Key Vault Crypto Service Encryption User") {
 		t.Error(who)
 	}

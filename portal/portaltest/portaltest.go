@@ -7,12 +7,9 @@
 package portaltest
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -23,44 +20,19 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
 )
 
-// binary builds the binary, once for all tests of a package.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kluis-portal-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "kluis")
-	cmd := exec.Command("go", "build", "-o", path, "github.com/kluis-io/kluis/cmd/kluis")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return path, errors.New("building kluis: " + string(out))
-	}
-	return path, nil
-})
-
 // Main runs a package's tests, and removes what they have built. Its TestMain calls it.
-func Main(m *testing.M) {
-	code := m.Run()
-	if built {
-		if path, err := binary(); err == nil {
-			os.RemoveAll(filepath.Dir(path))
-		}
-	}
-	os.Exit(code)
-}
-
-var built bool
+func Main(m *testing.M) { devtest.Main(m) }
 
 // Slow skips a test that needs a server and a browser, unless CI=true.
 func Slow(t testing.TB) {
@@ -73,57 +45,7 @@ func Slow(t testing.TB) {
 // Serve starts a dev mode server, and returns what it says about itself.
 func Serve(t testing.TB, more ...string) sdk.Target {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	built = true
-	data := filepath.Join(t.TempDir(), "data")
-	cmd := exec.Command(path, append([]string{"serve", "--dev", "--data", data, "--listen", "127.0.0.1:0"}, more...)...)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	ready, exited := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(exited)
-		var once sync.Once
-		s := bufio.NewScanner(stderr)
-		for s.Scan() {
-			log.Write(append(s.Bytes(), '\n'))
-			if strings.Contains(s.Text(), `"msg":"serving"`) {
-				once.Do(func() { close(ready) })
-			}
-		}
-		cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		select {
-		case <-exited:
-		case <-time.After(30 * time.Second):
-			cmd.Process.Kill()
-			<-exited
-		}
-		if t.Failed() {
-			t.Logf("the server's log:\n%s", &log)
-		}
-	})
-	select {
-	case <-ready:
-	case <-exited:
-		t.Fatalf("the server did not start:\n%s", &log)
-	case <-time.After(time.Minute):
-		t.Fatal("the server did not start in a minute")
-	}
-	target, err := sdk.ReadTarget(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	target, _ := devtest.Serve(t, more...)
 	return target
 }
 

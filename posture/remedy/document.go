@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/posture"
 )
 
 // A Document is one JSON document, and the values that a run sets in it. Taking them back
@@ -35,7 +36,7 @@ func holds(have, want any) bool {
 	case map[string]any:
 		h, _ := have.(map[string]any)
 		for name, w := range want {
-			if !holds(fieldOf(h, name), w) {
+			if !holds(posture.Field(h, name), w) {
 				return false
 			}
 		}
@@ -72,23 +73,11 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-func fieldOf(m map[string]any, name string) any {
-	if v, ok := m[name]; ok {
-		return v
-	}
-	for k, v := range m {
-		if strings.EqualFold(k, name) {
-			return v
-		}
-	}
-	return nil
-}
-
 // was returns what a document had at the places of what is wanted.
 func was(have map[string]any, want map[string]any, empty bool) map[string]any {
 	out := map[string]any{}
 	for name, w := range want {
-		v := fieldOf(have, name)
+		v := posture.Field(have, name)
 		wanted, isObject := w.(map[string]any)
 		h, hadObject := v.(map[string]any)
 		switch {
@@ -106,7 +95,7 @@ func was(have map[string]any, want map[string]any, empty bool) map[string]any {
 // alike reports whether two documents agree at the places of what is wanted.
 func alike(a, b, want map[string]any) bool {
 	for name, w := range want {
-		x, y := fieldOf(a, name), fieldOf(b, name)
+		x, y := posture.Field(a, name), posture.Field(b, name)
 		if wanted, ok := w.(map[string]any); ok {
 			xo, _ := x.(map[string]any)
 			yo, _ := y.(map[string]any)
@@ -125,7 +114,7 @@ func alike(a, b, want map[string]any) bool {
 // moving says whether a resource is still on its way, and fails if it got nowhere.
 func moving(body map[string]any) (bool, error) {
 	properties, _ := body["properties"].(map[string]any)
-	switch state := strings.ToLower(text(fieldOf(properties, "provisioningState"))); state {
+	switch state := strings.ToLower(text(posture.Field(properties, "provisioningState"))); state {
 	case "", "succeeded", "active", "running":
 		return false, nil
 	case "failed", "canceled":

@@ -1,17 +1,10 @@
 package load_test
 
 import (
-	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,27 +14,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/sdk"
 )
-
-// folder is where the binary was built, "" if it was not.
-var folder string
-
-// build builds the binary as it is released, once for all.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kluis-load-")
-	if err != nil {
-		return "", err
-	}
-	folder = dir
-	binary := filepath.Join(dir, "kluis")
-	cmd := exec.Command("go", "build", "-o", binary, "github.com/kluis-io/kluis/cmd/kluis")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return binary, errors.New("building kluis: " + string(out))
-	}
-	return binary, nil
-})
 
 // startKluis starts a server, and returns it with a workspace whose data is under
 // a customer's key. KLUIS_PPROF in the environment reaches it.
@@ -70,50 +45,10 @@ func startKluis(t testing.TB) *target {
 // launch starts a server with further arguments, and returns its clients and its
 // process's id.
 func launch(t testing.TB, args ...string) (*sdk.Clients, int) {
-	binary, err := build()
-	must(t, err)
-	data := filepath.Join(t.TempDir(), "data")
-	cmd := exec.Command(binary, append([]string{"serve", "--dev", "--data", data, "--listen", "127.0.0.1:0"}, args...)...)
-	stderr, err := cmd.StderrPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	ready, exited := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(exited)
-		var once sync.Once
-		s := bufio.NewScanner(stderr)
-		for s.Scan() {
-			switch line := s.Text(); {
-			case strings.Contains(line, `"msg":"serving"`):
-				once.Do(func() { close(ready) })
-			case strings.Contains(line, `"level":"ERROR"`):
-				fmt.Fprintln(os.Stderr, line)
-			}
-		}
-		cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		select {
-		case <-exited:
-		case <-time.After(30 * time.Second):
-			cmd.Process.Kill()
-			<-exited
-		}
-	})
-	select {
-	case <-ready:
-	case <-exited:
-		t.Fatal("the server did not start")
-	case <-time.After(time.Minute):
-		t.Fatal("the server did not start in a minute")
-	}
-
-	site, err := sdk.ReadTarget(data)
-	must(t, err)
+	site, pid := devtest.Serve(t, args...)
 	clients, err := sdk.New(site)
 	must(t, err)
-	return clients, cmd.Process.Pid
+	return clients, pid
 }
 
 const container = "load-lab"

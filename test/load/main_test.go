@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 func TestMain(m *testing.M) {
@@ -24,8 +26,6 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	fmt.Print(&results)
-	if folder != "" {
-		os.RemoveAll(folder)
-	}
+	devtest.Clean()
 	os.Exit(code)
 }
