@@ -37,11 +37,12 @@ document.addEventListener("stale", () => {
 });
 
 // What scrolls sideways can be reached by keyboard.
-const reach = () => {
-  for (const e of document.querySelectorAll(".wide")) {
-    if (e.scrollWidth > e.clientWidth) e.tabIndex = 0; else e.removeAttribute("tabindex");
+const reach = new ResizeObserver(changes => {
+  for (const {target} of changes) {
+    const e = target.closest(".wide");
+    if (e && e.scrollWidth > e.clientWidth) e.tabIndex = 0; else e?.removeAttribute("tabindex");
   }
-};
-reach();
-addEventListener("resize", reach);
-document.addEventListener("htmx:after:swap", reach);
+});
+const watch = () => { for (const e of document.querySelectorAll(".wide, .wide > *")) reach.observe(e); };
+watch();
+document.addEventListener("htmx:after:swap", watch);

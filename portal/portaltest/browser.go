@@ -51,12 +51,18 @@ func NewBrowser(t testing.TB, base string) *Browser {
 	return &Browser{TB: t, ctx: ctx, base: base}
 }
 
-// do runs actions, each of which has half a minute.
+// do runs actions, each of which has half a minute. What was looked for on a page that went
+// away meanwhile is looked for again on the one that came.
 func (b *Browser) do(what string, actions ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
 	defer cancel()
-	if err := chromedp.Do(ctx, actions...); err != nil {
+	err := chromedp.Do(ctx, actions...)
+	for err != nil && strings.Contains(err.Error(), "node with given id") && ctx.Err() == nil {
+		time.Sleep(20 * time.Millisecond)
+		err = chromedp.Do(ctx, actions...)
+	}
+	if err != nil {
 		b.Picture("failed")
 		b.Fatalf("%s: %v\n%s", what, err, b.Text())
 	}
@@ -214,11 +220,23 @@ func (b *Browser) Inspect(name string) {
 		suffix string
 	}{{"light", 1280, "light"}, {"dark", 1280, "dark"}, {"light", 390, "phone"}} {
 		b.Look(v.scheme, v.width)
+		b.settle()
 		b.Picture(name + "-" + v.suffix)
 		if wide := Eval[string](b, wideScript); wide != "" {
 			b.Errorf("%s, %s: wider than the window:\n%s", name, v.suffix, wide)
 		}
 		b.accessible(name + ", " + v.suffix)
+	}
+}
+
+// settle waits until the page has been drawn, and its scripts have seen its new size.
+func (b *Browser) settle() {
+	b.Helper()
+	Eval[bool](b, `window.settled = false; requestAnimationFrame(() => requestAnimationFrame(() => { window.settled = true; })); true`)
+	for end := time.Now().Add(30 * time.Second); !Eval[bool](b, `window.settled !== false`); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.Fatal("the page is not drawn")
+		}
 	}
 }
 
