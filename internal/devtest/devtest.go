@@ -5,7 +5,6 @@ package devtest
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,49 +15,6 @@ import (
 
 	"github.com/kluis-io/kluis/internal/sdk"
 )
-
-// folder is where the binary was built, "" if it was not.
-var folder string
-
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kluis-dev-")
-	if err != nil {
-		return "", err
-	}
-	folder = dir
-	path := filepath.Join(dir, "kluis")
-	cmd := exec.Command("go", "build", "-o", path, "github.com/kluis-io/kluis/cmd/kluis")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return path, errors.New("building kluis: " + string(out))
-	}
-	return path, nil
-})
-
-// Binary builds the binary as it is released, once for all tests of a package, whose
-// TestMain calls [Main] or [Clean].
-func Binary(t testing.TB) string {
-	t.Helper()
-	path, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// Clean removes what Binary has built. It is called when all tests have ended.
-func Clean() {
-	if folder != "" {
-		os.RemoveAll(folder)
-	}
-}
-
-// Main runs a package's tests, and cleans up after them.
-func Main(m *testing.M) {
-	code := m.Run()
-	Clean()
-	os.Exit(code)
-}
 
 // Serve starts a dev mode server with further arguments, and returns what it says about
 // itself, and its process's id. It stops when the test ends; its log is the test's if that

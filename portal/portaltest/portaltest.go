@@ -8,7 +8,9 @@ package portaltest
 
 import (
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -144,40 +146,65 @@ func (p principal) Token(ctx context.Context, audience string) (string, error) {
 //go:embed js
 var scripts embed.FS
 
-var axeSource struct {
-	sync.Once
-	text string
+var axeSource = sync.OnceValues(func() (string, error) {
+	lock, err := scripts.ReadFile("js/package-lock.json")
+	if err != nil {
+		return "", err
+	}
+	dir, leave, err := devtest.Shared()
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	sum := sha256.Sum256(lock)
+	kept := filepath.Join(dir, "axe-"+hex.EncodeToString(sum[:8])+".js")
+	if text, err := os.ReadFile(kept); err == nil {
+		return string(text), nil
+	}
+	text, err := installAxe()
+	if err == nil {
+		err = os.WriteFile(kept+".new", text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(kept+".new", kept)
+	}
+	return string(text), err
+})
+
+func installAxe() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "kluis-axe-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		text, err := scripts.ReadFile("js/" + name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	install := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("npm ci: %w\n%s", err, out)
+	}
+	return os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))
 }
 
-// axe returns axe-core's source.
+// axe returns axe-core's source, which all packages of the tree share.
 func axe(t testing.TB) string {
 	t.Helper()
-	axeSource.Do(func() {
-		if _, err := exec.LookPath("npm"); err != nil {
-			effort.Missing(t, "npm", "whether pages are accessible")
-		}
-		dir := t.TempDir()
-		for _, name := range []string{"package.json", "package-lock.json"} {
-			text, err := scripts.ReadFile("js/" + name)
-			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		install := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-		install.Dir = dir
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("npm ci: %v\n%s", err, out)
-		}
-		text, err := os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		axeSource.text = string(text)
-	})
-	return axeSource.text
+	if _, err := exec.LookPath("npm"); err != nil {
+		effort.Missing(t, "npm", "whether pages are accessible")
+	}
+	text, err := axeSource()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
 // violation is one kind of barrier that axe-core has found.
