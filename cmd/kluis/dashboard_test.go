@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
@@ -49,12 +49,7 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(err)
-		defer l.Close()
-		return l.Addr().String()
-	}
+	free := func() string { return "127.0.0.1:" + devtest.FreePort(t) }
 	c := defaultConfig()
 	c.Data, c.Dev, c.Listen, c.Metrics = filepath.Join(dir, "data"), true, "127.0.0.1:0", free()
 	c.Audit.Files = filepath.Join(dir, "siem")

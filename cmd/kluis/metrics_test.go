@@ -3,7 +3,6 @@ package main
 import (
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/internal/sdk"
 )
@@ -31,11 +31,8 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	must(err)
-	free.Close()
 	c := defaultConfig()
-	c.Data, c.Dev, c.Listen, c.Metrics = filepath.Join(dir, "data"), true, "127.0.0.1:0", free.Addr().String()
+	c.Data, c.Dev, c.Listen, c.Metrics = filepath.Join(dir, "data"), true, "127.0.0.1:0", "127.0.0.1:"+devtest.FreePort(t)
 	must(os.WriteFile(filepath.Join(dir, "secret"), []byte(webhookSecret), 0o600))
 	c.Alerts = &alertsConfig{Webhooks: []receiverConfig{{URL: "https://127.0.0.1:1/", SecretFile: filepath.Join(dir, "secret")}}}
 	c.Audit.Files = filepath.Join(dir, "siem")

@@ -29,6 +29,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/webhook"
 	"github.com/kluis-io/kluis/vault"
 )
@@ -212,12 +213,9 @@ func TestOutlets(t *testing.T) {
 	ca := writePair(t, filepath.Join(dir, "ca"), "authority", nil)
 	writePair(t, filepath.Join(dir, "ekm"), "ekm.example.test", ca)
 	hsm := writePair(t, filepath.Join(dir, "hsm"), "hsm1.managedhsm.azure.net", ca)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	must(err)
-	free.Close()
 	c.Webhooks, c.Audit = nil, auditConfig{}
 	c.EKM = &ekmConfig{
-		Listen: free.Addr().String(), Host: "ekm.example.test", Prefix: "kluis",
+		Listen: "127.0.0.1:" + devtest.FreePort(t), Host: "ekm.example.test", Prefix: "kluis",
 		Certificate: filepath.Join(dir, "ekm.pem"), Key: filepath.Join(dir, "ekm.key"), ClientCA: filepath.Join(dir, "ca.pem"),
 		Clients: []ekmClient{{CommonName: "hsm1.managedhsm.azure.net", Pool: "pool1", Principal: "", Vault: defaultVault}},
 	}
@@ -235,7 +233,7 @@ func TestOutlets(t *testing.T) {
 	}}}
 	use := func(call, value string) string {
 		t.Helper()
-		r, err := client.Post("https://"+free.Addr().String()+"/kluis/tde-"+key.Key.KID.Version()+"/"+call+"?api-version=0.1-preview", "application/json",
+		r, err := client.Post("https://"+"127.0.0.1:"+devtest.FreePort(t)+"/kluis/tde-"+key.Key.KID.Version()+"/"+call+"?api-version=0.1-preview", "application/json",
 			strings.NewReader(`{"request_context":{"correlation_id":"c-77","pool_name":"pool1"},"alg":"RSA-OAEP-256","value":"`+value+`"}`))
 		must(err)
 		defer r.Body.Close()

@@ -8,7 +8,6 @@ package servertest
 import (
 	"bytes"
 	"context"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+
+	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 const (
@@ -87,7 +88,7 @@ func Versity(t *testing.T) *Server {
 		binary = filepath.Join(binary, "versitygw")
 	}
 	s := &Server{Place: "extents", Account: "AKIDKLUISTEST", Key: "a secret of the tests, and of nothing else"}
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), devtest.FreePort(t)
 	// Extended attributes are not on every file system: a folder beside it serves too.
 	objects, sidecar := filepath.Join(dir, "objects"), filepath.Join(dir, "sidecar")
 	for _, d := range []string{filepath.Join(objects, s.Place), sidecar} {
@@ -109,7 +110,7 @@ func Azurite(t *testing.T) *Server {
 		return exec.CommandContext(ctx, "npm", "install", "--no-audit", "--no-fund", "--prefix", dir, azuritePackage)
 	})
 	s := &Server{Place: "extents", Account: azuriteAccount, Key: azuriteKey}
-	port := freePort(t)
+	port := devtest.FreePort(t)
 	run(t, exec.Command("node", filepath.Join(modules, "node_modules/azurite/dist/src/blob/main.js"),
 		"--blobHost", "127.0.0.1", "--blobPort", port, "--location", t.TempDir(), "--silent", "--disableTelemetry", "--skipApiVersionCheck"), port)
 	s.Proxy = newProxy(t, port)
@@ -161,18 +162,4 @@ func run(t *testing.T, cmd *exec.Cmd, port string) {
 			t.Fatalf("%s does not answer: %v", cmd.Path, err)
 		}
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

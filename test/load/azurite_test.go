@@ -9,7 +9,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +20,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
+
+	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 // azuriteVariable names the folder into which `npm install azurite` was run.
@@ -54,7 +55,7 @@ func startAzurite(t testing.TB) *target {
 	}
 	dir := t.TempDir()
 	certificate := selfSigned(t, dir)
-	port := freePort(t)
+	port := devtest.FreePort(t)
 	cmd := exec.Command("node", filepath.Join(modules, "node_modules/azurite/dist/src/blob/main.js"),
 		"--blobHost", "127.0.0.1", "--blobPort", port, "--location", filepath.Join(dir, "data"), "--silent", "--disableTelemetry",
 		"--skipApiVersionCheck", "--cert", certificate, "--key", filepath.Join(dir, "key.pem"))
@@ -96,15 +97,6 @@ func startAzurite(t testing.TB) *target {
 			return nil
 		}
 	}
-}
-
-func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	must(t, err)
-	return port
 }
 
 // selfSigned writes a certificate for localhost and its key, of the kind that the

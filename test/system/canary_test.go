@@ -17,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
@@ -55,13 +56,13 @@ func (f flock) seen(text []byte) (found []string) {
 // shows to prove who he is, is in neither.
 func TestCanaries(t *testing.T) {
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port, "KLUIS_LOG=debug")
 	s.connect(t)
 	s.furnish(ctx, t)
 	sealed := flock{}  // in neither place
 	visible := flock{} // not in the log
-	rounds := effort.Of(1, 5, 100)
+	rounds := effort.Of(1, 2, 100)
 	for i := range rounds {
 		var made struct {
 			ID string `json:"id"`

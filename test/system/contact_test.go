@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/webhook"
 )
 
@@ -48,7 +49,7 @@ func TestSecurityContact(t *testing.T) {
 	defer receiver.Close()
 
 	ctx, dir := t.Context(), t.TempDir()
-	s := &site{data: filepath.Join(dir, "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(dir, "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
 	s.connect(t)
 	s.furnish(ctx, t)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 // A server that crashes leaves no core file, whatever the shell that started it allows:
@@ -18,7 +20,7 @@ func TestNoCoreDumps(t *testing.T) {
 	defer syscall.Setrlimit(syscall.RLIMIT_CORE, &was)
 	build(t)
 	t.Chdir(t.TempDir()) // where a core would be
-	p := start(t, filepath.Join(t.TempDir(), "data"), freePort(t), "GOTRACEBACK=crash")
+	p := start(t, filepath.Join(t.TempDir(), "data"), devtest.FreePort(t), "GOTRACEBACK=crash")
 	pid := p.cmd.Process.Pid
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
 	must(t, err)

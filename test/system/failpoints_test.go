@@ -18,6 +18,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/internal/sdk"
 )
@@ -228,7 +229,7 @@ func TestFailpoints(t *testing.T) {
 
 	// Two ways, and the points on each: the tour, on a site that is there, and before it
 	// the making of a site.
-	base := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	base := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	birth := base.traced(ctx, t, func() {
 		base.furnish(ctx, t)
 		base.furnishMore(ctx, t)

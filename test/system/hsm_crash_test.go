@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/softhsmtest"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/enginetest"
@@ -26,7 +27,7 @@ func TestCrashBetweenMakingAndKeeping(t *testing.T) {
 	ctx := t.Context()
 	token := softhsmtest.New(t)
 	socket := "KLUIS_HSM_SOCKET=" + softhsmtest.Start(t, token).Socket
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	serve := func(env ...string) *process {
 		t.Helper()
 		p := start(t, s.data, s.port, append(env, socket)...)

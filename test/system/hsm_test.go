@@ -17,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/softhsmtest"
 )
 
@@ -33,7 +34,7 @@ func TestHSM(t *testing.T) {
 	ctx := t.Context()
 	token := softhsmtest.New(t)
 	helper := softhsmtest.Start(t, token)
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port, "KLUIS_HSM_SOCKET="+helper.Socket, "KLUIS_ACTIVATE_HSMS=true")
 	s.connect(t)
 	s.furnish(ctx, t)

@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/sdk"
 )
 
@@ -38,7 +39,7 @@ func BenchmarkLife(b *testing.B) {
 	items, files := count(b, "KLUIS_BENCH_ITEMS", 1_000), count(b, "KLUIS_BENCH_FILES", 5_000)
 	b.Run(fmt.Sprintf("items=%d/files=%d", items, files), func(b *testing.B) {
 		ctx := context.Background()
-		s := &site{data: b.TempDir() + "/data", port: freePort(b)}
+		s := &site{data: b.TempDir() + "/data", port: devtest.FreePort(b)}
 		p := start(b, s.data, s.port)
 		s.connect(b)
 		s.furnish(ctx, b)

@@ -22,6 +22,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/anishathalye/porcupine"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
@@ -99,7 +100,7 @@ func TestLinearizable(t *testing.T) {
 	}
 	lasting := time.Duration(effort.Of(10, 30, 60)) * time.Second
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
 	s.connect(t)
 	s.furnish(ctx, t)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/store/enginetest"
 )
 
@@ -26,7 +27,7 @@ func TestMigrate(t *testing.T) {
 		t.Skip("it begins with embedded databases")
 	}
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
 	s.connect(t)
 	s.furnish(ctx, t)
@@ -53,7 +54,7 @@ func TestMigrate(t *testing.T) {
 		p := start(t, s.data, s.port)
 		s.connect(t)
 		must(t, s.readBack(ctx))
-		s.put(ctx, t, "lake.Lakehouse/Files/more-"+freePort(t), []byte("after the move"))
+		s.put(ctx, t, "lake.Lakehouse/Files/more-"+devtest.FreePort(t), []byte("after the move"))
 		p.stop(t)
 	}
 	move := func(to func(party string) string, points ...string) {

@@ -19,6 +19,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/lake"
 	azstore "github.com/kluis-io/kluis/objstore/azblob"
 	"github.com/kluis-io/kluis/objstore/objtest"
@@ -69,7 +70,7 @@ func TestObjectsInAzureBlob(t *testing.T) {
 // object a day old, where the store can be told to.
 func testObjects(t *testing.T, server *servertest.Server, objects lake.Objects, age func(id string)) {
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
 	s.connect(t)
 	s.furnish(ctx, t)

@@ -19,6 +19,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/internal/webhook"
 )
@@ -45,7 +46,7 @@ func TestOutletsCrash(t *testing.T) {
 	defer receiver.Close()
 
 	dir := t.TempDir()
-	data, port, files := filepath.Join(dir, "data"), freePort(t), filepath.Join(dir, "siem")
+	data, port, files := filepath.Join(dir, "data"), devtest.FreePort(t), filepath.Join(dir, "siem")
 	ca, secretFile, config := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "secret"), filepath.Join(dir, "kluis.yaml")
 	must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: receiver.Certificate().Raw}), 0o600))
 	must(t, os.WriteFile(secretFile, []byte(secret), 0o600))

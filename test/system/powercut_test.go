@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
@@ -133,7 +134,7 @@ func TestPowerCuts(t *testing.T) {
 	ctx := t.Context()
 	data := filepath.Join(t.TempDir(), "data")
 	rows := newDisk(t, data, 192)
-	s := &site{data: data, port: freePort(t)}
+	s := &site{data: data, port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
 	s.connect(t)
 	s.furnish(ctx, t)

@@ -26,6 +26,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/internal/pgtest"
 	"github.com/kluis-io/kluis/internal/sdk"
@@ -163,7 +164,7 @@ type fleet struct {
 // newFleet makes an installation on PostgreSQL, and starts it n times.
 func newFleet(t *testing.T, n int, env ...string) *fleet {
 	t.Helper()
-	f := &fleet{site: &site{port: freePort(t)}}
+	f := &fleet{site: &site{port: devtest.FreePort(t)}}
 	var err error
 	if f.pg, err = pgtest.Start(); err != nil {
 		effort.Missing(t, err.Error(), "several replicas on PostgreSQL")
@@ -183,7 +184,7 @@ func newFleet(t *testing.T, n int, env ...string) *fleet {
 	}
 	// One makes it, and the others get copies of its folder.
 	first := &site{data: filepath.Join(dir, "r0")}
-	start(t, first.data, freePort(t), append(f.env, "KLUIS_DATABASE="+strings.Join(databases, " "))...).stop(t)
+	start(t, first.data, devtest.FreePort(t), append(f.env, "KLUIS_DATABASE="+strings.Join(databases, " "))...).stop(t)
 	f.data = first.data
 	f.env = append(f.env, fmt.Sprint("KLUIS_REPLICAS=", n))
 	for i := range n {
@@ -193,7 +194,7 @@ func newFleet(t *testing.T, n int, env ...string) *fleet {
 			copyFolder(t, first.data, s.data)
 			os.Remove(filepath.Join(s.data, "platform", "checkpoint")) // as in a copy from before the first start
 		}
-		f.ports = append(f.ports, freePort(t))
+		f.ports = append(f.ports, devtest.FreePort(t))
 		f.replicas = append(f.replicas, s)
 		f.processes = append(f.processes, nil)
 	}

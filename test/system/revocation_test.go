@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
@@ -28,7 +29,7 @@ const bound = 5 * time.Second
 func TestRevocation(t *testing.T) {
 	trials := effort.Of(5, 25, 100)
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
 	s.connect(t)
 	s.furnish(ctx, t)
@@ -173,7 +174,7 @@ func TestOldVersionDisabled(t *testing.T) {
 // go past it.
 func behindGate(ctx context.Context, t *testing.T, env ...string) (*site, *gate) {
 	t.Helper()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	gate := newGate(t)
 	_, public, err := net.SplitHostPort(gate.address)
 	must(t, err)

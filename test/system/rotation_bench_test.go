@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 // BenchmarkRotation rotates the key of a workspace with few files and with many,
@@ -22,7 +24,7 @@ func BenchmarkRotation(b *testing.B) {
 	for _, files := range []int{10, 10_000} {
 		b.Run(fmt.Sprintf("files=%d", files), func(b *testing.B) {
 			ctx := context.Background()
-			s := &site{data: filepath.Join(b.TempDir(), "data"), port: freePort(b)}
+			s := &site{data: filepath.Join(b.TempDir(), "data"), port: devtest.FreePort(b)}
 			p := start(b, s.data, s.port)
 			s.connect(b)
 			s.furnish(ctx, b)

@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/sdk"
 )
 
@@ -28,14 +29,14 @@ func TestSeparateParties(t *testing.T) {
 	dir := t.TempDir()
 
 	// The customer's side: a vault, and a directory whose people use the platform.
-	bank := &site{data: filepath.Join(dir, "bank"), port: freePort(t)}
+	bank := &site{data: filepath.Join(dir, "bank"), port: devtest.FreePort(t)}
 	start(t, bank.data, bank.port, "KLUIS_ROLES=vault", "KLUIS_DOMAIN=bank.localhost")
 	customer, err := sdk.ReadTarget(bank.data)
 	must(t, err)
 	secret := platformSecret(ctx, t, customer)
 
 	// The operator's side: made, told of the customer's directory, and served.
-	host := &site{data: filepath.Join(dir, "host"), port: freePort(t)}
+	host := &site{data: filepath.Join(dir, "host"), port: devtest.FreePort(t)}
 	p := start(t, host.data, host.port)
 	p.stop(t)
 	config := filepath.Join(dir, "host.yaml")

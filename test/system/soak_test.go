@@ -19,6 +19,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
@@ -95,9 +96,9 @@ func TestSoak(t *testing.T) {
 		t.Skip("SKIPPED: it takes as long as it is given; it runs for a minute in CI (CI=true), and for hours in make proof")
 	}
 	ctx := t.Context()
-	address := "127.0.0.1:" + freePort(t)
+	address := "127.0.0.1:" + devtest.FreePort(t)
 	env := "KLUIS_METRICS=" + address
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port, env)
 	s.connect(t)
 	s.furnish(ctx, t)

@@ -16,6 +16,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+
+	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 // errEndedEarly says that a body was ended cleanly before its length.
@@ -52,7 +54,7 @@ func TestRevocationWhileStreaming(t *testing.T) {
 	}
 	const readers, size = 50, 48 << 20
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
 	s.connect(t)
 	s.furnish(ctx, t)

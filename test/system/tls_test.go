@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"path/filepath"
 	"testing"
+
+	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 // Clients speak TLS 1.3; old ones are let in where the operator says so.
@@ -16,7 +18,7 @@ func TestTLSVersions(t *testing.T) {
 		if least != "" {
 			env = []string{"KLUIS_TLS=" + least}
 		}
-		port := freePort(t)
+		port := devtest.FreePort(t)
 		p := start(t, filepath.Join(t.TempDir(), "data"), port, env...)
 		for version, ok := range want {
 			c, err := tls.Dial("tcp", "127.0.0.1:"+port, &tls.Config{MinVersion: version, MaxVersion: version, InsecureSkipVerify: true}) // whether it is spoken, and no more

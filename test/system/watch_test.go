@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 // Whoever watches a change sees it go on, may stop at any time, and is let go when it is
 // done.
 func TestWatch(t *testing.T) {
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: freePort(t)}
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port, "KLUIS_FAILPOINTS=encryption/item/after-refresh=pause")
 	s.connect(t)
 	s.furnish(ctx, t)
