@@ -23,6 +23,10 @@ import (
 const (
 	databaseFile = "kluis.db" // the embedded one
 	addressFile  = "database" // the connection string of one on a PostgreSQL server, as libpq takes it
+
+	// leavingFile was addressFile until the party moved home, and is there until the
+	// database that it names is marked: who has not heard of the move must not go on with it.
+	leavingFile = addressFile + ".leaving"
 )
 
 // A database is a party's, open on either engine.
@@ -42,6 +46,9 @@ type engine interface {
 // openDatabase opens the database of the party's folder, and brings its tables up to
 // date. One that is embedded is made if it is missing.
 func openDatabase(ctx context.Context, dir string, schema store.Schema) (*database, error) {
+	if err := finishLeaving(ctx, dir, schema); err != nil {
+		return nil, err
+	}
 	address, err := addressIn(dir)
 	if err != nil {
 		return nil, err
@@ -81,8 +88,9 @@ func hasDatabase(dir string) bool {
 
 // addressIn returns the connection string in a party's folder, "" if its database is
 // embedded. The file may hold a password: others must not read it.
-func addressIn(dir string) (string, error) {
-	path := filepath.Join(dir, addressFile)
+func addressIn(dir string) (string, error) { return readAddress(filepath.Join(dir, addressFile)) }
+
+func readAddress(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -101,6 +109,30 @@ func addressIn(dir string) (string, error) {
 		return address, nil
 	}
 	return "", fmt.Errorf("%s is empty: it holds the connection string of a PostgreSQL database", path)
+}
+
+// finishLeaving marks the database on PostgreSQL that the party has left, if the move was
+// broken off before it did.
+func finishLeaving(ctx context.Context, dir string, schema store.Schema) error {
+	path := filepath.Join(dir, leavingFile)
+	address, err := readAddress(path)
+	if err != nil || address == "" {
+		return err
+	}
+	old, err := postgres.Open(ctx, address, schema)
+	if err == nil {
+		if err = old.Alone(ctx); err == nil {
+			err = old.Leave(ctx)
+		}
+		err = errors.Join(err, old.Close())
+	}
+	if err != nil && !errors.Is(err, postgres.ErrLeft) {
+		return fmt.Errorf("a move from PostgreSQL was broken off, and the database that was left has to be marked before anybody goes on: %w (if it is dropped for good, remove %s)", err, path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // another command may have been first
+		return err
+	}
+	return durable.SyncDir(dir)
 }
 
 // sameDatabase refuses a configuration that names another database of the party than

@@ -54,7 +54,8 @@ but for an entry in its audit log; whatever breaks the move off, it can be begun
 
 The old database stays where it is, to be removed when it is not needed any more: an
 embedded one under another name, one on PostgreSQL marked so that no other server goes
-on with it. It holds what it held: what is shredded later is still in it.
+on with it. A move that is broken off before the mark is finished by whatever opens the
+party next. The old one holds what it held: what is shredded later is still in it.
 
   kluis migrate --data DIR --party vault --to postgres://kluis_vault@db.example.com/kluis_vault
   kluis migrate --data DIR --party vault --to embedded`,
@@ -119,6 +120,9 @@ func (m migration) file() string { return filepath.Join(m.dir(), databaseFile) }
 func (m migration) run(ctx context.Context) (migrated, error) {
 	if !hasDatabase(m.dir()) {
 		return migrated{}, fmt.Errorf("%s holds no %s with a database", m.data, m.party)
+	}
+	if err := finishLeaving(ctx, m.dir(), partySchemas[m.party]); err != nil {
+		return migrated{}, err
 	}
 	address, err := addressIn(m.dir())
 	switch {
@@ -201,10 +205,14 @@ func (m migration) home(ctx context.Context, address string) (done migrated, err
 	if err := errors.Join(removeDatabase(m.file()), os.Rename(made, m.file()), durable.SyncDir(m.dir())); err != nil {
 		return done, err
 	}
-	if err := errors.Join(os.Remove(filepath.Join(m.dir(), addressFile)), durable.SyncDir(m.dir())); err != nil {
+	leaving := filepath.Join(m.dir(), leavingFile)
+	if err := errors.Join(os.Rename(filepath.Join(m.dir(), addressFile), leaving), durable.SyncDir(m.dir())); err != nil {
 		return done, err
 	}
-	return done, errors.Join(migrateSwitched.Hit(), from.Leave(ctx))
+	if err := errors.Join(migrateSwitched.Hit(), from.Leave(ctx)); err != nil {
+		return done, err
+	}
+	return done, errors.Join(os.Remove(leaving), durable.SyncDir(m.dir()))
 }
 
 // removeDatabase removes an embedded database, if it is there.

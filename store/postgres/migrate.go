@@ -37,7 +37,7 @@ func migrate(ctx context.Context, url string, schema store.Schema) (err error) {
 		return explain(err)
 	}
 	if left {
-		return errLeft
+		return ErrLeft
 	}
 	for _, set := range schema {
 		dir, err := store.Migrations(set)

@@ -18,9 +18,11 @@ const leftTable = "kluis_left"
 
 const isLeft = `SELECT to_regclass('` + leftTable + `') IS NOT NULL`
 
+// ErrLeft is how [Open] refuses a database that [DB.Leave] has marked.
+var ErrLeft = fault.New(fault.Unavailable, "What this database held was moved elsewhere.").
+	WithMend("Have the file database in the party's folder name where it is now, or remove the file if it is embedded again.")
+
 var (
-	errLeft = fault.New(fault.Unavailable, "What this database held was moved elsewhere.").
-		WithMend("Have the file database in the party's folder name where it is now, or remove the file if it is embedded again.")
 	errNotAlone = fault.New(fault.Conflict, "Another process uses the database.").WithMend("Stop every server that uses it.")
 	errTaken    = fault.New(fault.Unavailable, "A process has the database for itself, to move it.").WithMend("Wait until it has ended.")
 )
@@ -35,7 +37,7 @@ func (db *DB) enter() error {
 	case !joined:
 		return errTaken
 	case left:
-		return errLeft
+		return ErrLeft
 	}
 	return nil
 }

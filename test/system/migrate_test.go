@@ -61,21 +61,24 @@ func TestMigrate(t *testing.T) {
 		t.Helper()
 		for _, party := range parties {
 			for _, point := range points {
-				if party != "platform" && (!slow || point == "kluis/migrate/after-switch=exit") {
-					continue // whoever is killed then leaves the old database unmarked
+				if party != "platform" && !(slow && point == "kluis/migrate/after-switch=exit") {
+					continue
 				}
 				if said, err := s.migrate(t, party, to(party), "KLUIS_FAILPOINTS="+point); err == nil {
 					t.Fatalf("%s: %s is not passed: %s", party, point, said)
 				}
-				if point != "kluis/migrate/after-switch=exit" {
+				if point != "kluis/migrate/after-switch=exit" { // which the next that opens the party finishes
 					out, err := exec.Command(build(t), "fsck", "--structure-only", "--data", s.data).CombinedOutput()
 					if err != nil {
 						t.Errorf("%s: killed at %s: %v\n%s", party, point, err, out)
 					}
 				}
 			}
+			if len(points) > 0 && party == "governance" && slow {
+				continue // killed after the switch: the server's start finishes it
+			}
 			said, err := s.migrate(t, party, to(party))
-			if len(points) > 0 && party == "platform" { // the last was killed after the switch
+			if len(points) > 0 && (party == "platform" || slow) { // the last was killed after the switch
 				if err == nil || !strings.Contains(said, "already") {
 					t.Errorf("%s: it was switched already: %v: %s", party, err, said)
 				}
@@ -94,33 +97,38 @@ func TestMigrate(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	onServer := s.copyAddresses(t, parties)
+	stale := map[string]string{}
+	for _, party := range parties {
+		stale[party] = s.copyAddress(t, party)
+	}
 	move(func(string) string { return "embedded" },
 		"store/sqlite/before-commit=exit", "store/sqlite/after-commit=exit",
 		"kluis/migrate/after-copy=exit", "kluis/migrate/before-switch=exit", "kluis/migrate/after-switch=exit")
 
 	// Another process that has not heard of the move does not go on with the old database.
-	stale := *s
-	stale.data = onServer
-	if said, err := exec.Command(build(t), "audit", "verify", "--data", stale.data).CombinedOutput(); err == nil || !strings.Contains(string(said), "moved elsewhere") {
-		t.Errorf("the database that was left is opened: %v: %s", err, said)
+	for _, party := range parties {
+		said, err := exec.Command(build(t), "audit", "verify", "--data", stale[party]).CombinedOutput()
+		if err == nil || !strings.Contains(string(said), "moved elsewhere") {
+			t.Errorf("the %s's database that was left is opened: %v: %s", party, err, said)
+		}
+		if _, err := os.Stat(filepath.Join(s.data, party, "database.leaving")); err == nil {
+			t.Errorf("the %s's move is not finished", party)
+		}
 	}
 	// And the way there again: what was left is older, and replaced.
 	move(func(party string) string { return urls[party] })
 }
 
-// copyAddresses copies the data directory as another machine would have it, which shares
-// the databases.
-func (s *site) copyAddresses(t *testing.T, parties []string) string {
+// copyAddress copies what of a party's folder another machine would have that shares its
+// database, and returns the data directory.
+func (s *site) copyAddress(t *testing.T, party string) string {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), "data")
-	for _, party := range parties {
-		must(t, os.MkdirAll(filepath.Join(to, party), 0o700))
-		for _, name := range []string{"database", "audit.key.pub"} {
-			text, err := os.ReadFile(filepath.Join(s.data, party, name))
-			must(t, err)
-			must(t, os.WriteFile(filepath.Join(to, party, name), text, 0o600))
-		}
+	to := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(to, party), 0o700))
+	for _, name := range []string{"database", "audit.key.pub"} {
+		text, err := os.ReadFile(filepath.Join(s.data, party, name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(to, party, name), text, 0o600))
 	}
 	return to
 }
