@@ -47,6 +47,14 @@ ONLY ?= .
 proof:
 	$(GO) run ./test/proof -effort $(EFFORT) -only '$(ONLY)'
 
+# The tests of what keeps something, on PostgreSQL (or STORE=sqlite) and on Azurite (or OBJECTS=s3, versitygw; or OBJECTS= for folders).
+# TESTS="-run TestDrills ./cmd/kluis" does some.
+STORE ?= postgres
+OBJECTS ?= azurite
+.PHONY: suite
+suite:
+	$(GO) run ./test/engines -store $(STORE) -objects '$(OBJECTS)' -- $(TESTS)
+
 # One folder with everything that is published, the same to the byte for the same commit.
 VERSION ?= 0.0.0
 DIST ?= dist

@@ -24,7 +24,7 @@ import (
 	"github.com/kluis-io/kluis/kek"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/faulty"
-	"github.com/kluis-io/kluis/objstore/local"
+	"github.com/kluis-io/kluis/objstore/servertest"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/enginetest"
@@ -208,7 +208,7 @@ func (p *platform) open(t logging) {
 	if p.watch != nil {
 		p.db.Domains = p.db.Watched(p.watch)
 	}
-	objects, err := local.Open(filepath.Join(p.dir, "objects"))
+	objects, err := servertest.Objects(t.Context(), filepath.Join(p.dir, "objects"))
 	must(t, err)
 	p.objects = faulty.Wrap(objects, nil)
 	p.recorder = &recorder{store: p.db.Lake()}
@@ -700,8 +700,38 @@ func (p *platform) grep(t logging, needles ...string) (found []string) {
 		search(b, path)
 		return err
 	}))
+	for id, b := range p.stored(t) {
+		search(b, id)
+	}
 	rows, err := p.db.Contents(context.Background())
 	must(t, err)
 	search(rows, "the database")
 	return found
+}
+
+// stored returns what is in the object store, by id.
+func (p *platform) stored(t logging) map[string][]byte {
+	t.Helper()
+	all := map[string][]byte{}
+	must(t, p.objects.List(t.Context(), func(id string, _ time.Time) error {
+		o, err := p.objects.Open(t.Context(), id)
+		if err != nil {
+			return err
+		}
+		defer o.Close()
+		all[id], err = io.ReadAll(io.NewSectionReader(o, 0, o.Size()))
+		return err
+	}))
+	return all
+}
+
+// replace puts something else in an object's place, as who has the store can.
+func (p *platform) replace(t logging, id string, with []byte) {
+	t.Helper()
+	must(t, p.objects.Delete(t.Context(), id))
+	w, err := p.objects.Create(t.Context(), id)
+	must(t, err)
+	_, err = w.Write(with)
+	must(t, err)
+	must(t, w.Commit())
 }

@@ -6,8 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,6 +18,8 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/lake"
 	"github.com/kluis-io/kluis/objstore/faulty"
+	"github.com/kluis-io/kluis/objstore/remote"
+	"github.com/kluis-io/kluis/objstore/servertest"
 )
 
 func TestList(t *testing.T) {
@@ -571,7 +572,11 @@ func TestMemoryIsBounded(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		do()
 		runtime.ReadMemStats(&after)
-		if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
+		most := uint64(16 << 20)
+		if servertest.Elsewhere() {
+			most += remote.PartSize
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > most {
 			t.Errorf("%s %d MiB allocates %d MiB", what, size>>20, used>>20)
 		}
 	}
@@ -749,24 +754,11 @@ func TestTampering(t *testing.T) {
 			return nil
 		}))
 	}
-	onObjects := func(change func(paths []string) error) func(*testing.T, *platform) {
+	onObjects := func(change func(b []byte) []byte) func(*testing.T, *platform) {
 		return func(t *testing.T, p *platform) {
-			var paths []string
-			must(t, p.objects.List(t.Context(), func(id string, _ time.Time) error {
-				paths = append(paths, filepath.Join(p.dir, "objects", id[:2], id[2:4], id))
-				return nil
-			}))
-			must(t, change(paths))
-		}
-	}
-	each := func(change func(path string) error) func([]string) error {
-		return func(paths []string) error {
-			for _, path := range paths {
-				if err := change(path); err != nil {
-					return err
-				}
+			for id, b := range p.stored(t) {
+				p.replace(t, id, change(b))
 			}
-			return nil
 		}
 	}
 	onNodes := func(change func(a, b *lake.NodeRow)) func(*testing.T, *platform) {
@@ -801,20 +793,22 @@ func TestTampering(t *testing.T) {
 		"rows swapped":  {100, swapRows},
 		"row flipped":   {100, onNodes(func(a, b *lake.NodeRow) { a.Manifest[60] ^= 1; b.Manifest[60] ^= 1 })},
 		"files swapped": {100, onNodes(func(a, b *lake.NodeRow) { a.Manifest, b.Manifest = b.Manifest, a.Manifest })},
-		"objects swapped": {90_000, onObjects(func(paths []string) error {
-			a, b := paths[0], paths[1]
-			return errors.Join(os.Rename(a, a+"x"), os.Rename(b, a), os.Rename(a+"x", b))
-		})},
-		"object cut":     {90_000, onObjects(each(func(path string) error { return os.Truncate(path, 56+16400) }))},
-		"object missing": {90_000, onObjects(each(os.Remove))},
-		"last chunk flipped": {90_000, onObjects(each(func(path string) error {
-			b, err := os.ReadFile(path)
-			if err == nil {
-				b[len(b)-1] ^= 1
-				err = os.WriteFile(path, b, 0o600)
+		"objects swapped": {90_000, func(t *testing.T, p *platform) {
+			all := p.stored(t)
+			ids := slices.Collect(maps.Keys(all))
+			p.replace(t, ids[0], all[ids[1]])
+			p.replace(t, ids[1], all[ids[0]])
+		}},
+		"object cut": {90_000, onObjects(func(b []byte) []byte { return b[:56+16400] })},
+		"object missing": {90_000, func(t *testing.T, p *platform) {
+			for id := range p.stored(t) {
+				must(t, p.objects.Delete(t.Context(), id))
 			}
-			return err
-		}))},
+		}},
+		"last chunk flipped": {90_000, onObjects(func(b []byte) []byte {
+			b[len(b)-1] ^= 1
+			return b
+		})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, t.TempDir())

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -56,25 +54,17 @@ func scrubbed(t *testing.T) *platform {
 // flip changes one byte in the middle of the largest object on the disk.
 func (p *platform) flip(t *testing.T) (undo func()) {
 	t.Helper()
-	var file string
-	var most int64
-	must(t, filepath.Walk(filepath.Join(p.dir, "objects"), func(name string, info os.FileInfo, err error) error {
-		if err == nil && info.Mode().IsRegular() && info.Size() > most {
-			file, most = name, info.Size()
+	all := p.stored(t)
+	largest := ""
+	for id, b := range all {
+		if len(b) > len(all[largest]) {
+			largest = id
 		}
-		return err
-	}))
-	must(t, os.Chmod(file, 0o600))
+	}
+	b := all[largest]
 	turn := func() {
-		f, err := os.OpenFile(file, os.O_RDWR, 0)
-		must(t, err)
-		defer f.Close()
-		b := make([]byte, 1)
-		_, err = f.ReadAt(b, most/2)
-		must(t, err)
-		b[0] ^= 1
-		_, err = f.WriteAt(b, most/2)
-		must(t, err)
+		b[len(b)/2] ^= 1
+		p.replace(t, largest, b)
 	}
 	turn()
 	return turn

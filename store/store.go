@@ -23,7 +23,12 @@ package store
 import (
 	"context"
 	"embed"
+	"fmt"
 	"io/fs"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/kluis-io/kluis/fault"
 )
 
 //go:embed migrations
@@ -46,6 +51,34 @@ var (
 
 	GovernanceSchema = Schema{"audit", "rbac", "posture"}
 )
+
+// Current makes sure that tables are of this release, by the version that each set of a
+// schema has: 0 if its tables are not there.
+func Current(schema Schema, have map[string]int64) error {
+	for _, set := range schema {
+		dir, err := Migrations(set)
+		if err != nil {
+			return err
+		}
+		files, err := fs.ReadDir(dir, ".")
+		if err != nil {
+			return err
+		}
+		var known int64
+		for _, f := range files {
+			v, err := goose.NumericComponent(f.Name())
+			if err != nil {
+				return err
+			}
+			known = max(known, v)
+		}
+		if have[set] != known {
+			return fault.New(fault.Conflict, fmt.Sprintf("The %s tables are at version %d, and this release has %d: they are of another release, and are left as they are.", set, have[set], known)).
+				WithMend("Use the release that serves the data directory, or serve it with this one first, which brings the tables up to date.")
+		}
+	}
+	return nil
+}
 
 // A Runner runs transactions on one database.
 type Runner interface {

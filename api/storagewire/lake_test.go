@@ -12,7 +12,7 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/lake"
-	"github.com/kluis-io/kluis/objstore/local"
+	"github.com/kluis-io/kluis/objstore/servertest"
 	"github.com/kluis-io/kluis/rbac"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/store"
@@ -53,7 +53,7 @@ func newPlatform(t *testing.T) (*lake.Lake, *account.Accounts) {
 	t.Cleanup(func() { log.Close() })
 	r, _, err := root.Create(filepath.Join(dir, "root"), "test", root.DevUnsealed())
 	check(err)
-	objects, err := local.Open(filepath.Join(dir, "extents"))
+	objects, err := servertest.Objects(ctx, filepath.Join(dir, "extents"))
 	check(err)
 
 	ring := encryption.NewKeyring(encryption.Config{

@@ -93,7 +93,7 @@ func verifyLogs(ctx context.Context, data string) ([]logReport, error) {
 
 // verifyPartyLog verifies a party's log.
 func verifyPartyLog(ctx context.Context, dir, party string) (*audit.Report, error) {
-	db, err := openDatabase(ctx, dir, partySchemas[party])
+	db, err := openAsIs(ctx, dir, partySchemas[party])
 	if err != nil {
 		return nil, err
 	}

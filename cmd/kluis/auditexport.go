@@ -38,7 +38,7 @@ func withLog(ctx context.Context, data, party string, fn func(*audit.Log) error)
 		return err
 	}
 	defer lock.Close()
-	db, err := openDatabase(ctx, dir, schema)
+	db, err := openAsIs(ctx, dir, schema)
 	if err != nil {
 		return err
 	}

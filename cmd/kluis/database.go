@@ -59,6 +59,27 @@ func openDatabase(ctx context.Context, dir string, schema store.Schema) (*databa
 	return openAddress(ctx, address, schema)
 }
 
+// openAsIs opens the database of the party's folder, which a server of another release may
+// have open: then it is refused, and nothing is changed.
+func openAsIs(ctx context.Context, dir string, schema store.Schema) (*database, error) {
+	address, err := addressIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	if address != "" {
+		db, err := postgres.OpenAsIs(ctx, address, schema)
+		if err != nil {
+			return nil, err
+		}
+		return &database{db.Domains, db, true}, nil
+	}
+	db, err := sqlite.OpenAsIs(ctx, filepath.Join(dir, databaseFile), schema)
+	if err != nil {
+		return nil, err
+	}
+	return &database{db.Domains, db, false}, nil
+}
+
 // openFile opens an embedded database that lies anywhere.
 func openFile(ctx context.Context, path string, schema store.Schema) (*database, error) {
 	db, err := sqlite.Open(ctx, path, schema)
@@ -207,16 +228,24 @@ func (c Config) recordDatabase(party, dir string) error {
 }
 
 // copyDatabase writes what one snapshot of the party's database holds into a new embedded
-// one. A server may write to it meanwhile.
+// one. A server may write to it meanwhile. One whose tables are another release's is
+// refused: neither it nor the copy is brought up to date.
 func copyDatabase(ctx context.Context, dir, to string, schema store.Schema) error {
 	address, err := addressIn(dir)
 	if err != nil {
 		return err
 	}
 	if address == "" {
-		return sqlite.Copy(ctx, filepath.Join(dir, databaseFile), to)
+		if err := sqlite.Copy(ctx, filepath.Join(dir, databaseFile), to); err != nil {
+			return err
+		}
+		copied, err := sqlite.OpenAsIs(ctx, to, schema)
+		if err != nil {
+			return err
+		}
+		return copied.Close()
 	}
-	from, err := postgres.Open(ctx, address, schema)
+	from, err := postgres.OpenAsIs(ctx, address, schema)
 	if err != nil {
 		return err
 	}

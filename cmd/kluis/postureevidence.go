@@ -251,7 +251,7 @@ func logFiles(ctx context.Context, data, party string, w kpi.Window) ([]evidence
 	if err != nil {
 		return nil, err
 	}
-	db, err := openDatabase(ctx, dir, partySchemas[party])
+	db, err := openAsIs(ctx, dir, partySchemas[party])
 	if err != nil {
 		return nil, err
 	}

@@ -118,7 +118,7 @@ func addLogs(ctx context.Context, data string, in *kpi.Input) error {
 		if !hasDatabase(dir) {
 			return false, nil
 		}
-		db, err := openDatabase(ctx, dir, partySchemas[party])
+		db, err := openAsIs(ctx, dir, partySchemas[party])
 		if err != nil {
 			return false, err
 		}

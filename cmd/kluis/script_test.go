@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/objstore/servertest"
 	"github.com/kluis-io/kluis/store/enginetest"
 )
 
@@ -33,13 +34,18 @@ func TestMain(m *testing.M) {
 }
 
 // onEngine has a command that makes a data directory keep its databases on the engine
-// that is tested.
+// that is tested, and every command look for extents in the store that is.
 func onEngine(args []string) {
 	at := slices.Index(args, "--data") + 1
-	if at == 0 || at == len(args) || args[0] != "serve" && args[0] != "init" {
+	if at == 0 || at == len(args) {
 		return
 	}
-	variables, err := enginetest.Parties(args[at])
+	variables, err := servertest.Variables(args[at])
+	if err == nil && (args[0] == "serve" || args[0] == "init") {
+		var parties []string
+		parties, err = enginetest.Parties(args[at])
+		variables = append(variables, parties...)
+	}
 	if err != nil {
 		panic(err)
 	}
@@ -74,8 +80,12 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// onWhichEngine tells where the parties are kept: [sqlite] or [postgres].
+// onWhichEngine tells where the parties are kept: [sqlite] or [postgres]; and whether
+// extents lie in [elsewhere].
 func onWhichEngine(name string) (bool, error) {
+	if name == "elsewhere" {
+		return servertest.Elsewhere(), nil
+	}
 	return name == cmp.Or(os.Getenv("KLUIS_TEST_STORE"), "sqlite"), nil
 }
 
@@ -89,7 +99,9 @@ func setUp(e *testscript.Env) error {
 			e.Setenv(name, value)
 		}
 	}
-	e.Setenv("KLUIS_TEST_STORE", os.Getenv("KLUIS_TEST_STORE"))
+	for _, name := range []string{"KLUIS_TEST_STORE", "KLUIS_TEST_OBJECTS", "KLUIS_TEST_OBJECTS_PORT"} {
+		e.Setenv(name, os.Getenv(name))
+	}
 	return err
 }
 

@@ -35,7 +35,7 @@ Those are kept for 30 days.`,
 				return err
 			}
 			defer lock.Close()
-			db, err := openDatabase(cmd.Context(), dir, store.VaultSchema)
+			db, err := openAsIs(cmd.Context(), dir, store.VaultSchema)
 			if err != nil {
 				return err
 			}

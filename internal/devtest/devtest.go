@@ -1,5 +1,5 @@
 // Package devtest gives tests a dev mode server of the real binary, in a process of its
-// own.
+// own, on the engine and the object store that are tested.
 package devtest
 
 import (
@@ -8,12 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/objstore/servertest"
+	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 // Serve starts a dev mode server with further arguments, and returns what it says about
@@ -23,6 +26,15 @@ func Serve(t testing.TB, more ...string) (target sdk.Target, pid int) {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
 	cmd := exec.Command(Binary(t), append([]string{"serve", "--dev", "--data", data, "--listen", "127.0.0.1:0"}, more...)...)
+	databases, err := enginetest.Parties(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := servertest.Variables(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = slices.Concat(os.Environ(), databases, objects)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/kluis-io/kluis/fault"
@@ -30,6 +31,12 @@ func (s *Store) Create(ctx context.Context, id string) (lake.ObjectWriter, error
 	return &writer{ctx: ctx, client: s.client, name: name, mark: newMark()}, nil
 }
 
+// parts are buffers of a part each, of writers that have come to an end: what is longer
+// than smallSize takes one, and need not grow one.
+var parts = sync.Pool{New: func() any { b := make([]byte, PartSize); return &b }}
+
+const smallSize = 64 << 10
+
 type writer struct {
 	ctx    context.Context
 	client Client
@@ -52,6 +59,9 @@ func (w *writer) Write(p []byte) (n int, err error) {
 			continue
 		}
 		m := min(len(p), PartSize-len(w.buf))
+		if len(w.buf)+m > smallSize && cap(w.buf) < PartSize {
+			w.buf = append((*parts.Get().(*[]byte))[:0], w.buf...)
+		}
 		w.buf = append(w.buf, p[:m]...)
 		p, n = p[m:], n+m
 	}
@@ -84,6 +94,10 @@ func (w *writer) Commit() error {
 	if err != nil {
 		w.Abort()
 		return err
+	}
+	if cap(w.buf) == PartSize { // all requests have ended well, so that none reads it any more
+		b := w.buf[:PartSize]
+		parts.Put(&b)
 	}
 	w.done, w.buf = true, nil
 	return nil

@@ -70,9 +70,22 @@ type DB struct {
 // brings its tables up to date; replicas that start together take turns. It refuses
 // a database that a newer release has written.
 func Open(ctx context.Context, url string, schema store.Schema) (*DB, error) {
-	if err := migrate(ctx, url, schema); err != nil {
+	if err := prepare(ctx, url, schema, migrate); err != nil {
 		return nil, err
 	}
+	return open(ctx, url)
+}
+
+// OpenAsIs opens the database at url, and changes no table. It refuses one whose tables
+// another release has made.
+func OpenAsIs(ctx context.Context, url string, schema store.Schema) (*DB, error) {
+	if err := prepare(ctx, url, schema, current); err != nil {
+		return nil, err
+	}
+	return open(ctx, url)
+}
+
+func open(ctx context.Context, url string) (*DB, error) {
 	db := &DB{}
 	var err error
 	if db.pool, err = connections(url, paused, slow); err != nil {

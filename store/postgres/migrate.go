@@ -18,9 +18,8 @@ import (
 	"github.com/kluis-io/kluis/store"
 )
 
-// migrate brings a schema's tables up to date. Replicas that start together take
-// turns, by a lock of their session.
-func migrate(ctx context.Context, url string, schema store.Schema) (err error) {
+// prepare makes sure that the database is one that can be used, and has its tables seen to.
+func prepare(ctx context.Context, url string, schema store.Schema, tables func(context.Context, *sql.DB, store.Schema) error) (err error) {
 	pool, err := connections(url, slow, 0)
 	if err != nil {
 		return err
@@ -39,6 +38,29 @@ func migrate(ctx context.Context, url string, schema store.Schema) (err error) {
 	if left {
 		return ErrLeft
 	}
+	return tables(ctx, pool, schema)
+}
+
+// current makes sure that the tables are this release's.
+func current(ctx context.Context, pool *sql.DB, schema store.Schema) error {
+	have := map[string]int64{}
+	for _, set := range schema {
+		table, version := "schema_"+set, int64(0)
+		err := pool.QueryRowContext(ctx, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1", table).Scan(&version)
+		if err == nil && version > 0 {
+			err = pool.QueryRowContext(ctx, "SELECT max(version_id) FROM "+table).Scan(&version)
+		}
+		if err != nil {
+			return explain(err)
+		}
+		have[set] = version
+	}
+	return store.Current(schema, have)
+}
+
+// migrate brings a schema's tables up to date. Replicas that start together take
+// turns, by a lock of their session.
+func migrate(ctx context.Context, pool *sql.DB, schema store.Schema) error {
 	for _, set := range schema {
 		dir, err := store.Migrations(set)
 		if err != nil {

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"os"
 	"testing"
 
@@ -31,4 +32,18 @@ func open(t *testing.T, schema store.Schema) *postgres.DB {
 
 func TestConformance(t *testing.T) {
 	storetest.Engine(t, func(t *testing.T, schema store.Schema) store.Domains { return open(t, schema).Domains })
+}
+
+func TestAsIs(t *testing.T) {
+	url := server.Database(t)
+	using := func(open func(context.Context, string, store.Schema) (*postgres.DB, error)) func(store.Schema) (storetest.Database, error) {
+		return func(schema store.Schema) (storetest.Database, error) {
+			db, err := open(t.Context(), url, schema)
+			if err != nil {
+				return storetest.Database{}, err
+			}
+			return storetest.Database{Domains: db.Domains, Close: db.Close}, nil
+		}
+	}
+	storetest.AsIs(t, using(postgres.Open), using(postgres.OpenAsIs))
 }

@@ -59,12 +59,25 @@ type DB struct {
 
 // Open opens the database at path, makes it if it is missing, and brings its
 // tables up to date. It refuses a database that a newer release has written.
-func Open(ctx context.Context, path string, schema store.Schema) (_ *DB, err error) {
+func Open(ctx context.Context, path string, schema store.Schema) (*DB, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	f.Close()
+	return open(ctx, path, schema, (*DB).migrate)
+}
+
+// OpenAsIs opens the database at path, which is there, and changes no table. It refuses
+// one whose tables another release has made.
+func OpenAsIs(ctx context.Context, path string, schema store.Schema) (*DB, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err // or SQLite would make it
+	}
+	return open(ctx, path, schema, (*DB).current)
+}
+
+func open(ctx context.Context, path string, schema store.Schema, prepare func(*DB, context.Context, store.Schema) error) (_ *DB, err error) {
 	db := &DB{path: path}
 	if db.pool, err = sql.Open("sqlite", dsn(path, "immediate")); err != nil {
 		return nil, err
@@ -75,7 +88,7 @@ func Open(ctx context.Context, path string, schema store.Schema) (_ *DB, err err
 		}
 	}()
 	db.pool.SetMaxOpenConns(1)
-	if err := db.migrate(ctx, schema); err != nil {
+	if err := prepare(db, ctx, schema); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	if db.write.Conn, err = store.Connect(ctx, db.pool, explain); err != nil {
@@ -128,6 +141,22 @@ func (db *DB) migrate(ctx context.Context, schema store.Schema) error {
 		}
 	}
 	return nil
+}
+
+func (db *DB) current(ctx context.Context, schema store.Schema) error {
+	have := map[string]int64{}
+	for _, set := range schema {
+		table, version := "schema_"+set, int64(0)
+		err := db.pool.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", table).Scan(&version)
+		if err == nil && version > 0 {
+			err = db.pool.QueryRowContext(ctx, "SELECT max(version_id) FROM "+table).Scan(&version)
+		}
+		if err != nil {
+			return err
+		}
+		have[set] = version
+	}
+	return store.Current(schema, have)
 }
 
 // Close waits for the transactions that have begun, and closes the database.

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/store/sqlite"
+	"github.com/kluis-io/kluis/store/storetest"
 )
 
 // core opens a database with a table to play with.
@@ -424,4 +426,21 @@ func TestKill(t *testing.T) {
 	if len(acked) != 0 {
 		t.Errorf("%d acknowledged entries are lost", len(acked))
 	}
+}
+
+func TestAsIs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	if _, err := sqlite.OpenAsIs(t.Context(), path, store.Schema{"audit"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("one that is not there: %v", err)
+	}
+	using := func(open func(context.Context, string, store.Schema) (*sqlite.DB, error)) func(store.Schema) (storetest.Database, error) {
+		return func(schema store.Schema) (storetest.Database, error) {
+			db, err := open(t.Context(), path, schema)
+			if err != nil {
+				return storetest.Database{}, err
+			}
+			return storetest.Database{Domains: db.Domains, Close: db.Close}, nil
+		}
+	}
+	storetest.AsIs(t, using(sqlite.Open), using(sqlite.OpenAsIs))
 }

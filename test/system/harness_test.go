@@ -29,6 +29,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/objstore/servertest"
 	"github.com/kluis-io/kluis/store/enginetest"
 )
 
@@ -88,7 +89,9 @@ func start(t testing.TB, data, port string, env ...string) *process {
 	p.cmd = exec.Command(build(t), "serve", "--dev", "--data", data, "--listen", "127.0.0.1:"+port)
 	databases, err := enginetest.Parties(data)
 	must(t, err)
-	p.cmd.Env = append(append(os.Environ(), databases...), env...)
+	objects, err := servertest.Variables(data)
+	must(t, err)
+	p.cmd.Env = slices.Concat(objects, os.Environ(), databases, env) // what the test says itself comes last
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -356,11 +359,21 @@ func (s *site) await(ctx context.Context, t testing.TB, statuses ...string) sdk.
 // fsck checks the site's data directory, which nobody serves, and returns what it says.
 func (s *site) fsck(t testing.TB) string {
 	t.Helper()
-	out, err := exec.Command(build(t), "fsck", "--data", s.data).CombinedOutput()
+	out, err := kluis(t, s.data, "fsck", "--data", s.data).CombinedOutput()
 	if err != nil {
 		t.Fatalf("fsck: %v\n%s", err, out)
 	}
 	return string(out)
+}
+
+// kluis is the binary over a data directory, wherever its extents lie.
+func kluis(t testing.TB, data string, args ...string) *exec.Cmd {
+	t.Helper()
+	objects, err := servertest.Variables(data)
+	must(t, err)
+	c := exec.Command(build(t), args...)
+	c.Env = append(objects, os.Environ()...)
+	return c
 }
 
 // copy copies the data directory to a new place, as it is.
@@ -372,6 +385,7 @@ func (s *site) copy(t testing.TB) *site {
 	for _, party := range []string{"login", "vault", "platform", "governance"} {
 		must(t, enginetest.Copied(filepath.Join(s.data, party), filepath.Join(c.data, party)))
 	}
+	must(t, servertest.Copied(t.Context(), s.data, c.data))
 	must(t, filepath.WalkDir(c.data, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

@@ -68,7 +68,7 @@ func TestMigrate(t *testing.T) {
 					t.Fatalf("%s: %s is not passed: %s", party, point, said)
 				}
 				if point != "kluis/migrate/after-switch=exit" { // which the next that opens the party finishes
-					out, err := exec.Command(build(t), "fsck", "--structure-only", "--data", s.data).CombinedOutput()
+					out, err := kluis(t, s.data, "fsck", "--structure-only", "--data", s.data).CombinedOutput()
 					if err != nil {
 						t.Errorf("%s: killed at %s: %v\n%s", party, point, err, out)
 					}
