@@ -55,6 +55,7 @@ func (f flock) seen(text []byte) (found []string) {
 // the server runs and afterwards, nor in its log at its most talkative; what a caller
 // shows to prove who he is, is in neither.
 func TestCanaries(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port, "KLUIS_LOG=debug")

@@ -22,6 +22,7 @@ import (
 // workspace's key is assigned and reset, also of what happened while he could not be
 // reached, and of nothing that changes no key.
 func TestSecurityContact(t *testing.T) {
+	t.Parallel()
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	signed, err := webhook.ParseSecret(secret)
 	must(t, err)

@@ -62,6 +62,7 @@ func quickPoint(name string) bool {
 // pass. The work resumes after a restart, the status is truthful, every file
 // reads back, and fsck finds nothing.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	out, err := exec.Command(build(t), "failpoints").Output()
 	must(t, err)

@@ -219,6 +219,7 @@ func (s *site) take(ctx context.Context, t *testing.T, name string, perStep time
 // it is killed. After a restart every file that was acknowledged reads back, the whole
 // tour succeeds, and fsck finds nothing. It fails if a failpoint is passed on no way.
 func TestFailpoints(t *testing.T) {
+	t.Parallel()
 	if !slow && os.Getenv("KLUIS_EFFORT") != "full" {
 		t.Skip("SKIPPED: it takes the server on many tours; it runs in CI (CI=true)")
 	}

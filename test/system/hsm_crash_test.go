@@ -24,6 +24,7 @@ import (
 // leaves the key there without a name: nobody can use it, and it is destroyed once its
 // time is over. Other keys on the token are left alone.
 func TestCrashBetweenMakingAndKeeping(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	token := softhsmtest.New(t)
 	socket := "KLUIS_HSM_SOCKET=" + softhsmtest.Start(t, token).Socket

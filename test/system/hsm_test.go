@@ -31,6 +31,7 @@ const (
 // that can protect one: it is rotated, revoked and restored, and the token keeps
 // its private part to itself.
 func TestHSM(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	token := softhsmtest.New(t)
 	helper := softhsmtest.Start(t, token)

@@ -22,6 +22,7 @@ import (
 // is there after the restart, each file is whole, the key says what its custodian was
 // told, and in the end fsck finds nothing.
 func TestKills(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)

@@ -95,6 +95,7 @@ func (r *recorder) did(client int, call time.Time, in access, out uint64, known 
 // of the vault's, which are to be final at once, as of the objects'. What the platform
 // makes of the vault's answers may come later, and no later than the bound.
 func TestLinearizable(t *testing.T) {
+	t.Parallel()
 	if !slow && effort.Of(0, 1, 1) == 0 {
 		t.Skip("SKIPPED: it takes the better part of a minute; it runs in CI (CI=true)")
 	}

@@ -23,6 +23,7 @@ func (s *site) migrate(t *testing.T, party, to string, env ...string) (string, e
 // TestMigrate moves a server's databases to PostgreSQL and back, killed at each step:
 // the party always has one whole database, and the move can be begun again.
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("KLUIS_TEST_STORE") == "postgres" {
 		t.Skip("it begins with embedded databases")
 	}

@@ -28,6 +28,7 @@ import (
 // delivery and its end, and between an exported line and its position. After a
 // restart each event has come, at most twice, and the files hold each entry once.
 func TestOutletsCrash(t *testing.T) {
+	t.Parallel()
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	signed, err := webhook.ParseSecret(secret)
 	must(t, err)

@@ -131,6 +131,7 @@ func times(t *testing.T, variable string, few, more int) int {
 // what should have been flushed of the other: on one disk, SQLite's own would hide that a
 // folder's was forgotten.
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	data := filepath.Join(t.TempDir(), "data")
 	rows := newDisk(t, data, 192)

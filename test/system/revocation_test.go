@@ -139,6 +139,7 @@ func (s *site) reader(ctx context.Context) func() time.Time {
 // moment before the platform moves to the new one: the workspace goes dark, and
 // comes back by itself under the new version.
 func TestOldVersionDisabled(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s, gate := behindGate(ctx, t)
 	must(t, s.assign(ctx))
@@ -192,6 +193,7 @@ func behindGate(ctx context.Context, t *testing.T, env ...string) (*site, *gate)
 // go on until the lease ends, then get 503, never 403, and come back by
 // themselves.
 func TestVaultUnreachable(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s, gate := behindGate(ctx, t, "KLUIS_LEASE=4s")
 	must(t, s.assign(ctx))

@@ -57,6 +57,7 @@ func (s *site) unserved(t *testing.T, what string, env ...string) {
 // TestRollback puts an older database of the vault, and of the platform, back under
 // the object store as it is: it is refused each time, until a restore is declared.
 func TestRollback(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	outside := t.TempDir()
 	env := "KLUIS_WITNESS=" + outside

@@ -25,6 +25,7 @@ import (
 // platform's: what a real Azure Key Vault is to the platform. The workspace is of
 // the customer's tenant; a vault of another directory is refused.
 func TestSeparateParties(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	dir := t.TempDir()
 

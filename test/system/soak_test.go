@@ -76,16 +76,17 @@ func (s *site) sampled(ctx context.Context, address string) (sample, error) {
 	return now, err
 }
 
-// TestSoak serves readers and writers for as long as KLUIS_SOAK says, a minute by default
-// in CI, while the key is rotated and a fault comes every twelfth of that, five minutes at
+// TestSoak serves readers and writers for as long as KLUIS_SOAK says, half a minute by
+// default in CI, while the key is rotated and a fault comes every twelfth of that, five minutes at
 // most: the server is killed, stopped for a while, or its key switched off and on. Memory
 // and goroutines stay as they are within each life of the server, the disk holds no more
 // than what is written over and over, no acknowledged write is lost, and fsck, which runs
 // after each kill, finds nothing.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	lasting := time.Duration(0)
 	if slow {
-		lasting = time.Minute
+		lasting = 30 * time.Second
 	}
 	if v := os.Getenv("KLUIS_SOAK"); v != "" {
 		var err error
@@ -93,7 +94,7 @@ func TestSoak(t *testing.T) {
 		must(t, err)
 	}
 	if lasting == 0 {
-		t.Skip("SKIPPED: it takes as long as it is given; it runs for a minute in CI (CI=true), and for hours in make proof")
+		t.Skip("SKIPPED: it takes as long as it is given; it runs for half a minute in CI (CI=true), and for hours in make proof")
 	}
 	ctx := t.Context()
 	address := "127.0.0.1:" + devtest.FreePort(t)

@@ -49,6 +49,7 @@ func (r *streamer) run(ctx context.Context) {
 // file, of ranges of it and of listings: to none of them comes a byte of plaintext
 // later than the bound, and no body is ended as if it were whole.
 func TestRevocationWhileStreaming(t *testing.T) {
+	t.Parallel()
 	if !slow {
 		t.Skip("SKIPPED: fifty readers load the machine for half a minute and more; it runs in CI (CI=true)")
 	}

@@ -10,6 +10,7 @@ import (
 
 // Clients speak TLS 1.3; old ones are let in where the operator says so.
 func TestTLSVersions(t *testing.T) {
+	t.Parallel()
 	for least, want := range map[string]map[uint16]bool{
 		"":    {tls.VersionTLS11: false, tls.VersionTLS12: false, tls.VersionTLS13: true},
 		"1.2": {tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true},

@@ -36,6 +36,7 @@ type golden struct {
 //
 // With -golden NAME it makes a folder of the version as it is, once a release.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	if *makeGolden != "" {
 		keepGolden(ctx, t, filepath.Join("testdata", "golden", *makeGolden+".tar.gz"))

@@ -77,6 +77,7 @@ func (v *versioned) check(ctx context.Context, s *site) error {
 // at any moment: what was acknowledged is there, what was not is there whole or not
 // at all, and fsck finds nothing.
 func TestCrashUploads(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)

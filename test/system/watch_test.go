@@ -15,6 +15,7 @@ import (
 // Whoever watches a change sees it go on, may stop at any time, and is let go when it is
 // done.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port, "KLUIS_FAILPOINTS=encryption/item/after-refresh=pause")

@@ -16,6 +16,7 @@ import (
 // TestWays takes a workspace's key away in every way that there is at a vault, and
 // gives it back: the workspace goes dark and comes back by each.
 func TestWays(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
