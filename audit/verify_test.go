@@ -79,6 +79,43 @@ func TestEveryMutationIsFound(t *testing.T) {
 	}
 }
 
+// A bit of an entry is changed, and it reads as an entry all the same, filed under the time
+// that it names: nothing but its hash says that it is not the one that was written. All bytes
+// of the newest entry are changed, and of each other every tenth.
+func TestEveryByteOfAnEntryCounts(t *testing.T) {
+	c, m := sample(t)
+	outside := outsideOf(t, c)
+	read := 0 // of the changed ones, as entries
+	for i, rec := range m.records {
+		step := 10
+		if i == len(m.records)-1 {
+			step = 1
+		}
+		of := 0
+		for at := i % step; at < len(rec.Body); at += step {
+			changed := &memory{rows: m.clone()}
+			body := bytes.Clone(rec.Body)
+			body[at] ^= 1
+			changed.records[i].Body = body
+			if e, err := audit.Parse(body); err == nil && e.Time.Equal(rec.Time) {
+				of++
+			}
+			r, err := audit.Verify(t.Context(), changed, c.Verifier, outside)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(r.Problems, func(p audit.Problem) bool { return p.Part == audit.EntryPart && p.Number == rec.Sequence }) {
+				t.Errorf("a changed bit of byte %d of entry %d is not found: %s\n%v", at, rec.Sequence, body, r.Problems)
+			}
+		}
+		if of == 0 {
+			t.Errorf("no changed entry %d reads as one: it proves nothing", rec.Sequence)
+		}
+		read += of
+	}
+	t.Logf("%d changed entries read as entries, and were found", read)
+}
+
 // mutate drops, changes, swaps, inserts, renumbers or cuts.
 func mutate[T any](t *rapid.T, rows []T, body func(*T) *[]byte, renumber func(*T, int64)) []T {
 	i := rapid.IntRange(0, len(rows)-1).Draw(t, "row")
