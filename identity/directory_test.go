@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -413,6 +415,50 @@ func TestSigningKeys(t *testing.T) {
 	_, err = identity.NewIssuer(t.Context(), w.directory, identity.IssuerConfig{Base: "https://x", Instance: "j", Root: w.root})
 	if fault.ReasonOf(err) != fault.Integrity {
 		t.Errorf("in another installation: %v", err)
+	}
+}
+
+// A key signs for its life, and is then replaced without anybody asking: once, by whichever
+// replica looks first.
+func TestSigningKeyAges(t *testing.T) {
+	w := newWorld(t)
+	first := w.issuer.KeyIDs()[0]
+	signs := func() string { // the key of a token of now
+		t.Helper()
+		text := w.mustToken(t, w.admin.Application, w.secret.Text)
+		if r := w.reason(t, text); r != "" {
+			t.Fatalf("a token: %s", r)
+		}
+		parsed, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.RS256})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed.Signatures[0].Header.KeyID
+	}
+	sweep := func(i *identity.Issuer) {
+		t.Helper()
+		if err := i.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := w.now
+	w.now = began.Add(identity.SigningKeyLife - time.Minute)
+	sweep(w.issuer)
+	if got := signs(); got != first {
+		t.Fatalf("before its time the key %s has become %s", first, got)
+	}
+	replica := w.open(t)
+	w.now = began.Add(identity.SigningKeyLife)
+	old := w.mustToken(t, w.admin.Application, w.secret.Text)
+	sweep(w.issuer)
+	second := signs()
+	sweep(replica)
+	sweep(w.issuer)
+	if got := signs(); second == first || got != second {
+		t.Errorf("%s was replaced by %s, and that by %s", first, second, got)
+	}
+	if r := w.reason(t, old); r != "" {
+		t.Errorf("a token that the replaced key signed: %s", r)
 	}
 }
 

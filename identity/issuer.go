@@ -12,13 +12,10 @@ import (
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
-	"github.com/kluis-io/kluis/internal/failpoint"
 )
 
 // TokenLife is how long a token of the embedded issuer lives.
 const TokenLife = time.Hour
-
-var afterRotate = failpoint.New("identity/rotate-signing-key/after-commit")
 
 // An IssuerConfig is what an [Issuer] needs to know.
 type IssuerConfig struct {
@@ -116,32 +113,6 @@ func (i *Issuer) HasTenant(ctx context.Context, t TenantID) error {
 		_, err := tx.DirectoryTenant(t)
 		return err
 	})
-}
-
-// RotateSigningKey makes a new key, which signs from now on. The old one is
-// published until the last token that it signed has ended.
-func (i *Issuer) RotateSigningKey(ctx context.Context, caller Caller) error {
-	d := i.directory
-	next, err := i.ring.generate(d.time())
-	if err != nil {
-		return err
-	}
-	entry := caller.Entry("identity/signingkeys/rotate", "/signingkeys/"+next.ID)
-	err = d.act(ctx, caller, entry, func(tx Tx) error {
-		if err := tx.PutSigningKey(next); err != nil {
-			return err
-		}
-		if err := tx.DeleteSigningKeys(next.Created); err != nil {
-			return err
-		}
-		// Another replica may go on signing with the old one until it looks again.
-		return tx.RetireSigningKeys(next.ID, next.Created.Add(reloadTime+TokenLife+Skew))
-	})
-	if err != nil {
-		return err
-	}
-	i.ring.forget()
-	return afterRotate.Hit()
 }
 
 // A TokenRequest asks for a token by client credentials.

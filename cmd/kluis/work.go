@@ -20,6 +20,9 @@ func (s *server) work(ctx context.Context) {
 		scrub := s.operator.alone("scrubbing", func(ctx context.Context) { s.lake.Scrub(ctx) })
 		s.workers.Go(func() { scrub(ctx) })
 	}
+	if s.issuer != nil {
+		s.every(ctx, s.login, time.Hour, "replacing the issuer's signing key", s.issuer.Sweep)
+	}
 	if s.vaults != nil {
 		s.every(ctx, s.custodian, time.Minute, "sweeping vaults", func(ctx context.Context) error { return s.vaults.Sweep(ctx, time.Now()) })
 	}
