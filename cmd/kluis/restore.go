@@ -162,7 +162,8 @@ func restore(ctx context.Context, c Config, from string, parties []string, d dec
 		}
 	}
 	// The databases last, and after them what makes the folder a data directory: a
-	// crash leaves one that the same backup can still be restored into.
+	// crash leaves one that the same backup can still be restored into, once the
+	// databases that it has put there are moved away, as it then says.
 	last := func(f fileManifest) int {
 		switch filepath.Base(f.Name) {
 		case instanceFile:

@@ -75,17 +75,38 @@ func TestMain(m *testing.M) {
 // A process is a kluis server.
 type process struct {
 	cmd    *exec.Cmd
-	log    *bytes.Buffer
+	log    *journal
 	exited chan struct{}
 	paused atomic.Bool // it hangs at a failpoint
 	err    error
 }
 
+// A journal is what a process has written so far.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+// Bytes returns it.
+func (j *journal) Bytes() []byte {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return bytes.Clone(j.text.Bytes())
+}
+
+func (j *journal) String() string { return string(j.Bytes()) }
+
 // start starts a server over a data directory, and waits until it is ready or
 // has exited or hangs at a failpoint. Environment variables are NAME=value.
 func start(t testing.TB, data, port string, env ...string) *process {
 	t.Helper()
-	p := &process{log: new(bytes.Buffer), exited: make(chan struct{})}
+	p := &process{log: new(journal), exited: make(chan struct{})}
 	p.cmd = exec.Command(build(t), "serve", "--dev", "--data", data, "--listen", "127.0.0.1:"+port)
 	databases, err := enginetest.Parties(data)
 	must(t, err)
@@ -121,7 +142,7 @@ func start(t testing.TB, data, port string, env ...string) *process {
 	select {
 	case <-ready:
 	case <-p.exited:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute): // beside others, on a disk that they share
 		p.kill()
 		t.Fatalf("the server did not get ready:\n%s", p.log)
 	}

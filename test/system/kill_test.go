@@ -48,15 +48,21 @@ func TestKills(t *testing.T) {
 				}
 			})
 		}
-		if i%20 == 7 {
+		rotated := make(chan struct{})
+		if i%20 == 7 || i%20 == 17 {
 			writers.Go(func() {
+				defer close(rotated)
 				wanted++
 				if _, err := s.keys.RotateKey(work, keyName, nil); err == nil {
 					versions++
 				}
 			})
 		}
-		time.Sleep(time.Duration(20+rand.IntN(380)) * time.Millisecond)
+		if i%20 == 17 { // as soon as the rotation is acknowledged
+			<-rotated
+		} else {
+			time.Sleep(time.Duration(20+rand.IntN(380)) * time.Millisecond)
+		}
 		p.kill()
 		cancel()
 		writers.Wait()
