@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 )
@@ -28,23 +29,18 @@ type Tokens interface {
 	Verify(ctx context.Context, token string, audiences ...string) (identity.Caller, error)
 }
 
-type requestIDKey struct{}
-
 // WithRequestID gives each request an id, in its context and in the response's
 // x-ms-request-id.
 func WithRequestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := uuid.NewString()
 		w.Header().Set("x-ms-request-id", id)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+		next.ServeHTTP(w, r.WithContext(audit.WithRequest(r.Context(), id)))
 	})
 }
 
 // RequestID returns the id of the request that ctx belongs to, "" outside one.
-func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}
+func RequestID(ctx context.Context) string { return audit.RequestOf(ctx) }
 
 // Bearer returns the request's bearer token, and false if it has none.
 func Bearer(r *http.Request) (string, bool) {

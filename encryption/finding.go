@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/kek"
 )
@@ -101,7 +102,7 @@ func (k *Keyring) note(ctx context.Context, s Scope, latest kek.KeyInfo) {
 		}
 		for _, f := range findings.List() {
 			if !was.has(f) {
-				e := k.entry("RaiseKeyFinding", s)
+				e := k.entry(ctx, "RaiseKeyFinding", s)
 				e.Detail = map[string]string{"finding": string(f), "kid": string(latest.KID)}
 				if err := tx.AppendAudit(e); err != nil {
 					return err
@@ -110,7 +111,7 @@ func (k *Keyring) note(ctx context.Context, s Scope, latest kek.KeyInfo) {
 		}
 		for _, f := range was.List() {
 			if !findings.has(f) {
-				e := k.entry("ClearKeyFinding", s)
+				e := k.entry(ctx, "ClearKeyFinding", s)
 				e.Detail = map[string]string{"finding": string(f), "kid": string(latest.KID)}
 				if err := tx.AppendAudit(e); err != nil {
 					return err
@@ -155,7 +156,7 @@ func (k *Keyring) Verify(ctx context.Context) error {
 		if g, err := v.sealing(); err != nil || g.Mode != CustomerManaged {
 			continue
 		}
-		if _, err := k.Use(ctx, id); err != nil && ctx.Err() != nil {
+		if _, err := k.Use(audit.WithJob(ctx), id); err != nil && ctx.Err() != nil {
 			return ctx.Err() // what else went wrong is in the scope's state
 		}
 	}

@@ -140,7 +140,7 @@ func (s *Scopes) retire(ctx context.Context, u *Use, i Item, g Generation) error
 			}
 			retired = append(retired, key.ID)
 		}
-		return s.done(tx, i, g, "ReencryptItem")
+		return s.done(ctx, tx, i, g, "ReencryptItem")
 	})
 	if err == nil {
 		u.entry.forget(i.ID, retired...)
@@ -178,7 +178,7 @@ func (s *Scopes) reseal(ctx context.Context, u *Use, i Item, g Generation) error
 				return err
 			}
 		}
-		return s.done(tx, i, g, "ResealItem")
+		return s.done(ctx, tx, i, g, "ResealItem")
 	})
 	if err == nil {
 		e.forget(i.ID)
@@ -186,7 +186,7 @@ func (s *Scopes) reseal(ctx context.Context, u *Use, i Item, g Generation) error
 	return err
 }
 
-func (s *Scopes) done(tx Tx, i Item, g Generation, operation string) error {
+func (s *Scopes) done(ctx context.Context, tx Tx, i Item, g Generation, operation string) error {
 	i.Generation, i.Failed, i.Reason, i.Detail = g.Number, false, "", ""
 	i.Attempt, i.NextRun, i.Until, i.Owner = 0, time.Time{}, time.Time{}, ""
 	if err := tx.UpdateItem(i, i.Fence); err != nil {
@@ -196,7 +196,7 @@ func (s *Scopes) done(tx Tx, i Item, g Generation, operation string) error {
 	if err != nil {
 		return err
 	}
-	e := s.ring.entry(operation, sc)
+	e := s.ring.entry(ctx, operation, sc)
 	e.Resource += "/items/" + string(i.ID)
 	e.Detail = map[string]string{"generation": number(g.Number)}
 	return tx.AppendAudit(e)
@@ -247,7 +247,7 @@ func (s *Scopes) failed(ctx context.Context, i Item, cause error) error {
 		if err != nil {
 			return err
 		}
-		e := s.ring.entry("ReencryptItem", sc)
+		e := s.ring.entry(ctx, "ReencryptItem", sc)
 		e.Outcome, e.Reason = audit.Failed, i.Reason
 		e.Resource += "/items/" + string(i.ID)
 		if err := tx.AppendAudit(e); err != nil {

@@ -81,7 +81,7 @@ func (k *Keyring) tryOpen(ctx context.Context, s *slot, asking bool) (*entry, er
 		return nil, err
 	}
 	if guarded {
-		k.background(func(ctx context.Context) { k.followVersion(ctx, s, e) })
+		k.background(audit.RequestOf(ctx), func(ctx context.Context) { k.followVersion(ctx, s, e) })
 	}
 	return e, nil
 }
@@ -131,7 +131,7 @@ func (k *Keyring) confirm(ctx context.Context, v view) error {
 		if err := tx.UpdateScope(s, s.Epoch); err != nil {
 			return err
 		}
-		return tx.AppendAudit(k.entry("RestoreWorkspaceAccess", s))
+		return tx.AppendAudit(k.entry(ctx, "RestoreWorkspaceAccess", s))
 	})
 }
 
@@ -252,11 +252,12 @@ func refused(s Scope) *fault.Error {
 	return e
 }
 
-// entry starts the audit entry of something that the platform does by itself.
-func (k *Keyring) entry(operation string, s Scope) audit.Entry {
+// entry starts the audit entry of something that the platform does by itself, for the
+// request or job that ctx belongs to.
+func (k *Keyring) entry(ctx context.Context, operation string, s Scope) audit.Entry {
 	return audit.Entry{
 		Operation: operation, Outcome: audit.Allowed, Tenant: string(s.Tenant), Principal: systemPrincipal,
-		Resource: string(s.Resource()),
+		Resource: string(s.Resource()), Request: audit.RequestOf(ctx),
 	}
 }
 
@@ -264,7 +265,7 @@ func (k *Keyring) entry(operation string, s Scope) audit.Entry {
 const systemPrincipal = "kluis-platform"
 
 func (k *Keyring) recordKeyUse(ctx context.Context, operation string, s Scope, kid kek.KID, err error) error {
-	e := k.entry(operation, s)
+	e := k.entry(ctx, operation, s)
 	e.Detail = map[string]string{"kid": string(kid)}
 	if err != nil {
 		e = identity.Failed(e, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/failpoint"
 )
@@ -104,6 +105,7 @@ func (s *Scopes) reconcile(ctx context.Context, free chan struct{}) error {
 		s.working.Go(func() {
 			defer func() { <-free }()
 			defer s.working.end(sc.ID)
+			ctx := audit.WithJob(ctx)
 			for did := true; did && ctx.Err() == nil; {
 				var err error
 				if did, err = s.reconcileScope(ctx, sc.ID); err != nil {
@@ -268,7 +270,7 @@ func (s *Scopes) finish(ctx context.Context, id ScopeID) error {
 		if err := tx.UpdateScope(sc, v.scope.Epoch); err != nil {
 			return err
 		}
-		e := k.entry("CompleteWorkspaceEncryption", sc)
+		e := k.entry(ctx, "CompleteWorkspaceEncryption", sc)
 		e.Detail = map[string]string{"state": string(g.State), "generation": number(g.Number)}
 		next = view{scope: sc, generations: []Generation{g}}
 		return tx.AppendAudit(e)

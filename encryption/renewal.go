@@ -296,7 +296,7 @@ func (k *Keyring) Hear(id ScopeID) {
 		if e == nil || id != "" && s.id != id {
 			continue
 		}
-		k.background(func(ctx context.Context) {
+		k.background("", func(ctx context.Context) {
 			v, err := k.view(ctx, s.id)
 			if err == nil && (v.scope.Serving == Revoked || e.behindOf(v.scope)) {
 				k.catchUp(ctx, s, e)

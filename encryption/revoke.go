@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -60,7 +61,7 @@ func (k *Keyring) revoke(ctx context.Context, s *slot, v view, err error) error 
 		return why
 	}
 	g, gerr := v.sealing()
-	if gerr != nil || !oneVersion(err) || !k.background(func(ctx context.Context) { k.rescue(ctx, s, latched, g, left) }) {
+	if gerr != nil || !oneVersion(err) || !k.background(audit.RequestOf(ctx), func(ctx context.Context) { k.rescue(ctx, s, latched, g, left) }) {
 		left.clear()
 	}
 	return why
@@ -194,7 +195,7 @@ func (k *Keyring) latch(ctx context.Context, s *slot, asked Scope, serving Servi
 		if err := tx.UpdateScope(sc, sc.Epoch); err != nil || !news {
 			return err
 		}
-		e := k.entry("RevokeWorkspaceAccess", sc)
+		e := k.entry(ctx, "RevokeWorkspaceAccess", sc)
 		if serving == Unreachable {
 			e.Operation = "SuspendWorkspaceAccess"
 		}

@@ -161,7 +161,7 @@ func (k *Keyring) publishWrap(ctx context.Context, s Scope, to kek.KeyInfo, shar
 		if err := tx.UpdateScope(next, v.scope.Epoch); err != nil {
 			return err
 		}
-		e := k.entry("RewrapScopeShare", s)
+		e := k.entry(ctx, "RewrapScopeShare", s)
 		e.Detail = map[string]string{"from": string(old), "to": string(to.KID)}
 		return tx.AppendAudit(e)
 	})

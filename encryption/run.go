@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/fault"
 )
@@ -72,16 +73,23 @@ func (k *Keyring) close() {
 	k.feeds.wait()
 }
 
-// background runs work that outlives the request that caused it, but not Run. It
-// reports false, and runs nothing, if Run has ended.
-func (k *Keyring) background(fn func(context.Context)) bool {
+// background runs work that outlives what caused it, the request or job with the given
+// id ("" if it is a job of its own), but not Run. It reports false, and runs nothing, if
+// Run has ended.
+func (k *Keyring) background(id string, fn func(context.Context)) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	if k.closed.Load() {
 		return false
 	}
 	ctx := k.stop
-	k.busy.Go(func() { fn(ctx) })
+	k.busy.Go(func() {
+		if id == "" {
+			fn(audit.WithJob(ctx))
+			return
+		}
+		fn(audit.WithRequest(ctx, id))
+	})
 	return true
 }
 
@@ -202,7 +210,7 @@ func (k *Keyring) start(one *sync.Mutex, allowed func() bool, work func(context.
 	if !one.TryLock() {
 		return
 	}
-	if !allowed() || !k.background(func(ctx context.Context) {
+	if !allowed() || !k.background("", func(ctx context.Context) {
 		defer one.Unlock()
 		work(ctx)
 	}) {
@@ -226,7 +234,7 @@ func (k *Keyring) expire(s *slot, e *entry) {
 	e.mu.RUnlock()
 	s.drop(e, leaseOver(s.id))
 	if guarded && inUse {
-		k.background(func(ctx context.Context) {
+		k.background("", func(ctx context.Context) {
 			if s.entry.Load() == nil {
 				k.suspend(ctx, s, row, leaseOver(s.id))
 			}

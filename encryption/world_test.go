@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption"
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
@@ -369,7 +370,8 @@ type wire struct {
 	mu     sync.Mutex
 	hangs  bool
 	latest func(kek.KeyInfo, error) (kek.KeyInfo, error)
-	before func(op kek.Op) // called before each question
+	before func(op kek.Op)            // called before each question
+	under  func(op kek.Op, id string) // the same, with the id that it is asked under
 }
 
 // hang makes the vault answer nothing until the caller gives up.
@@ -381,8 +383,11 @@ func (w *wire) hang(hangs bool) {
 
 func (w *wire) ask(ctx context.Context, op kek.Op) error {
 	w.mu.Lock()
-	hangs, before := w.hangs, w.before
+	hangs, before, under := w.hangs, w.before, w.under
 	w.mu.Unlock()
+	if under != nil {
+		under(op, audit.RequestOf(ctx))
+	}
 	if before != nil {
 		before(op)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 )
 
@@ -288,6 +289,9 @@ func (c *conn) Do(req *http.Request) (*http.Response, error) {
 	shown := req.Header.Get("Authorization") != ""
 	// An earlier failure to renew a token that is still valid is moot now.
 	*state = call{renew: state.renew, renewed: state.renewed, shown: shown}
+	if id := audit.RequestOf(req.Context()); id != "" {
+		req.Header.Set("x-ms-client-request-id", id) // in place of the SDK's random one
+	}
 	res, err := c.client.http.Do(req)
 	if err != nil {
 		return nil, err
