@@ -28,7 +28,9 @@ const (
 
 // work brings one item under the sealing generation's keys, under a fencing
 // token. What goes wrong is noted in the item's row.
-func (s *Scopes) work(ctx context.Context, u *Use, i Item, g Generation) error {
+func (s *Scopes) work(ctx context.Context, u *Use, i Item, g Generation) (err error) {
+	ctx, span := traced(ctx, "bring item under key")
+	defer func() { span.End(err) }()
 	if !u.entry.seals(g) {
 		return u.entry.behind()
 	}
@@ -41,7 +43,6 @@ func (s *Scopes) work(ctx context.Context, u *Use, i Item, g Generation) error {
 	if err := itemAfterTake.Hit(); err != nil {
 		return err
 	}
-	var err error
 	if g.ReSealOnly {
 		err = s.reseal(ctx, u, i, g)
 	} else {

@@ -10,6 +10,7 @@ import (
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption/pace"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/trace"
 )
 
 // tick is how often the ring looks at its leases.
@@ -194,28 +195,37 @@ func (k *Keyring) tend(s *slot, now time.Time) {
 	c := s.clock(e, now)
 	switch c.Due(now) {
 	case pace.Ask:
-		k.start(&s.asking, func() bool { return k.may(s, now, c.Urgency(), 1) },
+		k.start("ask for key again", &s.asking, func() bool { return k.may(s, now, c.Urgency(), 1) },
 			func(ctx context.Context) { k.ask(ctx, s) })
 	case pace.Expire:
 		k.expire(s, e)
 	case pace.Renew:
-		k.start(&e.renewing, func() bool { return k.may(s, now, c.Urgency(), 1) },
+		k.start("renew key lease", &e.renewing, func() bool { return k.may(s, now, c.Urgency(), 1) },
 			func(ctx context.Context) { k.renew(ctx, s, e) })
 	}
 }
 
 // start starts work of which there is one at a time, if it is not under way and is
 // allowed.
-func (k *Keyring) start(one *sync.Mutex, allowed func() bool, work func(context.Context)) {
+func (k *Keyring) start(what string, one *sync.Mutex, allowed func() bool, work func(context.Context)) {
 	if !one.TryLock() {
 		return
 	}
 	if !allowed() || !k.background("", func(ctx context.Context) {
 		defer one.Unlock()
+		ctx, span := traced(ctx, what)
+		defer span.End(nil) // what went wrong, the steps below it say
 		work(ctx)
 	}) {
 		one.Unlock()
 	}
+}
+
+// traced begins the trace of a job, which names the job as the audit log does.
+func traced(ctx context.Context, what string) (context.Context, trace.Span) {
+	ctx, span := trace.Job(ctx, what)
+	span.Text("kluis.request", audit.RequestOf(ctx))
+	return ctx, span
 }
 
 // usedSinceLease reports whether anybody used the keys since the lease was given:

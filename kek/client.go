@@ -21,6 +21,7 @@ import (
 
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/trace"
 )
 
 // defaultTimeout bounds one question to a vault, tokens and challenges included.
@@ -204,14 +205,21 @@ func ask[T any](ctx context.Context, c *Client, tenant, host string, op Op, subj
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
+	ctx, span := trace.Start(ctx, string(op), trace.Client)
 	var result T
 	a, err := conn.converse(ctx, op, func(ctx context.Context) (err error) {
 		result, err = question(ctx, conn.keys)
 		return err
 	})
 	if err != nil {
-		return none, a.Fault(subject)
+		if a.Status != 0 {
+			span.Number("http.response.status_code", a.Status)
+		}
+		refusal := a.Fault(subject)
+		span.End(refusal)
+		return none, refusal
 	}
+	span.End(nil)
 	return result, nil
 }
 
@@ -292,6 +300,7 @@ func (c *conn) Do(req *http.Request) (*http.Response, error) {
 	if id := audit.RequestOf(req.Context()); id != "" {
 		req.Header.Set("x-ms-client-request-id", id) // in place of the SDK's random one
 	}
+	trace.Send(req.Context(), req.Header)
 	res, err := c.client.http.Do(req)
 	if err != nil {
 		return nil, err

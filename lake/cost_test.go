@@ -1,6 +1,7 @@
 package lake_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync"
@@ -26,7 +27,7 @@ func TestCosts(t *testing.T) {
 	var c cost
 	p := start(t, t.TempDir())
 	must(t, p.db.Close())
-	p.watch = func(one store.Cost) {
+	p.watch = func(_ context.Context, one store.Cost) {
 		mu.Lock()
 		defer mu.Unlock()
 		if one.Writes {

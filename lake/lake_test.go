@@ -153,7 +153,7 @@ type platform struct {
 	now      atomic.Int64 // hours that the lake's clock is ahead
 	lease    time.Duration
 	caller   identity.Caller
-	watch    func(store.Cost) // told of every transaction; nil if nobody is
+	watch    func(context.Context, store.Cost) // told of every transaction; nil if nobody is
 }
 
 // logging is what a test and a rapid check have in common.

@@ -121,7 +121,13 @@ type Config struct {
 
 	Alerts *alertsConfig `yaml:"alerts"` // to whom they go; nobody watches if left out
 
+	// Traces is where traces of requests and jobs are posted, by OTLP over HTTPS:
+	// https://collector.example.com:4318/v1/traces. If it is empty, OpenTelemetry's own
+	// variables say where, and none are made if those do not either.
+	Traces string `yaml:"traces"`
+
 	measured *metrics // nil if nobody reads them
+	traced   *tracing // nil if nothing is traced
 
 	Posture postureConfig `yaml:"posture"` // when the server scans, and what: from the file alone
 

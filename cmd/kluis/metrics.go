@@ -73,29 +73,10 @@ func (m *metrics) histogram(name, help string, labels ...string) *prometheus.His
 	return v
 }
 
-// serve counts the requests of a service, which may be none.
+// serve counts the requests of a service.
 func (m *metrics) serve(service string, h http.Handler) http.Handler {
-	if m == nil || h == nil {
-		return h
-	}
 	return promhttp.InstrumentHandlerDuration(m.durations.MustCurryWith(prometheus.Labels{"service": service}),
 		promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(prometheus.Labels{"service": service}), h))
-}
-
-// watch counts what a router's services are asked.
-func (m *metrics) watch(rt *router) {
-	if m == nil {
-		return
-	}
-	rt.vault, rt.fabric, rt.arm = m.serve("vault", rt.vault), m.serve("fabric", rt.fabric), m.serve("arm", rt.arm)
-	rt.token, rt.graph = m.serve("login", rt.token), m.serve("graph", rt.graph)
-	rt.posture = m.serve("governance", rt.posture)
-	rt.blob, rt.dfs, rt.storage = m.serve("blob", rt.blob), m.serve("dfs", rt.dfs), m.serve("storage", rt.storage)
-	if account := rt.account; account != nil {
-		rt.account = func(name string, dialect storageDialect) http.Handler {
-			return m.serve("account", account(name, dialect))
-		}
-	}
 }
 
 // listenMetrics serves the metrics, if the configuration asks for it, until ctx ends.

@@ -155,7 +155,7 @@ func (s *server) openObjects(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.objects = s.metrics.objects(objects)
+	s.objects = s.config.watchObjects(objects)
 	return nil
 }
 

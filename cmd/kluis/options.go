@@ -44,6 +44,7 @@ func (c *Config) options() []option {
 		{"vaults", &c.Vaults, "further host suffixes under which customers' keys may lie"},
 		{"witness", &c.Witness, "the `FOLDER`, out of reach of who restores databases, that knows how far they had come"},
 		{"metrics", &c.Metrics, "serve Prometheus metrics on this loopback `ADDR`ess and port"},
+		{"traces", &c.Traces, "post OpenTelemetry traces to this `URL`, such as https://collector.example.com:4318/v1/traces (default OTEL_EXPORTER_OTLP_ENDPOINT's; none)"},
 		{"trust", &c.Trust, "`FILE`s of certificate authorities to trust beside the system's"},
 	}
 }

@@ -148,8 +148,10 @@ func openUnlogged(ctx context.Context, c Config, name string) (_ *party, err err
 	if p.db, err = openDatabase(ctx, p.dir, partySchemas[name]); err != nil {
 		return nil, err
 	}
-	if c.measured != nil {
-		p.db.Domains = p.db.Watched(c.measured.transaction(name))
+	for _, watch := range []func(context.Context, store.Cost){c.measured.transaction(name), c.traced.transaction(name, p.db.shared)} {
+		if watch != nil {
+			p.db.Domains = p.db.Watched(watch)
+		}
 	}
 	p.turns = turn.New(p.db.Turns(), 0)
 	if err := c.fitForReplicas(p); err != nil {

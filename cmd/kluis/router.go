@@ -41,6 +41,28 @@ const (
 // storageAccount is OneLake's account name, whose containers are workspaces.
 const storageAccount = "onelake"
 
+// wrap puts something around the protocols that this process serves, each of which has
+// its service's name.
+func (rt *router) wrap(around func(service string, h http.Handler) http.Handler) {
+	for service, h := range map[string]*http.Handler{
+		"vault": &rt.vault, "fabric": &rt.fabric, "arm": &rt.arm, "login": &rt.token, "graph": &rt.graph, "governance": &rt.posture,
+		"blob": &rt.blob, "dfs": &rt.dfs, "storage": &rt.storage,
+	} {
+		if *h != nil {
+			*h = around(service, *h)
+		}
+	}
+	if account := rt.account; account != nil {
+		rt.account = func(name string, dialect storageDialect) http.Handler {
+			h := account(name, dialect)
+			if h == nil {
+				return nil
+			}
+			return around("account", h)
+		}
+	}
+}
+
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, path := rt.route(r)
 	if h == nil {

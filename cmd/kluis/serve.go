@@ -125,6 +125,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if c.Metrics != "" {
 		c.measured = newMetrics()
 	}
+	if c.traced, err = c.tracing(); err != nil {
+		return nil, err
+	}
 	s := &server{config: c, metrics: c.measured, failure: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -146,7 +149,10 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 		listener.Close()
 		return s, err
 	}
-	s.metrics.watch(rt)
+	if s.metrics != nil {
+		rt.wrap(s.metrics.serve)
+	}
+	s.config.traced.watch(rt)
 	if err := s.listen(listener, rt); err != nil {
 		return s, err
 	}
@@ -164,7 +170,7 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 			return s, err
 		}
 	}
-	workers, halt := context.WithCancel(context.WithoutCancel(ctx))
+	workers, halt := context.WithCancel(c.traced.jobs(context.WithoutCancel(ctx)))
 	s.halt = halt
 	s.work(workers)
 	for _, run := range outlets {

@@ -35,7 +35,7 @@ func (s *server) every(ctx context.Context, p *party, d time.Duration, what stri
 		t := time.NewTicker(d)
 		defer t.Stop()
 		for {
-			if err := fn(ctx); err != nil && ctx.Err() == nil {
+			if err := traced(ctx, what, fn); err != nil && ctx.Err() == nil {
 				slog.Error(what, "error", err)
 			}
 			select {
@@ -82,5 +82,6 @@ func (s *server) stop() error {
 	if s.lock != nil {
 		s.lock.Close()
 	}
+	s.config.traced.stop(ctx)
 	return errors.Join(errs...)
 }

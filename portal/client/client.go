@@ -19,6 +19,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/kluis-io/kluis/internal/trace"
 )
 
 // A Party is one interface: where it is, and the audience of tokens for it.
@@ -162,6 +164,7 @@ func (c *Clients) send(ctx context.Context, p Party, method, path string, header
 	for k, v := range header {
 		req.Header[k] = v
 	}
+	trace.Send(ctx, req.Header)
 	req.Header.Set("Authorization", "Bearer "+token)
 	if in != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", "application/json")
