@@ -33,7 +33,8 @@ const (
 type database struct {
 	store.Domains
 	engine
-	shared bool // other processes may have it open
+	shared bool   // other processes may have it open
+	caveat string // what its server does not promise, "" for nothing
 }
 
 // An engine is what commands ask of a database beside its tables.
@@ -71,13 +72,13 @@ func openAsIs(ctx context.Context, dir string, schema store.Schema) (*database, 
 		if err != nil {
 			return nil, err
 		}
-		return &database{db.Domains, db, true}, nil
+		return &database{Domains: db.Domains, engine: db, shared: true}, nil
 	}
 	db, err := sqlite.OpenAsIs(ctx, filepath.Join(dir, databaseFile), schema)
 	if err != nil {
 		return nil, err
 	}
-	return &database{db.Domains, db, false}, nil
+	return &database{Domains: db.Domains, engine: db}, nil
 }
 
 // openFile opens an embedded database that lies anywhere.
@@ -86,7 +87,7 @@ func openFile(ctx context.Context, path string, schema store.Schema) (*database,
 	if err != nil {
 		return nil, err
 	}
-	return &database{db.Domains, db, false}, nil
+	return &database{Domains: db.Domains, engine: db}, nil
 }
 
 func openAddress(ctx context.Context, address string, schema store.Schema) (*database, error) {
@@ -94,7 +95,7 @@ func openAddress(ctx context.Context, address string, schema store.Schema) (*dat
 	if err != nil {
 		return nil, err
 	}
-	return &database{db.Domains, db, true}, nil
+	return &database{Domains: db.Domains, engine: db, shared: true, caveat: db.Caveat()}, nil
 }
 
 // hasDatabase reports whether a party's folder has a database.

@@ -73,6 +73,11 @@ SIGTERM drains and stops.`,
 			if s.separated() != "" {
 				slog.Warn("the parties are not separated", "because", s.separated())
 			}
+			for _, p := range s.parties() {
+				if p.db.caveat != "" {
+					slog.Warn("the database may lose what it has acknowledged", "party", p.name, "because", p.db.caveat)
+				}
+			}
 			var failure error
 			select {
 			case <-cmd.Context().Done():

@@ -60,10 +60,6 @@ func Start() (*Server, error) {
 		return nil, errors.New("there is no PostgreSQL 15 or later: Debian's package is postgresql")
 	}
 	s.bin = filepath.Dir(found[len(found)-1])
-	var err error
-	if s.dir, err = os.MkdirTemp("", "pg"); err != nil { // short: a socket's path has 107 bytes
-		return nil, err
-	}
 	if os.Getuid() == 0 { // the server refuses to run as root
 		u, err := user.Lookup("postgres")
 		if err != nil {
@@ -72,14 +68,22 @@ func Start() (*Server, error) {
 		uid, _ := strconv.Atoi(u.Uid)
 		gid, _ := strconv.Atoi(u.Gid)
 		s.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(s.dir, uid, gid); err != nil {
-			return nil, err
-		}
+	}
+	if err := s.makeFolder(); err != nil {
+		return nil, err
 	}
 	if err := s.program("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"); err != nil {
 		return nil, err
 	}
 	return s, errors.Join(s.Restart(), s.endWithProcess())
+}
+
+// makeFolder makes the folder that all of the server lies in.
+func (s *Server) makeFolder() (err error) {
+	if s.dir, err = os.MkdirTemp("", "pg"); err == nil && s.as != nil { // short: a socket's path has 107 bytes
+		err = os.Chown(s.dir, int(s.as.Uid), int(s.as.Gid))
+	}
+	return err
 }
 
 // endWithProcess has the server stopped and its folder removed when this process is no
@@ -123,8 +127,14 @@ func (s *Server) program(name string, args ...string) error {
 // Restart starts the server after Stop. It leaves flushing to the operating system,
 // which a server's crash does not touch.
 func (s *Server) Restart() error {
-	return s.program("pg_ctl", "start", "-w", "-D", s.data(), "-l", filepath.Join(s.dir, "log"),
+	log := filepath.Join(s.dir, "log")
+	err := s.program("pg_ctl", "start", "-w", "-D", s.data(), "-l", log,
 		"-o", "-c listen_addresses= -c unix_socket_directories="+s.dir+" -c fsync=off -c kluis.may_lose_data=on -c max_connections=200 -c shared_buffers=32MB -c max_wal_size=256MB")
+	if err != nil {
+		said, _ := os.ReadFile(log)
+		err = fmt.Errorf("%w%s", err, said[max(0, len(said)-2000):])
+	}
+	return err
 }
 
 // Stop stops the server: "fast", or "immediate" as a crash would.

@@ -58,43 +58,54 @@ type DB struct {
 	readers *store.Readers
 	writer  *store.Writer
 
+	caveat string
+
 	clock string   // the query for the database's time; "" is the process's own
 	pool  *sql.DB  // of the one connection that writes
 	write struct { // only the writing goroutine touches it
-		*store.Conn        // nil if there is none
-		id          string // of the transaction that runs
+		*store.Conn                // nil if there is none
+		line        *pgconn.PgConn // that it goes by
+		transaction                // that runs
 	}
 }
+
+// A transaction is one of those of all servers that a database has had.
+type transaction struct{ id, life string }
 
 // Open opens the database at url, a connection string as libpq takes it, and
 // brings its tables up to date; replicas that start together take turns. It refuses
 // a database that a newer release has written.
 func Open(ctx context.Context, url string, schema store.Schema) (*DB, error) {
-	if err := prepare(ctx, url, schema, migrate); err != nil {
+	seen := new(lineage)
+	if err := prepare(ctx, url, seen, schema, migrate); err != nil {
 		return nil, err
 	}
-	return open(ctx, url)
+	return open(ctx, url, seen)
 }
 
 // OpenAsIs opens the database at url, and changes no table. It refuses one whose tables
 // another release has made.
 func OpenAsIs(ctx context.Context, url string, schema store.Schema) (*DB, error) {
-	if err := prepare(ctx, url, schema, current); err != nil {
+	seen := new(lineage)
+	if err := prepare(ctx, url, seen, schema, current); err != nil {
 		return nil, err
 	}
-	return open(ctx, url)
+	return open(ctx, url, seen)
 }
 
-func open(ctx context.Context, url string) (*DB, error) {
+func open(ctx context.Context, url string, seen *lineage) (*DB, error) {
 	db := &DB{}
 	var err error
-	if db.pool, err = connections(url, paused, slow); err != nil {
+	if db.pool, err = connections(url, seen, paused, slow); err != nil {
 		return nil, err
 	}
 	if db.clock, err = clockOf(ctx, db.pool); err != nil {
 		return nil, errors.Join(err, db.pool.Close())
 	}
-	readers, err := connections(url, slow, slow)
+	if db.caveat, err = caveat(ctx, db.pool); err != nil {
+		return nil, errors.Join(err, db.pool.Close())
+	}
+	readers, err := connections(url, seen, slow, slow)
 	if err != nil {
 		return nil, errors.Join(err, db.pool.Close())
 	}
@@ -105,6 +116,10 @@ func open(ctx context.Context, url string) (*DB, error) {
 	return db, nil
 }
 
+// Caveat returns what the server, as it was at the start, does not promise of what it has
+// acknowledged, for the operator; "" if there is nothing to say.
+func (db *DB) Caveat() string { return db.caveat }
+
 // How long a session may stand still in a transaction before the server ends it. A
 // process that is paused with the writer's lock must not keep the others waiting.
 const (
@@ -113,13 +128,14 @@ const (
 )
 
 // connections returns a pool of connections whose sessions are set up: how long they may
-// stand still in a transaction, and a statement may take; 0 is for ever.
-func connections(url string, still, statement time.Duration) (*sql.DB, error) {
+// stand still in a transaction, and a statement may take; 0 is for ever. None leads to a
+// server that was replaced.
+func connections(url string, seen *lineage, still, statement time.Duration) (*sql.DB, error) {
 	c, err := parse(url)
 	if err != nil {
 		return nil, err
 	}
-	c.ConnectTimeout = answer
+	c.ConnectTimeout, c.ValidateConnect, c.OnNotice = answer, seen.follow(c.ValidateConnect), heed
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: answer, Interval: answer / 2, Count: 3}}
 	c.DialFunc = d.DialContext
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -181,7 +197,14 @@ func (c committer) connect() (err error) {
 		return err
 	}
 	c.db.write.Clock(c.db.clock)
-	if err = c.db.enter(); err != nil {
+	err = c.db.write.Raw(func(driver any) error {
+		c.db.write.line = driver.(*stdlib.Conn).Conn().PgConn()
+		return nil
+	})
+	if err == nil {
+		err = c.db.enter()
+	}
+	if err != nil {
 		c.drop()
 	}
 	return err
@@ -210,38 +233,48 @@ func (c committer) Commit(store.Shreds) error {
 		c.Rollback()
 		return err
 	}
-	id := w.id
+	ran := w.transaction
+	delete(w.line.CustomData(), warnedKey)
 	if err = w.Exec("COMMIT"); err == nil {
 		err = afterCommit.Hit()
 	}
-	if err != nil {
+	switch {
+	case w.line.CustomData()[warnedKey] != nil:
+		// What is committed on this server alone may be lost with it.
 		c.drop()
-		err = c.outcome(id, err)
+		err = fault.Wrap(fault.Unavailable, err, "The database's standby has not confirmed the transaction.")
+	case err != nil:
+		c.drop()
+		err = c.outcome(ran, err)
 	}
 	return err
 }
 
+// warnedKey marks a connection on which the server has warned of something.
+const warnedKey = "kluis/warned"
+
+// heed marks the connection on which a warning came. A commit has one only if somebody
+// ended the server's wait for a standby that has to confirm it.
+func heed(c *pgconn.PgConn, n *pgconn.Notice) {
+	if n.SeverityUnlocalized == "WARNING" {
+		c.CustomData()[warnedKey] = true
+	}
+}
+
 // whole reports whether the transaction can still be committed. The server answers
 // the commit of one in which a statement failed with a rollback, and no error.
-func (c committer) whole() bool {
-	status := byte(0)
-	c.db.write.Raw(func(driver any) error {
-		status = driver.(*stdlib.Conn).Conn().PgConn().TxStatus()
-		return nil
-	})
-	return status == 'T'
-}
+func (c committer) whole() bool { return c.db.write.line.TxStatus() == 'T' }
 
 // outcome finds out what became of a transaction whose commit failed: nil if it was
 // committed. It takes the writer's lock first, which that transaction has held to its
-// end. If the server does not answer in time, nobody can tell: err is returned, and
-// whoever writes next waits for the same lock.
-func (c committer) outcome(id string, err error) error {
+// end. If the server does not answer in time, or has crashed or been replaced since,
+// nobody can tell: err is returned, and whoever writes next waits for the same lock.
+func (c committer) outcome(ran transaction, err error) error {
 	if c.connect() != nil || c.begin() != nil {
 		return err
 	}
 	var status string
-	if c.db.write.Row("SELECT COALESCE(pg_xact_status($1::text::xid8), '')", []any{id}, &status) == nil && status == "committed" {
+	if c.db.write.life == ran.life && c.db.write.Row("SELECT COALESCE(pg_xact_status($1::text::xid8), '')", []any{ran.id}, &status) == nil && status == "committed" {
 		err = nil
 	}
 	c.Rollback()

@@ -2,22 +2,25 @@ package postgres
 
 import "errors"
 
-// Write runs statements in the writer's transaction and returns its id; it commits or
-// rolls back, and nothing else may write meanwhile.
-func (db *DB) Write(commit bool) (id string, err error) {
+// A Transaction is one of those of all servers that a database has had.
+type Transaction = transaction
+
+// Write runs a transaction of the writer and returns which; it commits or rolls back,
+// and nothing else may write meanwhile.
+func (db *DB) Write(commit bool) (ran Transaction, err error) {
 	c := committer{db}
 	if _, err := c.Begin(); err != nil {
-		return "", err
+		return ran, err
 	}
-	id = db.write.id
+	ran = db.write.transaction
 	if commit {
-		return id, c.Commit(0)
+		return ran, c.Commit(0)
 	}
-	return id, c.Rollback()
+	return ran, c.Rollback()
 }
 
 // ErrLost stands for a commit whose answer was lost.
 var ErrLost = errors.New("the answer was lost")
 
 // Outcome asks what became of a transaction.
-func (db *DB) Outcome(id string) error { return committer{db}.outcome(id, ErrLost) }
+func (db *DB) Outcome(ran Transaction) error { return committer{db}.outcome(ran, ErrLost) }

@@ -144,11 +144,11 @@ func TestServerCrash(t *testing.T) {
 func TestLostAnswer(t *testing.T) {
 	db := open(t, store.Schema{"audit"})
 	for _, committed := range []bool{true, false} {
-		id, err := db.Write(committed)
+		ran, err := db.Write(committed)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := db.Outcome(id); errors.Is(err, postgres.ErrLost) == committed {
+		if err := db.Outcome(ran); errors.Is(err, postgres.ErrLost) == committed {
 			t.Errorf("committed %v: %v", committed, err)
 		}
 	}

@@ -53,6 +53,17 @@ func fit(ctx context.Context, pool *sql.DB) error {
 	return locksHold(ctx, pool)
 }
 
+// caveat returns what a server that is fit does not promise all the same. It is not refused:
+// where standbys share the disk, or are promoted only after they were waited for, nothing is lost.
+func caveat(ctx context.Context, pool *sql.DB) (text string, err error) {
+	var alone bool // in what it has confirmed
+	err = pool.QueryRowContext(ctx, "SELECT current_setting('synchronous_standby_names') = '' AND EXISTS (SELECT FROM pg_stat_replication)").Scan(&alone)
+	if alone {
+		text = "standbys follow the database server, and it answers commits before any of them has them: a failover may lose what was acknowledged. Set synchronous_standby_names"
+	}
+	return text, explain(err)
+}
+
 // clockOf returns the query for the database's time. A server for tests may be told a
 // story of another time, and then the story's time is meant.
 func clockOf(ctx context.Context, pool *sql.DB) (string, error) {

@@ -19,8 +19,8 @@ import (
 )
 
 // prepare makes sure that the database is one that can be used, and has its tables seen to.
-func prepare(ctx context.Context, url string, schema store.Schema, tables func(context.Context, *sql.DB, store.Schema) error) (err error) {
-	pool, err := connections(url, slow, 0)
+func prepare(ctx context.Context, url string, seen *lineage, schema store.Schema, tables func(context.Context, *sql.DB, store.Schema) error) (err error) {
+	pool, err := connections(url, seen, slow, 0)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func migrate(ctx context.Context, pool *sql.DB, schema store.Schema) error {
 			return fmt.Errorf("the %s tables are at version %d and this release knows %d: use the newer release", set, current, target)
 		}
 	}
-	return nil
+	return begin(ctx, pool)
 }
 
 // ours makes sure that the database holds no other party's tables: two parties in one

@@ -39,7 +39,8 @@ func (db *DB) enter() error {
 	case left:
 		return ErrLeft
 	}
-	return nil
+	db.write.life, err = life(db.write.Conn)
+	return err
 }
 
 // Alone makes sure that nobody else writes to the database until it is closed, and fails
@@ -62,7 +63,7 @@ func (db *DB) Leave(ctx context.Context) error {
 
 // Reclaim takes back what Leave has said of the database at url: something is moved there.
 func Reclaim(ctx context.Context, url string) (err error) {
-	pool, err := connections(url, slow, slow)
+	pool, err := connections(url, new(lineage), slow, slow)
 	if err != nil {
 		return err
 	}
