@@ -370,7 +370,7 @@ func (s *site) await(ctx context.Context, t testing.TB, statuses ...string) sdk.
 		var err error
 		st, err = s.engineer.Fabric.Encryption(ctx, s.workspace)
 		if err == nil && !slices.Contains(statuses, st.Detail.Status) {
-			err = fmt.Errorf("status %s, want one of %v", st.Detail.Status, statuses)
+			err = fmt.Errorf("status %s, want one of %v: items %+v, serving %+v", st.Detail.Status, statuses, st.Items, st.Serving)
 		}
 		return err
 	})

@@ -164,23 +164,29 @@ type fleet struct {
 // newFleet makes an installation on PostgreSQL, and starts it n times.
 func newFleet(t *testing.T, n int, env ...string) *fleet {
 	t.Helper()
-	f := &fleet{site: &site{port: devtest.FreePort(t)}}
-	var err error
-	if f.pg, err = pgtest.Start(); err != nil {
+	pg, err := pgtest.Start()
+	if err != nil {
 		effort.Missing(t, err.Error(), "several replicas on PostgreSQL")
 	}
-	t.Cleanup(func() { f.pg.Stop("immediate") })
+	t.Cleanup(func() { pg.Stop("immediate") })
+	return newFleetOn(t, pg, func(string) string { return pg.Database(t) }, n, env...)
+}
+
+// newFleetOn does it on the database that address returns for each party.
+func newFleetOn(t *testing.T, pg *pgtest.Server, address func(party string) string, n int, env ...string) *fleet {
+	t.Helper()
+	f := &fleet{pg: pg, site: &site{port: devtest.FreePort(t)}}
 	dir := t.TempDir()
 	t.Setenv("KLUIS_WITNESS", filepath.Join(dir, "witness")) // for the commands too
 	f.env = append(env, "KLUIS_PUBLIC_PORT="+f.port)
 	must(t, os.Mkdir(filepath.Join(dir, "witness"), 0o700))
 	var databases []string
 	for _, party := range []string{"login", "vault", "platform", "governance"} {
-		address := f.pg.Database(t)
+		url := address(party)
 		if party == "platform" {
-			f.platform = address
+			f.platform = url
 		}
-		databases = append(databases, party+"="+address)
+		databases = append(databases, party+"="+url)
 	}
 	// One makes it, and the others get copies of its folder.
 	first := &site{data: filepath.Join(dir, "r0")}
@@ -193,6 +199,7 @@ func newFleet(t *testing.T, n int, env ...string) *fleet {
 			s = &site{data: filepath.Join(dir, fmt.Sprint("r", i))}
 			copyFolder(t, first.data, s.data)
 			os.Remove(filepath.Join(s.data, "platform", "checkpoint")) // as in a copy from before the first start
+			shareExtents(t, first.data, s.data)
 		}
 		f.ports = append(f.ports, devtest.FreePort(t))
 		f.replicas = append(f.replicas, s)
@@ -229,8 +236,18 @@ func (f *fleet) tell(t *testing.T) {
 		case <-p.exited:
 		case <-time.After(10 * time.Second):
 		}
-		said := p.log.Bytes()
-		t.Logf("replica %d:\n%s", i, said[max(0, len(said)-20_000):])
+		log, stacks, _ := bytes.Cut(p.log.Bytes(), []byte("SIGQUIT"))
+		t.Logf("replica %d:\n%s\n%s", i, log[max(0, len(log)-10_000):], stacks[:min(len(stacks), 20_000)])
+	}
+}
+
+// shareExtents has one replica's folder of extents be another's too, if they lie in folders.
+func shareExtents(t *testing.T, of, with string) {
+	t.Helper()
+	of, with = filepath.Join(of, "platform", "extents"), filepath.Join(with, "platform", "extents")
+	if _, err := os.Stat(of); err == nil {
+		must(t, os.RemoveAll(with))
+		must(t, os.Symlink(of, with))
 	}
 }
 
