@@ -42,6 +42,10 @@ type Config struct {
 	Log    string   `yaml:"log"`    // debug, info, warn or error
 	TLS    string   `yaml:"tls"`    // the least version that clients may speak: 1.3, or 1.2 for old ones
 
+	// Confine has the server give up, once it has started, all files that it does not need:
+	// auto does where the kernel has Landlock, require does not serve without, off does not.
+	Confine string `yaml:"confine"`
+
 	// ActivateHSMs makes managed HSMs that work at once, with no security domain taken
 	// out: in dev mode alone.
 	ActivateHSMs bool `yaml:"activateHSMs"`
@@ -136,7 +140,7 @@ type Config struct {
 
 func defaultConfig() Config {
 	return Config{
-		Data: "kluis-data", Listen: "127.0.0.1:8443", Domain: "localhost", Log: "info", TLS: "1.3",
+		Data: "kluis-data", Listen: "127.0.0.1:8443", Domain: "localhost", Log: "info", TLS: "1.3", Confine: confineAuto,
 		Roles:  []string{roleVault, rolePlatform, roleGovernance},
 		Seal:   string(root.PassphraseType),
 		Limits: vault.AzureLimits, Duties: rbac.VaultDuties,
@@ -253,6 +257,9 @@ func (c Config) check() error {
 	}
 	if _, err := c.level(); err != nil {
 		return usageError{err}
+	}
+	if !slices.Contains([]string{confineAuto, confineRequire, confineOff}, c.Confine) {
+		return usageError{fmt.Errorf("--confine is auto, require or off, not %q", c.Confine)}
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ func (c *Config) options() []option {
 		{"activate-hsms", &c.ActivateHSMs, "with --dev: managed HSMs work at once, with no security domain taken out"},
 		{"log", &c.Log, "debug, info, warn or error"},
 		{"tls", &c.TLS, "the least `VERSION` of TLS that clients may speak: 1.3, or 1.2 for old ones"},
+		{"confine", &c.Confine, "give up files that serving does not need, by Landlock: auto, require or off"},
 		{"seal", &c.Seal, "seal new roots with: passphrase, pkcs11, vault"},
 		{"passphrase-file", &c.PassphraseFile, "read the passphrase that seals the roots from `FILE`"},
 		{"seal-key", &c.SealKey, "the `URL` of the key of a vault elsewhere that seals the roots"},

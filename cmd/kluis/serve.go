@@ -69,6 +69,9 @@ SIGTERM drains and stops.`,
 			if err != nil {
 				return err
 			}
+			if err := c.confine(); err != nil {
+				return errors.Join(err, s.stop())
+			}
 			slog.Info("serving", "address", s.authority("localhost"), "data", c.Data, "roles", c.Roles, "dev", c.Dev, "version", version)
 			if s.separated() != "" {
 				slog.Warn("the parties are not separated", "because", s.separated())

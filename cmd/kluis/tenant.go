@@ -145,7 +145,10 @@ administrator of the tenant has made. A running platform takes it up by itself.
   managed-identity    nothing: the machine's own identity, or the one that
                       --client-id names, in its own directory
   default             what the first of Azure's default credential chain has:
-                      environment, workload identity, managed identity, az …`,
+                      environment, workload identity, managed identity, az …
+
+A confined server (--confine) reads a --file in a folder that it has read none in so
+far after its next start, and runs no az.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			id, err := identity.ParseTenantID(tenant)
