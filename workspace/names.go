@@ -166,7 +166,7 @@ func (w *Workspaces) reading(ctx context.Context, u *encryption.Use, prepare fun
 	for range attempts {
 		if prepare != nil {
 			if err := prepare(n); err != nil {
-				return err
+				return w.listMoved(ctx, n, err) // another process may have re-sealed it since it was read here
 			}
 		}
 		var now List

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -371,5 +372,42 @@ func TestShreddedItemDoesNotDelayTheNextChange(t *testing.T) {
 		if d := time.Since(begun); d > 5*time.Second {
 			t.Errorf("the reset took %s", d)
 		}
+	})
+}
+
+// A replica that knows a workspace's list from before another one re-sealed it, and has
+// dropped its keys since, reads the list again: the key that it knows of is gone from memory
+// and from the database.
+func TestReencryptedElsewhere(t *testing.T) {
+	run(t, func(w *world) {
+		ctx := w.Context()
+		ws := w.create("Sales").ID
+		item := w.item(ws, "Plan", workspace.Notebook)
+		ring := encryption.NewKeyring(encryption.Config{
+			Store: w.db.Encryption(), Root: root{}, Vault: w.vault, Recorder: w.recorder, Policy: w.vault.Policy(), Shared: true,
+			Log: slog.New(slog.DiscardHandler),
+		})
+		ctx, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { ring.Run(ctx); close(done) }()
+		defer func() { stop(); <-done }()
+		other := workspace.New(workspace.Config{Store: w.db.Workspace(), Keys: ring, Audit: w.recorder, Now: w.now})
+		find := func(when string) {
+			w.Helper()
+			u, err := ring.Use(ctx, ws)
+			w.must(err)
+			got, err := other.FindItem(ctx, u, ws, "Plan.notebook")
+			if err != nil || got.ID != item.ID {
+				w.Errorf("%s the other replica finds %v, %v", when, got, err)
+			}
+		}
+		find("At first")
+		w.assign(ws, "k1")
+		w.settle(ws, encryption.Active)
+		w.vault.SetEnabled("k1", false)
+		time.Sleep(time.Minute)
+		w.vault.SetEnabled("k1", true)
+		time.Sleep(time.Minute)
+		find("After the change of keys")
 	})
 }

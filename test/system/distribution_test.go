@@ -1,8 +1,10 @@
 package system_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
+	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 // A customer has a workspace under a key of its own.
@@ -24,7 +27,7 @@ type customer struct {
 	*site
 	n                    int
 	key, id, name, grant string
-	last                 atomic.Int64 // when the last read that succeeded had ended, Unix nanoseconds
+	last                 atomic.Int64 // when plaintext last came, Unix nanoseconds
 }
 
 const customerFile = "lake.Lakehouse/Files/small.bin"
@@ -81,19 +84,37 @@ func (c *customer) read(ctx context.Context) {
 }
 
 func (c *customer) once(ctx context.Context) error {
-	r, err := c.engineer.Blobs.DownloadStream(ctx, c.name, customerFile, nil)
+	return c.stream(ctx, c.engineer, customerFile, []byte(c.name))
+}
+
+// stream reads a file to its end, and notes when plaintext came.
+func (c *customer) stream(ctx context.Context, by *sdk.Engineer, file string, want []byte) error {
+	r, err := by.Blobs.DownloadStream(ctx, c.name, file, nil)
 	if err != nil {
 		return err
 	}
 	defer r.Body.Close()
-	b := make([]byte, len(c.name))
-	if _, err := r.Body.Read(b); string(b) != c.name {
-		return fmt.Errorf("%q: %w", b, err)
+	buf := make([]byte, 32<<10)
+	for rest := want; ; {
+		n, err := r.Body.Read(buf)
+		if n > 0 {
+			now := time.Now().UnixNano()
+			for was := c.last.Load(); now > was && !c.last.CompareAndSwap(was, now); was = c.last.Load() {
+			}
+			if !bytes.HasPrefix(rest, buf[:n]) {
+				return fmt.Errorf("%s came back different, %d bytes before its end", file, len(rest))
+			}
+			rest = rest[n:]
+		}
+		switch {
+		case err == io.EOF && len(rest) > 0:
+			return errEndedEarly
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
 	}
-	now := time.Now().UnixNano()
-	for was := c.last.Load(); now > was && !c.last.CompareAndSwap(was, now); was = c.last.Load() {
-	}
-	return nil
 }
 
 // TestRevocationDistribution has 50 readers read in 20 workspaces, each under a key of its
@@ -170,19 +191,10 @@ func TestRevocationDistribution(t *testing.T) {
 		}
 	}
 	// All at once: the vault's network lets nobody in.
-	target := s.clients.Target
 	network := func(action armkeyvault.NetworkRuleAction) {
-		poller, err := s.officer.Vaults.BeginCreateOrUpdate(ctx, "kluis", "custody", armkeyvault.VaultCreateOrUpdateParameters{
-			Location: to.Ptr("local"),
-			Properties: &armkeyvault.VaultProperties{
-				TenantID: &target.TenantID, EnableRbacAuthorization: to.Ptr(true), EnablePurgeProtection: to.Ptr(true),
-				SKU:         &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
-				NetworkACLs: &armkeyvault.NetworkRuleSet{DefaultAction: &action, Bypass: to.Ptr(armkeyvault.NetworkRuleBypassOptionsNone)},
-			},
-		}, nil)
-		must(t, err)
-		_, err = poller.PollUntilDone(ctx, nil)
-		must(t, err)
+		must(t, s.putVault(ctx, "custody", func(v *armkeyvault.VaultProperties) {
+			v.NetworkACLs = &armkeyvault.NetworkRuleSet{DefaultAction: &action, Bypass: to.Ptr(armkeyvault.NetworkRuleBypassOptionsNone)}
+		}))
 	}
 	network(armkeyvault.NetworkRuleActionDeny)
 	revoked := time.Now()

@@ -24,11 +24,12 @@ func TestFailover(t *testing.T) {
 	standby, err := primary.Standby()
 	must(t, err)
 	t.Cleanup(func() { standby.Stop("immediate") })
-	f := newFleetOn(t, primary, func(party string) string {
+	f := makeFleetOn(t, primary, func(party string) string {
 		_, err := primary.Named(party)
 		must(t, err)
 		return pgtest.Either(party, primary, standby)
 	}, 3)
+	f.serve(t)
 	f.furnish(ctx, t)
 	must(t, f.assign(ctx))
 	f.await(ctx, t, "Active")

@@ -76,6 +76,7 @@ func TestMain(m *testing.M) {
 type process struct {
 	cmd    *exec.Cmd
 	log    *journal
+	ready  chan struct{} // closed once it serves, or hangs at a failpoint
 	exited chan struct{}
 	paused atomic.Bool // it hangs at a failpoint
 	err    error
@@ -106,7 +107,15 @@ func (j *journal) String() string { return string(j.Bytes()) }
 // has exited or hangs at a failpoint. Environment variables are NAME=value.
 func start(t testing.TB, data, port string, env ...string) *process {
 	t.Helper()
-	p := &process{log: new(journal), exited: make(chan struct{})}
+	p := launch(t, data, port, env...)
+	p.await(t)
+	return p
+}
+
+// launch starts a server and does not wait.
+func launch(t testing.TB, data, port string, env ...string) *process {
+	t.Helper()
+	p := &process{log: new(journal), ready: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd = exec.Command(build(t), "serve", "--dev", "--data", data, "--listen", "127.0.0.1:"+port)
 	databases, err := enginetest.Parties(data)
 	must(t, err)
@@ -120,7 +129,6 @@ func start(t testing.TB, data, port string, env ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan struct{}) // or hanging at a failpoint
 	go func() {
 		var once sync.Once
 		s := bufio.NewScanner(stderr)
@@ -132,21 +140,26 @@ func start(t testing.TB, data, port string, env ...string) *process {
 				p.paused.Store(true)
 			}
 			if pauses || strings.Contains(s.Text(), `"msg":"serving"`) {
-				once.Do(func() { close(ready) })
+				once.Do(func() { close(p.ready) })
 			}
 		}
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
 	t.Cleanup(p.kill)
+	return p
+}
+
+// await waits until the server is ready, or has exited, or hangs at a failpoint.
+func (p *process) await(t testing.TB) {
+	t.Helper()
 	select {
-	case <-ready:
+	case <-p.ready:
 	case <-p.exited:
 	case <-time.After(2 * time.Minute): // beside others, on a disk that they share
 		p.kill()
 		t.Fatalf("the server did not get ready:\n%s", p.log)
 	}
-	return p
 }
 
 // kill ends the process as a power cut of the process would: kill -9.
@@ -224,20 +237,37 @@ func (s *site) connect(t testing.TB) {
 // makeVault makes the vault.
 func (s *site) makeVault(ctx context.Context, t testing.TB) {
 	t.Helper()
-	target := s.clients.Target
-	poller, err := s.officer.Vaults.BeginCreateOrUpdate(ctx, "kluis", "custody", armkeyvault.VaultCreateOrUpdateParameters{
-		Location: to.Ptr("local"),
-		Properties: &armkeyvault.VaultProperties{
-			TenantID:                &target.TenantID,
-			SKU:                     &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
-			EnableRbacAuthorization: to.Ptr(true),
-			EnablePurgeProtection:   to.Ptr(true),
-		},
-	}, nil)
-	must(t, err)
-	vault, err := poller.PollUntilDone(ctx, nil)
-	must(t, err)
-	s.vaultID = *vault.ID
+	must(t, s.foundVault(ctx, "custody"))
+}
+
+// foundVault makes a vault, which becomes the site's.
+func (s *site) foundVault(ctx context.Context, name string) (err error) {
+	if err := s.putVault(ctx, name, func(*armkeyvault.VaultProperties) {}); err != nil {
+		return err
+	}
+	made, err := s.officer.Vaults.Get(ctx, "kluis", name, nil)
+	if err != nil {
+		return err
+	}
+	s.vaultID = *made.ID
+	s.keys, err = s.officer.Keys(s.clients.Target.VaultURI(name))
+	return err
+}
+
+// putVault gives a vault properties: roles decide, nothing is purged early, and what is edited.
+func (s *site) putVault(ctx context.Context, name string, edit func(*armkeyvault.VaultProperties)) error {
+	properties := &armkeyvault.VaultProperties{
+		TenantID:                &s.clients.Target.TenantID,
+		SKU:                     &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
+		EnableRbacAuthorization: to.Ptr(true),
+		EnablePurgeProtection:   to.Ptr(true),
+	}
+	edit(properties)
+	poller, err := s.officer.Vaults.BeginCreateOrUpdate(ctx, "kluis", name, armkeyvault.VaultCreateOrUpdateParameters{Location: to.Ptr("local"), Properties: properties}, nil)
+	if err == nil {
+		_, err = poller.PollUntilDone(ctx, nil)
+	}
+	return err
 }
 
 // furnish makes a vault with a key that the platform may use, a workspace, and
@@ -423,14 +453,19 @@ func (s *site) copy(t testing.TB) *site {
 // eventually tries until it succeeds or time is up.
 func eventually(ctx context.Context, t testing.TB, limit time.Duration, try func() error) {
 	t.Helper()
+	must(t, within(ctx, limit, try))
+}
+
+// within tries until it succeeds, or returns why it did not when time is up.
+func within(ctx context.Context, limit time.Duration, try func() error) error {
 	deadline := time.Now().Add(limit)
 	for {
 		err := try()
 		if err == nil {
-			return
+			return nil
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			t.Fatalf("it did not happen within %s: %v", limit, err)
+			return fmt.Errorf("it did not happen within %s: %w", limit, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -30,21 +30,31 @@ import (
 
 // elsewhere makes the environment's servers keep their extents in a store: address is
 // the setting objects, credential the content of the file beside it.
-func elsewhere(t *testing.T, address, credential string) (file string) {
+func elsewhere(t *testing.T, address, credential string) {
 	t.Helper()
-	file = filepath.Join(t.TempDir(), "credential")
+	file := filepath.Join(t.TempDir(), "credential")
 	must(t, os.WriteFile(file, []byte(credential), 0o600))
 	t.Setenv("KLUIS_OBJECTS", address)
 	t.Setenv("KLUIS_OBJECTS_CREDENTIAL", file)
-	return file
+}
+
+// inS3 starts an S3 store in which the environment's servers keep their extents.
+func inS3(t *testing.T) *servertest.Server {
+	t.Helper()
+	server := servertest.Versity(t)
+	elsewhere(t, s3Address(server.Place, server.URL), "[default]\naws_access_key_id = "+server.Account+"\naws_secret_access_key = "+server.Key+"\n")
+	return server
+}
+
+// s3Address is the setting objects for a store at an endpoint.
+func s3Address(place, endpoint string) string {
+	return "s3://" + place + "/lab?region=us-east-1&endpoint=" + url.QueryEscape(endpoint)
 }
 
 func TestObjectsInS3(t *testing.T) {
-	server := servertest.Versity(t)
-	credential := elsewhere(t, "s3://"+server.Place+"/lab?region=us-east-1&endpoint="+url.QueryEscape(server.URL),
-		"[default]\naws_access_key_id = "+server.Account+"\naws_secret_access_key = "+server.Key+"\n")
+	server := inS3(t)
 	objects, err := s3.Open(t.Context(), s3.Config{
-		Bucket: server.Place, Prefix: "lab", Endpoint: server.URL, Region: "us-east-1", Credentials: credential, HTTP: remote.HTTPClient(nil),
+		Bucket: server.Place, Prefix: "lab", Endpoint: server.URL, Region: "us-east-1", Credentials: os.Getenv("KLUIS_OBJECTS_CREDENTIAL"), HTTP: remote.HTTPClient(nil),
 	})
 	must(t, err)
 	testObjects(t, server, objects, func(id string) {

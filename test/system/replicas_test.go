@@ -12,10 +12,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -155,6 +155,8 @@ type fleet struct {
 	pg        *pgtest.Server
 	platform  string // the address of the platform's database
 	env       []string
+	own       [][]string // the environment of each alone
+	front     string     // the balancer's port: the public one, unless something stands before it
 	ports     []string
 	replicas  []*site
 	processes []*process
@@ -164,18 +166,27 @@ type fleet struct {
 // newFleet makes an installation on PostgreSQL, and starts it n times.
 func newFleet(t *testing.T, n int, env ...string) *fleet {
 	t.Helper()
+	f := makeFleet(t, n, env...)
+	f.serve(t)
+	return f
+}
+
+// makeFleet makes an installation on PostgreSQL that is to be started n times.
+func makeFleet(t *testing.T, n int, env ...string) *fleet {
+	t.Helper()
 	pg, err := pgtest.Start()
 	if err != nil {
 		effort.Missing(t, err.Error(), "several replicas on PostgreSQL")
 	}
 	t.Cleanup(func() { pg.Stop("immediate") })
-	return newFleetOn(t, pg, func(string) string { return pg.Database(t) }, n, env...)
+	return makeFleetOn(t, pg, func(string) string { return pg.Database(t) }, n, env...)
 }
 
-// newFleetOn does it on the database that address returns for each party.
-func newFleetOn(t *testing.T, pg *pgtest.Server, address func(party string) string, n int, env ...string) *fleet {
+// makeFleetOn makes it on the database that address returns for each party.
+func makeFleetOn(t *testing.T, pg *pgtest.Server, address func(party string) string, n int, env ...string) *fleet {
 	t.Helper()
-	f := &fleet{pg: pg, site: &site{port: devtest.FreePort(t)}}
+	f := &fleet{pg: pg, site: &site{port: devtest.FreePort(t)}, own: make([][]string, n), processes: make([]*process, n)}
+	f.front = f.port
 	dir := t.TempDir()
 	t.Setenv("KLUIS_WITNESS", filepath.Join(dir, "witness")) // for the commands too
 	f.env = append(env, "KLUIS_PUBLIC_PORT="+f.port)
@@ -203,25 +214,38 @@ func newFleetOn(t *testing.T, pg *pgtest.Server, address func(party string) stri
 		}
 		f.ports = append(f.ports, devtest.FreePort(t))
 		f.replicas = append(f.replicas, s)
-		f.processes = append(f.processes, nil)
 	}
-	f.balancer = balance(t, f.port, f.ports...)
-	for i := range n {
-		f.start(t, i)
+	return f
+}
+
+// serve starts the fleet's servers and its balancer, and connects to them.
+func (f *fleet) serve(t *testing.T) {
+	t.Helper()
+	f.balancer = balance(t, f.front, f.ports...)
+	for i := range f.replicas {
+		f.launch(t, i)
 	}
-	eventually(t.Context(), t, 10*time.Second, func() error {
-		if up := f.balancer.up(); up < n {
-			return fmt.Errorf("%d of %d servers are up", up, n)
-		}
-		return nil
-	})
+	for i := range f.replicas {
+		f.wait(t, i)
+	}
+	f.allUp(t)
 	f.connect(t)
 	t.Cleanup(func() {
 		if t.Failed() {
 			f.tell(t)
 		}
 	})
-	return f
+}
+
+// allUp waits until the balancer has found every server.
+func (f *fleet) allUp(t *testing.T) {
+	t.Helper()
+	eventually(t.Context(), t, 30*time.Second, func() error {
+		if up := f.balancer.up(); up < len(f.ports) {
+			return fmt.Errorf("%d of %d servers are up", up, len(f.ports))
+		}
+		return nil
+	})
 }
 
 // tell logs what every server was doing.
@@ -268,25 +292,43 @@ func copyFolder(t *testing.T, from, to string) {
 
 func (f *fleet) start(t *testing.T, i int) {
 	t.Helper()
-	f.processes[i] = start(t, f.replicas[i].data, f.ports[i], f.env...)
-	if !f.processes[i].alive() {
+	f.launch(t, i)
+	f.wait(t, i)
+}
+
+func (f *fleet) launch(t *testing.T, i int) {
+	t.Helper()
+	f.processes[i] = launch(t, f.replicas[i].data, f.ports[i], slices.Concat(f.env, f.own[i])...)
+}
+
+func (f *fleet) wait(t *testing.T, i int) {
+	t.Helper()
+	if f.processes[i].await(t); !f.processes[i].alive() {
 		t.Fatalf("replica %d did not start:\n%s", i, f.processes[i].log)
 	}
 }
 
-// at returns clients that reach one replica alone.
+// at returns the site as one replica alone shows it to its engineer.
 func (f *fleet) at(t *testing.T, i int) *site {
 	t.Helper()
 	s := *f.site
+	var err error
+	s.clients = f.clientsAt(t, i)
+	s.engineer, err = s.clients.Engineer()
+	must(t, err)
+	return &s
+}
+
+// clientsAt returns clients that reach one replica alone.
+func (f *fleet) clientsAt(t *testing.T, i int) *sdk.Clients {
+	t.Helper()
 	clients, err := sdk.New(f.clients.Target)
 	must(t, err)
 	clients.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, "127.0.0.1:"+f.ports[i])
 	}
-	s.engineer, err = clients.Engineer()
-	must(t, err)
-	return &s
+	return clients
 }
 
 // A load is writers and readers who go on whatever happens.
@@ -391,9 +433,7 @@ func TestReplicas(t *testing.T) {
 		t.Skip("three servers and a database for a minute: CI=true")
 	}
 	ctx := t.Context()
-	store := servertest.Versity(t)
-	elsewhere(t, "s3://"+store.Place+"/lab?region=us-east-1&endpoint="+url.QueryEscape(store.URL),
-		"[default]\naws_access_key_id = "+store.Account+"\naws_secret_access_key = "+store.Key+"\n")
+	store := inS3(t)
 	f := newFleet(t, 3, "KLUIS_LEASE=5s", "KLUIS_BOUND=10s")
 	f.furnish(ctx, t)
 	l := f.load(ctx, 3, 3)
@@ -449,7 +489,7 @@ func TestReplicas(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	must(t, f.setEnabled(ctx, false))
+	must(t, f.setEnabled(ctx, keyName, false))
 	var all sync.WaitGroup
 	for i, s := range each {
 		all.Go(func() {
@@ -477,7 +517,7 @@ func TestReplicas(t *testing.T) {
 			}
 		}
 	}
-	must(t, f.setEnabled(ctx, true))
+	must(t, f.setEnabled(ctx, keyName, true))
 	for i, s := range each {
 		eventually(ctx, t, 20*time.Second, func() error {
 			_, err := s.get(ctx, name)
@@ -497,16 +537,16 @@ func TestReplicas(t *testing.T) {
 	t.Log(f.fsck(t))
 }
 
-// setEnabled switches every version of the key on or off.
-func (s *site) setEnabled(ctx context.Context, enabled bool) error {
-	pager := s.keys.NewListKeyPropertiesVersionsPager(keyName, nil)
+// setEnabled switches every version of a key on or off.
+func (s *site) setEnabled(ctx context.Context, key string, enabled bool) error {
+	pager := s.keys.NewListKeyPropertiesVersionsPager(key, nil)
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
 			return err
 		}
 		for _, k := range page.Value {
-			if _, err := s.keys.UpdateKey(ctx, keyName, k.KID.Version(), azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &enabled}}, nil); err != nil {
+			if _, err := s.keys.UpdateKey(ctx, key, k.KID.Version(), azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &enabled}}, nil); err != nil {
 				return err
 			}
 		}

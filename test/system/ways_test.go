@@ -1,6 +1,7 @@
 package system_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -13,6 +14,71 @@ import (
 	"github.com/kluis-io/kluis/internal/devtest"
 )
 
+// A way takes a customer's key from the platform, and gives it back.
+type way struct {
+	name            string
+	revoke, restore func(context.Context) error
+}
+
+// ways are all that there are at a vault that the customer has for itself. They are gone
+// through in this order, or one alone: access policies stay until the vault's network is
+// opened again, and a role says nothing beside them.
+func (c *customer) ways() []way {
+	vault := lastSegment(c.vaultID)
+	put := func(edit func(*armkeyvault.VaultProperties)) func(context.Context) error {
+		return func(ctx context.Context) error { return c.putVault(ctx, vault, edit) }
+	}
+	policies := func(permissions ...armkeyvault.KeyPermissions) func(context.Context) error {
+		return put(func(v *armkeyvault.VaultProperties) {
+			entry := func(principal string, permissions ...armkeyvault.KeyPermissions) *armkeyvault.AccessPolicyEntry {
+				e := &armkeyvault.AccessPolicyEntry{TenantID: v.TenantID, ObjectID: &principal, Permissions: &armkeyvault.Permissions{}}
+				for _, p := range permissions {
+					e.Permissions.Keys = append(e.Permissions.Keys, &p)
+				}
+				return e
+			}
+			v.EnableRbacAuthorization = to.Ptr(false)
+			v.AccessPolicies = []*armkeyvault.AccessPolicyEntry{
+				entry(c.clients.Target.Principals["custodian"].ObjectID, armkeyvault.KeyPermissionsAll),
+				entry(c.clients.Target.Platform.ObjectID, permissions...),
+			}
+		})
+	}
+	network := func(a armkeyvault.NetworkRuleAction) func(context.Context) error {
+		return put(func(v *armkeyvault.VaultProperties) {
+			v.NetworkACLs = &armkeyvault.NetworkRuleSet{DefaultAction: &a, Bypass: to.Ptr(armkeyvault.NetworkRuleBypassOptionsNone)}
+		})
+	}
+	version := func(on bool) func(context.Context) error {
+		return func(ctx context.Context) error {
+			st, err := c.engineer.Fabric.Encryption(ctx, c.id)
+			if err == nil {
+				_, err = c.keys.UpdateKey(ctx, c.key, lastSegment(st.KeyVersion), azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &on}}, nil)
+			}
+			return err
+		}
+	}
+	return []way{
+		{"role", c.take, c.give},
+		{"access policy", policies(armkeyvault.KeyPermissionsGet),
+			policies(armkeyvault.KeyPermissionsGet, armkeyvault.KeyPermissionsWrapKey, armkeyvault.KeyPermissionsUnwrapKey)},
+		{"key version", version(false), version(true)},
+		{"key", func(ctx context.Context) error { return c.setEnabled(ctx, c.key, false) }, func(ctx context.Context) error { return c.setEnabled(ctx, c.key, true) }},
+		{"key deletion", func(ctx context.Context) error {
+			_, err := c.keys.DeleteKey(ctx, c.key, nil)
+			return err
+		}, func(ctx context.Context) error {
+			_, err := c.keys.RecoverDeletedKey(ctx, c.key, nil)
+			return err
+		}},
+		{"network rule", network(armkeyvault.NetworkRuleActionDeny), network(armkeyvault.NetworkRuleActionAllow)},
+		{"vault deletion", func(ctx context.Context) error {
+			_, err := c.officer.Vaults.Delete(ctx, "kluis", vault, nil)
+			return err
+		}, put(func(v *armkeyvault.VaultProperties) { v.CreateMode = to.Ptr(armkeyvault.CreateModeRecover) })},
+	}
+}
+
 // TestWays takes a workspace's key away in every way that there is at a vault, and
 // gives it back: the workspace goes dark and comes back by each.
 func TestWays(t *testing.T) {
@@ -24,79 +90,11 @@ func TestWays(t *testing.T) {
 	s.furnish(ctx, t)
 	must(t, s.assign(ctx))
 	s.await(ctx, t, "Active")
-
-	target := s.clients.Target
-	put := func(edit func(*armkeyvault.VaultProperties)) error {
-		props := &armkeyvault.VaultProperties{
-			TenantID: &target.TenantID, EnableRbacAuthorization: to.Ptr(true), EnablePurgeProtection: to.Ptr(true),
-			SKU: &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
-		}
-		edit(props)
-		poller, err := s.officer.Vaults.BeginCreateOrUpdate(ctx, "kluis", "custody", armkeyvault.VaultCreateOrUpdateParameters{
-			Location: to.Ptr("local"), Properties: props,
-		}, nil)
-		if err == nil {
-			_, err = poller.PollUntilDone(ctx, nil)
-		}
-		return err
-	}
-	policies := func(permissions ...*armkeyvault.KeyPermissions) func(*armkeyvault.VaultProperties) {
-		return func(v *armkeyvault.VaultProperties) {
-			v.EnableRbacAuthorization = to.Ptr(false)
-			v.AccessPolicies = []*armkeyvault.AccessPolicyEntry{
-				{TenantID: &target.TenantID, ObjectID: to.Ptr(target.Principals["custodian"].ObjectID), Permissions: &armkeyvault.Permissions{Keys: []*armkeyvault.KeyPermissions{to.Ptr(armkeyvault.KeyPermissionsAll)}}},
-				{TenantID: &target.TenantID, ObjectID: to.Ptr(target.Platform.ObjectID), Permissions: &armkeyvault.Permissions{Keys: permissions}},
-			}
-		}
-	}
-	network := func(a armkeyvault.NetworkRuleAction) func(*armkeyvault.VaultProperties) {
-		return func(v *armkeyvault.VaultProperties) {
-			v.NetworkACLs = &armkeyvault.NetworkRuleSet{DefaultAction: &a, Bypass: to.Ptr(armkeyvault.NetworkRuleBypassOptionsNone)}
-		}
-	}
-	version := func() string {
-		st, err := s.engineer.Fabric.Encryption(ctx, s.workspace)
-		must(t, err)
-		return lastSegment(st.KeyVersion)
-	}
-	enable := func(v string, on bool) error {
-		_, err := s.keys.UpdateKey(ctx, keyName, v, azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &on}}, nil)
-		return err
-	}
-	recoverVault := func() error {
-		return put(func(v *armkeyvault.VaultProperties) { v.CreateMode = to.Ptr(armkeyvault.CreateModeRecover) })
-	}
-
-	for _, way := range []struct {
-		name            string
-		revoke, restore func() error
-	}{
-		{"role", func() error {
-			_, err := s.officer.Roles.Delete(ctx, s.keyScope(), grantID, nil)
-			return err
-		}, func() error { s.grant(ctx, t); return nil }},
-		{"access policy", func() error {
-			return put(policies(to.Ptr(armkeyvault.KeyPermissionsGet)))
-		}, func() error {
-			return put(policies(to.Ptr(armkeyvault.KeyPermissionsGet), to.Ptr(armkeyvault.KeyPermissionsWrapKey), to.Ptr(armkeyvault.KeyPermissionsUnwrapKey)))
-		}},
-		{"key version", func() error { return enable(version(), false) }, func() error { return enable(version(), true) }},
-		{"key deletion", func() error {
-			_, err := s.keys.DeleteKey(ctx, keyName, nil)
-			return err
-		}, func() error {
-			_, err := s.keys.RecoverDeletedKey(ctx, keyName, nil)
-			return err
-		}},
-		{"network rule", func() error { return put(network(armkeyvault.NetworkRuleActionDeny)) }, func() error { return put(network(armkeyvault.NetworkRuleActionAllow)) }},
-		{"vault deletion", func() error {
-			_, err := s.officer.Vaults.Delete(ctx, "kluis", "custody", nil)
-			return err
-		}, recoverVault},
-	} {
+	c := &customer{site: s, key: keyName, grant: grantID, id: s.workspace, name: s.container}
+	for _, way := range c.ways() {
 		t.Run(way.name, func(t *testing.T) {
 			must(t, s.readBack(ctx))
-			must(t, way.revoke())
+			must(t, way.revoke(ctx))
 			revoked := time.Now()
 			eventually(ctx, t, 30*time.Second, func() error {
 				if _, err := s.get(ctx, s.smallest()); !refusedByKey(err) {
@@ -105,7 +103,7 @@ func TestWays(t *testing.T) {
 				return nil
 			})
 			dark := time.Since(revoked)
-			must(t, way.restore())
+			must(t, way.restore(ctx))
 			restored := time.Now()
 			eventually(ctx, t, 60*time.Second, func() error { return s.readBack(ctx) })
 			t.Logf("dark after %s, back after %s", dark.Round(time.Millisecond), time.Since(restored).Round(time.Millisecond))
