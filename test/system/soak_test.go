@@ -64,16 +64,42 @@ func (s *site) sampled(ctx context.Context, address string) (sample, error) {
 	if found != 2 {
 		return now, fmt.Errorf("%d of 2 metrics are there", found)
 	}
-	err = filepath.WalkDir(s.data, func(_ string, d fs.DirEntry, err error) error {
+	now.disk = folderSize(s.data)
+	return now, nil
+}
+
+// folderSize is what the files in a folder hold, in bytes.
+func folderSize(dir string) (bytes float64) {
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil // it went while we looked
 		}
 		if info, err := d.Info(); err == nil {
-			now.disk += float64(info.Size())
+			bytes += float64(info.Size())
 		}
 		return nil
 	})
-	return now, err
+	return bytes
+}
+
+// Growth is what the lives of servers used more in their last quarter than in the one before
+// it, at most: the first half is for warming up.
+type growth struct {
+	heap       float64 // as a part of what it was
+	goroutines float64
+}
+
+func (g *growth) add(life []sample) {
+	n := len(life)
+	if n < 10 {
+		return
+	}
+	half := n / 2
+	first, last := life[half:half+n/4], life[n-n/4:]
+	heap := func(s sample) float64 { return s.heap }
+	goroutines := func(s sample) float64 { return s.goroutines }
+	g.heap = max(g.heap, mean(last, heap)/mean(first, heap)-1)
+	g.goroutines = max(g.goroutines, mean(last, goroutines)-mean(first, goroutines))
 }
 
 // TestSoak serves readers and writers for as long as KLUIS_SOAK says, half a minute by
@@ -114,7 +140,7 @@ func TestSoak(t *testing.T) {
 		return err
 	}
 	var kills, pauses, revocations, rotations int
-	var growth, threads float64 // of a life's memory and goroutines, the most
+	var usage growth
 	began := time.Now()
 	life := min(lasting/12, 5*time.Minute)
 	var disk []float64
@@ -151,11 +177,8 @@ func TestSoak(t *testing.T) {
 		}
 		stop()
 		working.Wait()
-		if n := len(samples); n >= 10 {
-			half := n / 2 // the first half is for warming up
-			first, last := samples[half:half+n/4], samples[n-n/4:]
-			growth = max(growth, mean(last, func(s sample) float64 { return s.heap })/mean(first, func(s sample) float64 { return s.heap })-1)
-			threads = max(threads, mean(last, func(s sample) float64 { return s.goroutines })-mean(first, func(s sample) float64 { return s.goroutines }))
+		usage.add(samples)
+		if n := len(samples); n > 0 {
 			disk = append(disk, samples[n-1].disk)
 		}
 		switch fault := rand.IntN(4); fault {
@@ -201,14 +224,14 @@ func TestSoak(t *testing.T) {
 	}
 	// Replaced extents stay for the backup horizon, and rows make the file grow at first:
 	// what is measured of the disk is told, and judged by who reads it.
-	if lasting >= time.Hour && growth > 0.5 {
-		t.Errorf("memory in use grew by %.0f %% within one life of the server, after it was warm", 100*growth)
+	if lasting >= time.Hour && usage.heap > 0.5 {
+		t.Errorf("memory in use grew by %.0f %% within one life of the server, after it was warm", 100*usage.heap)
 	}
-	if threads > 20 {
-		t.Errorf("%.0f goroutines came to be in one life of the server, after it was warm", threads)
+	if usage.goroutines > 20 {
+		t.Errorf("%.0f goroutines came to be in one life of the server, after it was warm", usage.goroutines)
 	}
 	effort.Proof(t, "minutes", int(time.Since(began).Minutes()), "kills", kills, "stops", pauses, "revocations", revocations, "rotations", rotations,
-		"acknowledged-writes", acknowledged, "acknowledged-writes-lost", 0, "heap-growth-percent-at-most", int(100*growth), "goroutines-more-at-most", int(max(0, threads)),
+		"acknowledged-writes", acknowledged, "acknowledged-writes-lost", 0, "heap-growth-percent-at-most", int(100*usage.heap), "goroutines-more-at-most", int(max(0, usage.goroutines)),
 		"disk-megabytes-at-most", int(slices.Max(append(disk, 0))/1e6))
 }
 

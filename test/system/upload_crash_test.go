@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 
 	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
@@ -32,6 +35,11 @@ type versioned struct {
 	acknowledged, attempted uint64
 	acks                    uint64      // how many writes were acknowledged
 	deaf                    atomic.Bool // acknowledgements count no more
+
+	// A conditional file is replaced only as what it was: where a write of which nothing was
+	// heard may still take effect, at a replica that stands still, it does not after a later one.
+	conditional bool
+	etag        *azcore.ETag
 }
 
 func (v *versioned) content(n uint64) []byte {
@@ -45,7 +53,21 @@ func (v *versioned) write(ctx context.Context, s *site) error {
 	if v.size > 1<<10 && v.attempted%2 == 0 {
 		o.BlockSize, o.Concurrency = int64(max(64<<10, v.size)), 2
 	}
-	_, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, v.path, v.content(v.attempted), o)
+	if v.conditional {
+		is := &blob.ModifiedAccessConditions{IfMatch: v.etag}
+		if v.etag == nil {
+			is.IfNoneMatch = to.Ptr(azcore.ETagAny)
+		}
+		o.AccessConditions = &blob.AccessConditions{ModifiedAccessConditions: is}
+	}
+	done, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, v.path, v.content(v.attempted), o)
+	if err == nil {
+		v.etag = done.ETag
+	} else if v.conditional {
+		if now, err := s.engineer.Blobs.ServiceClient().NewContainerClient(s.container).NewBlobClient(v.path).GetProperties(ctx, nil); err == nil {
+			v.etag = now.ETag
+		}
+	}
 	if err == nil && !v.deaf.Load() {
 		v.acknowledged = v.attempted
 		v.acks++
