@@ -136,8 +136,7 @@ func connections(url string, seen *lineage, still, statement time.Duration) (*sq
 		return nil, err
 	}
 	c.ConnectTimeout, c.ValidateConnect, c.OnNotice = answer, seen.follow(c.ValidateConnect), heed
-	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: answer, Interval: answer / 2, Count: 3}}
-	c.DialFunc = d.DialContext
+	c.DialFunc = dialer().DialContext
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	for name, value := range map[string]string{
 		"application_name": "kluis", "synchronous_commit": "on", "default_transaction_isolation": "read committed", "idle_in_transaction_session_timeout": ms(still),

@@ -24,3 +24,6 @@ var ErrLost = errors.New("the answer was lost")
 
 // Outcome asks what became of a transaction.
 func (db *DB) Outcome(ran Transaction) error { return committer{db}.outcome(ran, ErrLost) }
+
+// Dialer is what connects to servers.
+var Dialer = dialer
