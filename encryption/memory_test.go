@@ -320,6 +320,49 @@ func (t *memoryTx) ItemStates(s encryption.ScopeID) (out []encryption.Item, err 
 	return out, nil
 }
 
+func (t *memoryTx) ItemTotals(s encryption.ScopeID, n int64) (out encryption.ItemTotals, err error) {
+	all, err := t.ItemStates(s)
+	for _, i := range all {
+		out.Items++
+		p := i.Progress
+		switch {
+		case i.Generation >= n:
+			out.Done++
+		case p.TotalBytes > 0:
+			out.Done += float64(min(p.Bytes, p.TotalBytes)) / float64(p.TotalBytes)
+		case p.TotalFiles > 0:
+			out.Done += float64(min(p.Files, p.TotalFiles)) / float64(p.TotalFiles)
+		}
+		if i.Generation < n {
+			out.Behind++
+			if i.Failed {
+				out.Failed++
+			}
+		}
+		out.Progress.Files += p.Files
+		out.Progress.TotalFiles += p.TotalFiles
+		out.Progress.Bytes += p.Bytes
+		out.Progress.TotalBytes += p.TotalBytes
+	}
+	return out, err
+}
+
+func (t *memoryTx) ItemPage(s encryption.ScopeID, n int64, status encryption.ItemEncryption, after encryption.ItemID, limit int) (out []encryption.Item, err error) {
+	all, err := t.ItemStates(s)
+	for _, i := range all {
+		is := encryption.ItemActive
+		if i.Generation < n {
+			if is = encryption.ItemInProgress; i.Failed {
+				is = encryption.ItemFailed
+			}
+		}
+		if i.ID > after && (status == "" || status == is) && len(out) < limit {
+			out = append(out, i)
+		}
+	}
+	return out, err
+}
+
 func (t *memoryTx) UpdateItem(i encryption.Item, fence int64) error {
 	if old, ok := t.items[i.ID]; !ok || old.Fence != fence {
 		return fault.New(fault.EncryptionChanged, "")

@@ -33,7 +33,7 @@ func TestLifeOfAScope(t *testing.T) {
 		st := w.status()
 		if st.Mode != encryption.CustomerManaged || st.State != encryption.Enabling || !st.InProgress() || st.ReSealOnly ||
 			st.KeyIdentifier != w.key("a") || st.KID != w.vault.Newest("a") || len(st.Items) != 1 ||
-			st.Items[0].Status != encryption.ItemInProgress || st.Items[0].Progress.Files == 0 || st.Progress.TotalFiles != 20 {
+			st.Items[0].Status != encryption.ItemInProgress || st.Items[0].Progress.Files == 0 || st.Totals.Progress.TotalFiles != 20 {
 			t.Errorf("in progress: %+v", st)
 		}
 		readable()

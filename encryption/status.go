@@ -29,7 +29,8 @@ type Status struct {
 	PreviousKeyIdentifier string // while items are still under the previous key
 	KID                   kek.KID
 	ReSealOnly            bool
-	Items                 []ItemStatus
+	Items                 []ItemStatus // nil in a summary
+	Totals                ItemTotals
 	Versions              []VersionStatus
 	Generation            int64         // the sealing one's number
 	Bound                 time.Duration // the kill-switch bound, by whoever set it lowest
@@ -37,9 +38,16 @@ type Status struct {
 	Stretched             bool          // it is longer than it aims to be, since the vault's budget allows no more
 	Percent               int           // of the change of key under way; 100 if there is none
 	Left                  time.Duration // that the change may still take, by how fast it went; 0 if that is not known
-	Progress              Progress      // of all items together
 	Behind, Failed        int           // items that are not under the scope's key yet, and those of them that failed; the scope's own names count
 	MayChange             bool          // whether the caller may assign, rotate and reset a workspace's key
+}
+
+// ItemTotals count a scope's items, the scope's own names not among them.
+type ItemTotals struct {
+	Items          int
+	Behind, Failed int      // not under the scope's key yet, and those of them that failed
+	Done           float64  // of Items: what is under the scope's key, each item by how far it is
+	Progress       Progress // of all together
 }
 
 // An ItemStatus is the status of one item.
@@ -64,25 +72,82 @@ type VersionStatus struct {
 // InProgress reports whether items are on their way.
 func (s Status) InProgress() bool { return s.Behind > s.Failed }
 
-// Status tells how a scope is encrypted. It needs no key.
+// Status tells how a scope is encrypted, with each of its items. It needs no key.
 func (s *Scopes) Status(ctx context.Context, caller identity.Caller, id ScopeID) (Status, error) {
-	entry := caller.Entry("GetWorkspaceEncryption", s.resource(ctx, id))
-	err := s.authorise(ctx, caller, id, rbac.EncryptionRead)
-	var st Status
-	if err == nil {
-		st, err = s.status(ctx, id)
+	return s.tell(ctx, caller, id, true)
+}
+
+// Summary is [Scopes.Status] without the items: what it costs does not grow with them by
+// more than counting.
+func (s *Scopes) Summary(ctx context.Context, caller identity.Caller, id ScopeID) (Status, error) {
+	return s.tell(ctx, caller, id, false)
+}
+
+func (s *Scopes) tell(ctx context.Context, caller identity.Caller, id ScopeID, items bool) (st Status, err error) {
+	err = s.looking(ctx, caller, "GetWorkspaceEncryption", id, false, func() (err error) {
+		st, err = s.status(ctx, id, items)
 		st.MayChange = s.authorise(ctx, caller, id, rbac.EncryptionWrite) == nil
-	}
-	if err != nil {
-		entry = identity.Failed(entry, err)
-	}
-	if auditErr := s.ring.recorder.Record(context.WithoutCancel(ctx), entry); auditErr != nil {
-		return Status{}, auditErr
-	}
+		return err
+	})
 	return st, err
 }
 
-func (s *Scopes) status(ctx context.Context, id ScopeID) (st Status, err error) {
+// An ItemQuery says which of a scope's items are asked for, a page at a time.
+type ItemQuery struct {
+	Status ItemEncryption        // "" for any
+	Among  func(ItemStatus) bool // nil for all
+	After  ItemID                // the last one of the page before
+	Limit  int
+}
+
+// itemPage is how many rows are read at once for a query that names its items.
+const itemPage = 500
+
+// Items tells of a page of a scope's items, by id, and whether there are more. It needs
+// no key.
+func (s *Scopes) Items(ctx context.Context, caller identity.Caller, id ScopeID, q ItemQuery) (page []ItemStatus, more bool, err error) {
+	err = s.looking(ctx, caller, "ListEncryptedItems", id, false, func() error {
+		return s.ring.store.View(ctx, func(tx Tx) error {
+			sc, err := tx.Scope(id)
+			if err != nil {
+				return err
+			}
+			page, more, err = q.page(tx, sc)
+			return err
+		})
+	})
+	return page, more, err
+}
+
+// page reads on until the page is full.
+func (q ItemQuery) page(tx Tx, sc Scope) (page []ItemStatus, more bool, err error) {
+	batch := q.Limit + 1
+	if q.Among != nil {
+		batch = max(batch, itemPage)
+	}
+	for after := q.After; ; {
+		rows, err := tx.ItemPage(sc.ID, sc.Sealing, q.Status, after, batch)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, i := range rows {
+			after = i.ID
+			is := i.status(sc.Sealing)
+			if q.Among != nil && !q.Among(is) {
+				continue
+			}
+			if len(page) == q.Limit {
+				return page, true, nil
+			}
+			page = append(page, is)
+		}
+		if len(rows) < batch {
+			return page, false, nil
+		}
+	}
+}
+
+func (s *Scopes) status(ctx context.Context, id ScopeID, withItems bool) (st Status, err error) {
 	err = s.ring.store.View(ctx, func(tx Tx) error {
 		v, err := readView(tx, id)
 		if err != nil {
@@ -103,12 +168,17 @@ func (s *Scopes) status(ctx context.Context, id ScopeID) (st Status, err error) 
 		if st.Behind, st.Failed, _, err = tx.ItemsBehind(id, g.Number, time.Time{}); err != nil {
 			return err
 		}
-		items, err := tx.ItemStates(id)
-		if err != nil {
+		if st.Totals, err = tx.ItemTotals(id, g.Number); err != nil {
 			return err
 		}
-		for _, i := range items {
-			st.add(i, g.Number)
+		if withItems {
+			items, err := tx.ItemStates(id)
+			if err != nil {
+				return err
+			}
+			for _, i := range items {
+				st.Items = append(st.Items, i.status(g.Number))
+			}
 		}
 		st.estimate(s.ring.now().Sub(g.Created))
 		used, err := tx.VersionsUsed(id)
@@ -123,7 +193,8 @@ func (s *Scopes) status(ctx context.Context, id ScopeID) (st Status, err error) 
 	return st, err
 }
 
-func (s *Status) add(i Item, generation int64) {
+// status says how the item stands while the generation seals.
+func (i Item) status(generation int64) ItemStatus {
 	is := ItemStatus{ID: i.ID, Type: i.Type, Status: ItemActive, Progress: i.Progress}
 	switch {
 	case i.Generation >= generation:
@@ -132,11 +203,7 @@ func (s *Status) add(i Item, generation int64) {
 	default:
 		is.Status = ItemInProgress
 	}
-	s.Items = append(s.Items, is)
-	s.Progress.Files += i.Progress.Files
-	s.Progress.TotalFiles += i.Progress.TotalFiles
-	s.Progress.Bytes += i.Progress.Bytes
-	s.Progress.TotalBytes += i.Progress.TotalBytes
+	return is
 }
 
 // estimate says how much of a change is done, by items, and how long the rest takes
@@ -146,18 +213,11 @@ func (s *Status) estimate(since time.Duration) {
 		s.Percent = 100
 		return
 	}
-	total := float64(len(s.Items) + 1) // the scope's own names count
-	done := total - float64(s.Behind)
-	for _, i := range s.Items {
-		switch p := i.Progress; {
-		case i.Status == ItemActive:
-		case p.TotalBytes > 0:
-			done += float64(min(p.Bytes, p.TotalBytes)) / float64(p.TotalBytes)
-		case p.TotalFiles > 0:
-			done += float64(min(p.Files, p.TotalFiles)) / float64(p.TotalFiles)
-		}
+	done := s.Totals.Done
+	if s.Behind == s.Totals.Behind { // the scope's own names count
+		done++
 	}
-	share := max(0, done/total)
+	share := done / float64(s.Totals.Items+1)
 	s.Percent = min(99, int(100*share))
 	if share > 0 && share < 1 && s.InProgress() {
 		s.Left = time.Duration(float64(since) * (1 - share) / share)

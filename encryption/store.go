@@ -57,6 +57,11 @@ type Tx interface {
 	// ItemStates returns all items of the scope but the scope's own and those whose
 	// keys are all shredded.
 	ItemStates(s ScopeID) ([]Item, error)
+	// ItemTotals counts those items and what is done of bringing them under the
+	// generation, and ItemPage returns at most limit of those with ids above after that
+	// have the status, "" for any: by id. Neither reads the other rows into memory.
+	ItemTotals(s ScopeID, generation int64) (ItemTotals, error)
+	ItemPage(s ScopeID, generation int64, status ItemEncryption, after ItemID, limit int) ([]Item, error)
 	// UpdateItem replaces an item's row, if its fence is still the one given;
 	// else it fails with [fault.EncryptionChanged].
 	UpdateItem(i Item, fence int64) error

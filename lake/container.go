@@ -248,33 +248,69 @@ func (l *Lake) DeleteContainer(ctx context.Context, caller identity.Caller, p Pa
 	})
 }
 
+// ContainerNames returns the names of a storage account's containers by their items, to
+// whoever may read their data. It returns nil to whom may not, and if the account's key
+// cannot be used now.
+func (l *Lake) ContainerNames(ctx context.Context, caller identity.Caller, account string) (map[encryption.ItemID]string, error) {
+	names := map[encryption.ItemID]string{}
+	err := l.onNames(ctx, caller, opContainer, rbac.DataRead, false, account, func(s *session) error {
+		err := s.view(ctx, func(tx Tx) error {
+			clear(names)
+			return s.eachContainer(tx, func(id NodeID, name string) error {
+				names[itemOf(id)] = name
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+		return s.recordRead(ctx, "", 0)
+	})
+	switch r := fault.ReasonOf(err); {
+	case err == nil:
+		return names, nil
+	case r == fault.Denied, r.RefusedByVault(), r == fault.KEKUnreachable, r == fault.KEKIntegrity, r == fault.EncryptionChanged:
+		return nil, nil
+	}
+	return nil, err
+}
+
+// eachContainer calls fn with every container of the account.
+func (s *session) eachContainer(tx Tx, fn func(NodeID, string) error) error {
+	f, ok, err := s.special(tx, Root, false)
+	if err != nil || !ok {
+		return err
+	}
+	names := map[NodeID]string{}
+	err = tx.LakeEntries(f.ID, func(e EntryRow) error {
+		r, err := s.open(f, e)
+		if err == nil && r.kind == containerKind {
+			names[e.ID] = r.name
+		}
+		return err
+	})
+	for id, name := range names {
+		if err == nil {
+			err = fn(id, name)
+		}
+	}
+	return err
+}
+
 // accountContainers lists an account's containers whose names begin with the prefix,
 // in order.
 func (l *Lake) accountContainers(ctx context.Context, caller identity.Caller, account, prefix string) (out []ContainerProperties, err error) {
 	err = l.onNames(ctx, caller, opContainer, rbac.DataRead, false, account, func(s *session) error {
 		err := s.view(ctx, func(tx Tx) error {
 			out = nil
-			f, ok, err := s.special(tx, Root, false)
-			if err != nil || !ok {
-				return err
-			}
-			names := map[NodeID]string{}
-			err = tx.LakeEntries(f.ID, func(e EntryRow) error {
-				r, err := s.open(f, e)
-				if err == nil && r.kind == containerKind && strings.HasPrefix(r.name, prefix) {
-					names[e.ID] = r.name
+			return s.eachContainer(tx, func(id NodeID, name string) error {
+				if !strings.HasPrefix(name, prefix) {
+					return nil
 				}
+				_, m, err := s.node(tx, id)
+				out = append(out, s.containerProperties(name, m))
 				return err
 			})
-			for id, name := range names {
-				if err != nil {
-					return err
-				}
-				var m manifest
-				_, m, err = s.node(tx, id)
-				out = append(out, s.containerProperties(name, m))
-			}
-			return err
 		})
 		if err != nil {
 			return err

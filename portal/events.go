@@ -56,7 +56,10 @@ func (s *Stream) Fragment(template, name string, data any) error {
 
 // Stale says that the page around the part has to be loaded again. The page closes the
 // connection: hx-sse:close="stale".
-func (s *Stream) Stale() error { return s.send("stale", []byte("stale")) }
+func (s *Stream) Stale() error { return s.Event("stale") }
+
+// Event tells the page of something that is no part of it: a script's event of that name.
+func (s *Stream) Event(name string) error { return s.send(name, []byte(name)) }
 
 // Beat keeps the connection open where nothing changes.
 func (s *Stream) Beat() error {

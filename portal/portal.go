@@ -58,6 +58,7 @@ type Section struct {
 	// define fragments that are sent alone; files whose name begins with _ are shared by
 	// all of them.
 	Templates fs.FS
+	Shared    fs.FS            // those that it has in common with another section, as if they lay beside them
 	Funcs     template.FuncMap // of its templates, beside the frame's own
 
 	// Routes are its handlers by pattern, as [http.ServeMux] takes them:

@@ -42,34 +42,43 @@ func (p *Portal) parse() error {
 }
 
 func (p *Portal) parseSection(base *template.Template, s Section) error {
-	files, err := fs.Glob(s.Templates, "*.html")
-	if err != nil {
-		return err
-	}
 	shared, err := base.Clone()
 	if err != nil {
 		return err
 	}
 	shared.Funcs(s.Funcs)
-	for _, f := range files {
-		if s.Name != "portal" && strings.HasPrefix(f, "_") {
-			if shared, err = shared.ParseFS(s.Templates, f); err != nil {
+	type file struct {
+		in   fs.FS
+		name string
+	}
+	var pages []file
+	for _, in := range []fs.FS{s.Shared, s.Templates} {
+		if in == nil {
+			continue
+		}
+		names, err := fs.Glob(in, "*.html")
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if !strings.HasPrefix(name, "_") {
+				pages = append(pages, file{in, name})
+			} else if s.Name == "portal" { // the layout, which the base has already
+				continue
+			} else if shared, err = shared.ParseFS(in, name); err != nil {
 				return err
 			}
 		}
 	}
-	for _, f := range files {
-		if strings.HasPrefix(f, "_") {
-			continue
-		}
+	for _, f := range pages {
 		t, err := shared.Clone()
 		if err != nil {
 			return err
 		}
-		if t, err = t.ParseFS(s.Templates, f); err != nil {
+		if t, err = t.ParseFS(f.in, f.name); err != nil {
 			return err
 		}
-		p.templates[s.Name+"/"+strings.TrimSuffix(path.Base(f), ".html")] = t
+		p.templates[s.Name+"/"+strings.TrimSuffix(path.Base(f.name), ".html")] = t
 	}
 	return nil
 }

@@ -336,7 +336,6 @@ func (s *story) lose() {
 	s.take()
 	b.Go(s.page)
 	b.WaitFor("the data is dark")
-	b.Go(s.page) // the offer is not part of what changes by itself
 	b.Click("a[href$=keylost]")
 	b.WaitFor("Declare the key of Sales lost")
 	b.Inspect("story-7-key-lost-confirm")

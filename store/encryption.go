@@ -284,9 +284,38 @@ func (t *Tx) ReleaseItems() error {
 }
 
 func (t *Tx) ItemStates(id encryption.ScopeID) (out []encryption.Item, err error) {
-	err = t.rows(`SELECT `+itemColumns+` FROM item_state i WHERE scope = $1 AND item <> $1
-		AND EXISTS (SELECT 1 FROM item_key k WHERE k.item = i.item AND k.state <> 'shredded') ORDER BY item`,
-		[]any{string(id)}, func(scan func(...any) error) error {
+	err = t.rows(`SELECT `+itemColumns+` FROM `+livingItems+` ORDER BY item`, []any{string(id)}, func(scan func(...any) error) error {
+		i, err := scanItem(scan)
+		out = append(out, i)
+		return err
+	})
+	return out, err
+}
+
+// livingItems are the rows of a scope's items that ItemStates, ItemTotals and ItemPage tell of.
+const livingItems = `item_state i WHERE scope = $1 AND item <> $1
+		AND EXISTS (SELECT 1 FROM item_key k WHERE k.item = i.item AND k.state <> 'shredded')`
+
+// ItemTotals implements [encryption.Tx].
+func (t *Tx) ItemTotals(id encryption.ScopeID, generation int64) (n encryption.ItemTotals, err error) {
+	err = t.row(`SELECT count(*), coalesce(sum(CASE WHEN generation < $2 THEN 1 ELSE 0 END), 0),
+		coalesce(sum(CASE WHEN generation < $2 THEN failed ELSE 0 END), 0),
+		coalesce(sum(files), 0), coalesce(sum(total_files), 0), coalesce(sum(bytes), 0), coalesce(sum(total_bytes), 0),
+		coalesce(sum(CASE WHEN generation >= $2 THEN 1.0
+			WHEN total_bytes > 0 THEN (CASE WHEN bytes < total_bytes THEN bytes * 1.0 / total_bytes ELSE 1.0 END)
+			WHEN total_files > 0 THEN (CASE WHEN files < total_files THEN files * 1.0 / total_files ELSE 1.0 END)
+			ELSE 0.0 END), 0.0)
+		FROM `+livingItems, []any{string(id), generation},
+		&n.Items, &n.Behind, &n.Failed, &n.Progress.Files, &n.Progress.TotalFiles, &n.Progress.Bytes, &n.Progress.TotalBytes, &n.Done)
+	return n, err
+}
+
+// ItemPage implements [encryption.Tx].
+func (t *Tx) ItemPage(id encryption.ScopeID, generation int64, status encryption.ItemEncryption, after encryption.ItemID, limit int) (out []encryption.Item, err error) {
+	err = t.rows(`SELECT `+itemColumns+` FROM `+livingItems+` AND item > $3
+		AND ($4 = '' OR $4 = CASE WHEN generation >= $2 THEN 'Active' WHEN failed = 1 THEN 'Failed' ELSE 'InProgress' END)
+		ORDER BY item LIMIT $5`, []any{string(id), generation, string(after), string(status), limit},
+		func(scan func(...any) error) error {
 			i, err := scanItem(scan)
 			out = append(out, i)
 			return err

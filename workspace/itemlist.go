@@ -91,10 +91,10 @@ func within(tx Tx, e Entry, inside map[FolderID]bool) (bool, error) {
 	return in, err
 }
 
-// ItemNames returns the display names of the workspace's items, for an answer that
-// has been authorised and recorded as a whole. It returns nil if the caller may not
-// read items or the keys cannot be used now.
-func (w *Workspaces) ItemNames(ctx context.Context, c identity.Caller, ws encryption.ScopeID) (map[encryption.ItemID]string, error) {
+// ItemNames returns the display names of the workspace's items, or of those that are
+// named, for an answer that has been authorised and recorded as a whole: of live ones
+// alone. It returns nil if the caller may not read items or the keys cannot be used now.
+func (w *Workspaces) ItemNames(ctx context.Context, c identity.Caller, ws encryption.ScopeID, only ...encryption.ItemID) (map[encryption.ItemID]string, error) {
 	err := w.store.View(ctx, func(tx Tx) error {
 		_, err := w.permit(tx, c, rbac.ItemsRead, ws)
 		return err
@@ -109,7 +109,12 @@ func (w *Workspaces) ItemNames(ctx context.Context, c identity.Caller, ws encryp
 	if err != nil {
 		return nil, unusable(err)
 	}
-	items, err := w.ItemsOf(ctx, u, ws)
+	items, err := w.entries(ctx, u, func(tx Tx) ([]Entry, error) {
+		if len(only) == 0 {
+			return tx.ItemEntries(ws, "", "", 0)
+		}
+		return liveEntries(tx, ws, only)
+	})
 	if err != nil {
 		return nil, unusable(err)
 	}
@@ -118,6 +123,21 @@ func (w *Workspaces) ItemNames(ctx context.Context, c identity.Caller, ws encryp
 		names[i.ID] = i.DisplayName
 	}
 	return names, nil
+}
+
+// liveEntries returns the rows of those of the items that are the workspace's and live.
+func liveEntries(tx Tx, ws encryption.ScopeID, ids []encryption.ItemID) (rows []Entry, err error) {
+	for _, id := range ids {
+		e, err := tx.ItemEntry(id)
+		switch {
+		case fault.ReasonOf(err) == fault.ItemNotFound:
+		case err != nil:
+			return nil, err
+		case e.Workspace == ws && e.State == Live:
+			rows = append(rows, e)
+		}
+	}
+	return rows, nil
 }
 
 // unusable returns nil for an error that says that keys cannot be used now.

@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/kluis-io/kluis/encryption"
@@ -47,6 +48,8 @@ type encryptionAnswer struct {
 	Percent  *int                 `json:"percentComplete,omitempty"`
 	Left     int64                `json:"estimatedSecondsLeft,omitempty"`
 
+	Counts map[state]int `json:"itemCounts,omitempty"` // of all items, recoverable ones too, in place of them
+
 	MayChange bool `json:"mayChange,omitempty"` // the caller: for programs that show people what they can do
 }
 
@@ -61,6 +64,8 @@ type encryptedItem struct {
 	Type        string `json:"type"`
 
 	// Ours, from here on.
+	Status   state        `json:"encryptionStatus,omitempty"` // where items do not stand in groups
+	Deleted  bool         `json:"deleted,omitempty"`          // not seen any more, and recoverable
 	Progress *progress    `json:"progress,omitempty"`
 	Reason   fault.Reason `json:"reason,omitempty"`
 	Detail   string       `json:"detail,omitempty"`
@@ -134,15 +139,25 @@ func changing(s encryption.Status) bool {
 	return o == enableInProgress || o == disableInProgress
 }
 
+// getEncryption answers how a scope is encrypted: of many items a client that only looks
+// how far they are asks for items=none.
 func (c *call) getEncryption() error {
-	ws, err := c.workspace()
+	id, err := c.scope()
 	if err != nil {
 		return err
 	}
-	s, err := c.enc.Status(c.r.Context(), c.caller, ws)
-	// A workspace that was deleted is not there, even if its keys' rows still are.
-	names, missing := c.ws.ItemNames(c.r.Context(), c.caller, ws)
-	if missing != nil {
+	var s encryption.Status
+	var names map[encryption.ItemID]string
+	var missing error
+	summary := strings.EqualFold(c.r.URL.Query().Get("items"), "none")
+	if summary {
+		s, err = c.enc.Summary(c.r.Context(), c.caller, id)
+		_, missing = c.names(id, encryption.ScopeItem(id)) // of no item at all
+	} else {
+		s, err = c.enc.Status(c.r.Context(), c.caller, id)
+		names, missing = c.names(id)
+	}
+	if missing != nil { // a workspace that was deleted is not there, even if its keys' rows still are
 		return missing
 	}
 	if err != nil {
@@ -151,7 +166,11 @@ func (c *call) getEncryption() error {
 	if changing(s) {
 		c.w.Header().Set("Retry-After", retryAfter)
 	}
-	return c.answer(http.StatusOK, toEncryption(s, names))
+	a := toEncryption(s, names)
+	if summary {
+		a.Counts = counts(s)
+	}
+	return c.answer(http.StatusOK, a)
 }
 
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
@@ -184,7 +203,7 @@ func toEncryption(s encryption.Status, names map[encryption.ItemID]string) encry
 		}
 	}
 	if changing(s) || a.Detail.EncryptionStatus == failed {
-		a.Progress, a.Percent, a.Left = toProgress(s.Progress), &s.Percent, seconds(s.Left)
+		a.Progress, a.Percent, a.Left = toProgress(s.Totals.Progress), &s.Percent, seconds(s.Left)
 	}
 	for _, v := range s.Versions {
 		w := version{KID: string(v.KID), LiveWraps: v.LiveWraps, SafeToDisable: v.SafeToDisable, First: v.First}

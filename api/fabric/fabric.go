@@ -14,7 +14,8 @@
 // in use, progress as a whole and per item, which key versions may be disabled, the
 // kill-switch bound, and what is wrong with the key. A revoked or unreachable
 // workspace keeps its state of encryption on Fabric's fields. Calls of ours lie
-// beside Fabric's, below encryption, jobs and labels.
+// beside Fabric's, below encryption, jobs and labels. A storage account is a scope as a
+// workspace is: below storageAccounts stands what Resource Manager has no words for.
 package fabric
 
 import (
@@ -50,6 +51,8 @@ type Encryption interface {
 	Assign(ctx context.Context, caller identity.Caller, scope encryption.ScopeID, keyIdentifier string) error
 	Reset(ctx context.Context, caller identity.Caller, scope encryption.ScopeID) error
 	Status(ctx context.Context, caller identity.Caller, scope encryption.ScopeID) (encryption.Status, error)
+	Summary(ctx context.Context, caller identity.Caller, scope encryption.ScopeID) (encryption.Status, error)
+	Items(ctx context.Context, caller identity.Caller, scope encryption.ScopeID, q encryption.ItemQuery) (page []encryption.ItemStatus, more bool, err error)
 
 	Reseal(ctx context.Context, caller identity.Caller, scope encryption.ScopeID, keyIdentifier string) error
 	Rotate(ctx context.Context, caller identity.Caller, scope encryption.ScopeID) (generation int64, err error)
@@ -66,6 +69,11 @@ type Config struct {
 	BlobEndpoint string   // of the lake, without a slash at the end; told with each workspace
 	DFSEndpoint  string
 	PageSize     int // of listings; 100 if 0
+
+	// Accounts and Containers are the storage accounts, of whose encryption this tells as
+	// it does of workspaces'; nil: there are none.
+	Accounts   Accounts
+	Containers Containers
 
 	// Scrub tells what the lake's scrub has done; nil: there is none.
 	Scrub Scrubber
@@ -144,16 +152,17 @@ func (h *handler) routes() {
 	on("/v1/domains", methods{"GET": (*call).listDomains})
 	on("/v1/domains/{d}", methods{"GET": (*call).getDomain})
 	on("/v1/labels", methods{"GET": (*call).listLabels})
-	on("/v1/workspaces/{w}/encryption", methods{"GET": (*call).getEncryption})
+	h.scope("/v1/workspaces/{w}/encryption")
+	if h.config.Accounts != nil {
+		h.scope("/v1/storageAccounts/{a}/encryption")
+		on("/v1/storageAccounts/{a}/encryption/rotate", methods{"POST": (*call).rotateAccountKey})
+		on("/v1/storageAccounts/{a}/encryption/retry", methods{"POST": (*call).retryAccount})
+	}
 	on("/v1/workspaces/{w}/encryption/assign", methods{"POST": (*call).assignKey})
 	on("/v1/workspaces/{w}/encryption/reset", methods{"POST": (*call).resetKey})
 	on("/v1/workspaces/{w}/encryption/coverage", methods{"GET": (*call).coverage})
-	on("/v1/workspaces/{w}/items/{i}/shortcuts", methods{"GET": (*call).listShortcuts, "POST": (*call).createShortcut})
-	on("/v1/workspaces/{w}/encryption/preview", methods{"POST": (*call).previewKey})
 	on("/v1/workspaces/{w}/encryption/rotate", methods{"POST": (*call).rotateKey})
-	on("/v1/workspaces/{w}/encryption/revalidate", methods{"POST": (*call).revalidateKey})
-	on("/v1/workspaces/{w}/encryption/killSwitchBound", methods{"PUT": (*call).setBound})
-	on("/v1/workspaces/{w}/encryption/keyLost", methods{"PUT": (*call).declareKeyLost})
+	on("/v1/workspaces/{w}/items/{i}/shortcuts", methods{"GET": (*call).listShortcuts, "POST": (*call).createShortcut})
 	on("/v1/admin/encryption/impact", methods{"GET": (*call).impact})
 	on("/v1/admin/encryption/drills", methods{"POST": (*call).recordDrill})
 	on(shreddings+"{id}", methods{"GET": (*call).getShredding})
@@ -181,6 +190,16 @@ func (h *handler) routes() {
 	for name, t := range collections {
 		h.collection(name, t)
 	}
+}
+
+// scope serves what the encryption of a workspace and of a storage account have in common.
+func (h *handler) scope(base string) {
+	h.on(base, methods{"GET": (*call).getEncryption})
+	h.on(base+"/items", methods{"GET": (*call).listEncrypted})
+	h.on(base+"/preview", methods{"POST": (*call).previewKey})
+	h.on(base+"/revalidate", methods{"POST": (*call).revalidateKey})
+	h.on(base+"/killSwitchBound", methods{"PUT": (*call).setBound})
+	h.on(base+"/keyLost", methods{"PUT": (*call).declareKeyLost})
 }
 
 // collections are the typed ones, which alias the items of one type.

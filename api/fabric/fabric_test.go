@@ -289,7 +289,7 @@ func TestEncryptionStatus(t *testing.T) {
 			{"enabling, some failed", with(func(s *encryption.Status) {
 				s.State, s.PreviousKeyIdentifier, s.Behind, s.Failed = encryption.Enabling, "https://v/keys/k1/", 2, 1
 				s.Items = []encryption.ItemStatus{item("a", encryption.ItemActive), half, stuck}
-				s.Progress, s.Percent, s.Left = half.Progress, 40, 90*time.Second
+				s.Totals.Progress, s.Percent, s.Left = half.Progress, 40, 90*time.Second
 			}), true, `{"encryptionDetail":{"keyIdentifier":"https://v/keys/k2/","encryptionStatus":"EnableInProgress"},
 				"previousEncryptionDetail":{"keyIdentifier":"https://v/keys/k1/","encryptionStatus":"Active"},
 				"workspaceEncryptionItemsDetails":[

@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/kluis-io/kluis/encryption"
@@ -27,7 +28,7 @@ type previewAnswer struct {
 }
 
 func (c *call) previewKey() error {
-	ws, err := c.workspace()
+	ws, err := c.scope()
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (c *call) rotateKey() error {
 }
 
 func (c *call) revalidateKey() error {
-	ws, err := c.workspace()
+	ws, err := c.scope()
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (c *call) revalidateKey() error {
 }
 
 func (c *call) setBound() error {
-	ws, err := c.workspace()
+	ws, err := c.scope()
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (c *call) setBound() error {
 }
 
 func (c *call) declareKeyLost() error {
-	ws, err := c.workspace()
+	ws, err := c.scope()
 	if err != nil {
 		return err
 	}
@@ -119,6 +120,7 @@ func (c *call) declareKeyLost() error {
 type impactAnswer struct {
 	KeyIdentifier string           `json:"keyIdentifier"`
 	Workspaces    []impactedByLoss `json:"workspaces"`
+	Accounts      []impactedByLoss `json:"storageAccounts,omitempty"` // by their paths in Resource Manager
 }
 
 type impactedByLoss struct {
@@ -129,8 +131,8 @@ type impactedByLoss struct {
 	KillSwitchBound int64   `json:"killSwitchBoundSeconds"`
 }
 
-// impact answers which workspaces go dark if a key goes, of those that the reader
-// may see.
+// impact answers which workspaces and storage accounts go dark if a key goes, of those
+// that the reader may see.
 func (c *call) impact() error {
 	key := c.r.URL.Query().Get("keyIdentifier")
 	all, err := c.enc.Impact(c.r.Context(), c.caller, key)
@@ -139,6 +141,13 @@ func (c *call) impact() error {
 	}
 	a := impactAnswer{KeyIdentifier: key, Workspaces: []impactedByLoss{}}
 	for _, s := range all {
+		if path := string(s.Scope.Path); path != "" {
+			a.Accounts = append(a.Accounts, impactedByLoss{
+				ID: path, DisplayName: path[strings.LastIndex(path, "/")+1:], Items: s.Totals.Items, Serving: toServing(s.Scope),
+				KillSwitchBound: seconds(s.Bound),
+			})
+			continue
+		}
 		ws, err := c.ws.FindWorkspace(c.r.Context(), c.caller.Tenant, string(s.Scope.ID))
 		if fault.ReasonOf(err) == fault.WorkspaceNotFound {
 			continue // deleted since
@@ -147,7 +156,7 @@ func (c *call) impact() error {
 			return err
 		}
 		a.Workspaces = append(a.Workspaces, impactedByLoss{
-			ID: string(ws.ID), DisplayName: ws.DisplayName, Items: len(s.Items), Serving: toServing(s.Scope),
+			ID: string(ws.ID), DisplayName: ws.DisplayName, Items: s.Totals.Items, Serving: toServing(s.Scope),
 			KillSwitchBound: seconds(s.Bound),
 		})
 	}

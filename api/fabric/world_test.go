@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kluis-io/kluis/account"
 	"github.com/kluis-io/kluis/api/fabric"
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/encryption"
@@ -37,6 +38,8 @@ var people = map[string]identity.PrincipalID{
 	"viewer":  "00000000-0000-4000-8000-000000000003",
 	"nobody":  "00000000-0000-4000-8000-000000000004",
 }
+
+const subscription = "22222222-2222-4222-8222-222222222222"
 
 type tokens struct{}
 
@@ -73,6 +76,8 @@ type world struct {
 	vault *kektest.Vault
 	ws    *workspace.Workspaces
 	keys  encryption.Store
+
+	accounts *account.Accounts
 }
 
 // busy has an item be worked on by somebody else for a while, so that no change of the
@@ -102,7 +107,7 @@ func runWith(t *testing.T, c fabric.Config, wc workspace.Config, fn func(w *worl
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		db, err := enginetest.Open(t.Context(), filepath.Join(dir, "platform.db"),
-			store.Schema{"audit", "rbac", "encryption", "workspace"})
+			store.Schema{"audit", "rbac", "encryption", "workspace", "account"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,6 +122,12 @@ func runWith(t *testing.T, c fabric.Config, wc workspace.Config, fn func(w *worl
 		w.ws = workspace.New(wc)
 		scopes := encryption.NewScopes(ring, rbac.PlatformRoles, w.ws.Supported, w.ws)
 		scopes.Guard(w.ws)
+		w.accounts = account.New(account.Config{
+			Store: db.Account(), Root: root{}, Keys: ring, Encryption: scopes, Audit: log,
+			Subscriptions: []account.Subscription{{ID: subscription, Tenant: identity.TenantID(kektest.Tenant)}},
+			Principal:     func() identity.PrincipalID { return "platform" },
+		})
+		c.Accounts = w.accounts
 		w.Handler = fabric.New(w.ws, scopes, tokens{}, c)
 		for who, role := range map[string]rbac.RoleID{"creator": rbac.WorkspaceCreator, "admin": rbac.TenantAdministrator} {
 			if err := db.Workspace().Update(t.Context(), func(tx workspace.Tx) error {

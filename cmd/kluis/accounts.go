@@ -10,11 +10,8 @@ import (
 	"github.com/kluis-io/kluis/api/blob"
 	"github.com/kluis-io/kluis/api/dfs"
 	"github.com/kluis-io/kluis/api/storagewire"
-	"github.com/kluis-io/kluis/encryption"
-	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/lake"
-	"github.com/kluis-io/kluis/workspace"
 )
 
 // reservedAccounts are names that a bare host's path, or the storage services' hosts,
@@ -60,17 +57,6 @@ func (s *server) wireAccounts(rt *router, tokens api.Tokens, c storagewire.Confi
 // containers always.
 func (s *server) supported(itemType string) bool {
 	return itemType == lake.ContainerType || s.workspaces.Supported(itemType)
-}
-
-// A workspaceGuard has workspaces' rules count for workspaces alone.
-type workspaceGuard struct{ *workspace.Workspaces }
-
-// Blockers implements [encryption.Guard].
-func (g workspaceGuard) Blockers(tx encryption.Tx, s encryption.Scope, to encryption.Mode) ([]*fault.Error, error) {
-	if s.Path != "" {
-		return nil, nil
-	}
-	return g.Workspaces.Blockers(tx, s, to)
 }
 
 // platformPrincipal returns the object id by which vaults know the platform, "" while it

@@ -263,8 +263,9 @@ func (s *server) armConfig() arm.Config {
 
 func (s *server) fabricConfig() fabric.Config {
 	return fabric.Config{
-		Audiences:    []string{s.authority("api.fabric")},
-		Scrub:        s.lake,
+		Audiences: []string{s.authority("api.fabric")},
+		Scrub:     s.lake,
+		Accounts:  s.accounts, Containers: s.lake,
 		BlobEndpoint: s.authority("onelake.blob"), DFSEndpoint: s.authority("onelake.dfs"),
 		Rate: s.config.Platform.Rate, Burst: s.config.Platform.Burst,
 	}

@@ -275,8 +275,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	})
 	s.ring.OnDrop(s.lake.Forget)
 	s.scopes = encryption.NewScopes(s.ring, rbac.PlatformRoles, s.supported, s.workspaces, s.lake)
-	s.scopes.Guard(workspaceGuard{s.workspaces})
-	rt.fabric = fabric.New(s.workspaces, s.scopes, tokens, s.fabricConfig())
+	s.scopes.Guard(s.workspaces)
 	storage := storagewire.Config{
 		Account: storageAccount, Audiences: s.storageAudiences(),
 		AuthorizationURI: s.authority("login") + "/" + string(s.identity.Tenant) + "/oauth2/authorize",
@@ -287,5 +286,6 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	rt.dfs = storagewire.DispatchDFS(rt.blob, paths)
 	rt.storage = storagewire.Dispatch(rt.blob, paths)
 	s.wireAccounts(rt, tokens, storage)
+	rt.fabric = fabric.New(s.workspaces, s.scopes, tokens, s.fabricConfig())
 	return nil
 }

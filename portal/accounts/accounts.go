@@ -5,7 +5,6 @@ package accounts
 import (
 	"context"
 	"embed"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
+	"github.com/kluis-io/kluis/portal/scope"
 )
 
 //go:embed *.html
@@ -20,20 +20,23 @@ var templates embed.FS
 
 // Section returns the part of the portal.
 func Section() portal.Section {
-	return portal.Section{
-		Name: "accounts", Title: "Storage accounts", Group: "Platform", Icon: "storage", Templates: templates,
-		Routes: map[string]portal.Handler{
-			"GET /accounts":                        list,
-			"GET /accounts/{group}/{name}":         show,
-			"POST /accounts/{group}/{name}/assign": assign,
-			"GET /accounts/{group}/{name}/reset":   confirm,
-			"POST /accounts/{group}/{name}/reset":  reset,
+	kind := scope.Kind{
+		Section: "accounts", Noun: "account", Item: "container", Find: find, Assign: assign,
+		Retry: func(c *portal.Call, s scope.Subject) error {
+			return c.Parties.ChangeEncryption(c.Context(), s.Scope, "retry", nil, nil)
 		},
+		Reset: func(c *portal.Call, s scope.Subject) error {
+			return c.Parties.ResetAccount(c.Context(), c.R.PathValue("group"), c.R.PathValue("name"))
+		},
+	}
+	return kind.Extend(portal.Section{
+		Name: "accounts", Title: "Storage accounts", Group: "Platform", Icon: "storage", Templates: templates,
+		Routes: map[string]portal.Handler{"GET /accounts": list},
 		Visible: func(ctx context.Context, c *client.Clients) bool {
 			all, err := c.Accounts(ctx)
 			return err == nil && len(all) > 0
 		},
-	}
+	}, "/accounts/{group}/{name}")
 }
 
 // listing is the page of accounts.
@@ -62,79 +65,23 @@ func list(c *portal.Call) error {
 	return c.Render(portal.View{Title: "Storage accounts", Template: "accounts/list", Data: l})
 }
 
-// pane is what the page of one account shows.
-type pane struct {
-	A       client.Account
-	Key     string // that the form holds
-	Problem *portal.Problem
+// find returns the account that a path names.
+func find(c *portal.Call) (scope.Subject, error) {
+	a, err := c.Parties.Account(c.Context(), c.R.PathValue("group"), c.R.PathValue("name"))
+	at := "/accounts/" + url.PathEscape(a.Group()) + "/" + url.PathEscape(a.Name)
+	return scope.Subject{
+		Scope: client.AccountScope(a.Name), At: at, Name: a.Name, Subtitle: "Storage account in " + a.Group() + ", " + a.Location,
+		Crumbs: []portal.Crumb{{Title: a.Name, Path: at}}, Own: a,
+	}, err
 }
 
-// At is the page's path.
-func (p pane) At() string { return at(p.A.Group(), p.A.Name) }
-
-func at(group, name string) string {
-	return "/accounts/" + url.PathEscape(group) + "/" + url.PathEscape(name)
-}
-
-func read(c *portal.Call) (p pane, err error) {
-	p.A, err = c.Parties.Account(c.Context(), c.R.PathValue("group"), c.R.PathValue("name"))
-	return p, err
-}
-
-func (p pane) view(template string, crumbs ...portal.Crumb) portal.View {
-	way := []portal.Crumb{{Title: p.A.Name}}
-	if len(crumbs) > 0 {
-		way = append([]portal.Crumb{{Title: p.A.Name, Path: p.At()}}, crumbs...)
-	}
-	return portal.View{Title: p.A.Name, Subtitle: "Storage account in " + p.A.Group() + ", " + p.A.Location, Template: "accounts/" + template, Crumbs: way, Data: p}
-}
-
-func show(c *portal.Call) error {
-	p, err := read(c)
-	if err != nil {
-		return err
-	}
-	return c.Render(p.view("account"))
-}
-
-// assign puts the account under the key that the form names by its identifier.
-func assign(c *portal.Call) error {
-	p, err := read(c)
-	if err != nil {
-		return err
-	}
-	p.Key = strings.TrimSpace(c.R.PostFormValue("key"))
-	vault, name, found := strings.Cut(p.Key, "/keys/")
+// assign puts the account under the key that the form names by its identifier, by
+// Resource Manager, which gives it an identity too.
+func assign(c *portal.Call, s scope.Subject, key string, _ bool) error {
+	vault, name, found := strings.Cut(key, "/keys/")
 	name, version, _ := strings.Cut(strings.TrimSuffix(name, "/"), "/")
 	if !found || name == "" || version != "" {
-		err = &portal.Problem{Status: http.StatusBadRequest, Title: "This is no key identifier", Detail: "It has the form https://VAULT/keys/NAME, without a version."}
-	} else {
-		err = c.Parties.AccountKey(c.Context(), p.A.Group(), p.A.Name, vault, name)
+		return &portal.Problem{Status: http.StatusBadRequest, Title: "This is no key identifier", Detail: "It has the form https://VAULT/keys/NAME, without a version."}
 	}
-	if err != nil {
-		p.Problem = c.Explain(err)
-		v := p.view("account")
-		v.Status = p.Problem.Status
-		return c.Render(v)
-	}
-	return c.Done(p.At(), "The account is put under the key.")
-}
-
-func confirm(c *portal.Call) error {
-	p, err := read(c)
-	if err != nil {
-		return err
-	}
-	return c.Render(p.view("reset", portal.Crumb{Title: "Reset"}))
-}
-
-func reset(c *portal.Call) error {
-	group, name := c.R.PathValue("group"), c.R.PathValue("name")
-	if strings.TrimSpace(c.R.PostFormValue("name")) != name {
-		return &portal.Problem{Status: http.StatusBadRequest, Title: "Nothing was done", Detail: "What was typed is not the account's name.", Mend: fmt.Sprintf("Go back and type %q to go on.", name)}
-	}
-	if err := c.Parties.ResetAccount(c.Context(), group, name); err != nil {
-		return err
-	}
-	return c.Done(at(group, name), "The account goes back to platform-managed keys.")
+	return c.Parties.AccountKey(c.Context(), c.R.PathValue("group"), c.R.PathValue("name"), vault, name)
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -114,10 +117,7 @@ type Progress struct {
 type Encryption struct {
 	Detail   EncryptionDetail  `json:"encryptionDetail"`
 	Previous *EncryptionDetail `json:"previousEncryptionDetail"`
-	Groups   []struct {
-		Status string          `json:"encryptionStatus"`
-		Items  []EncryptedItem `json:"items"`
-	} `json:"workspaceEncryptionItemsDetails"`
+	Counts   map[string]int    `json:"itemCounts"` // of items by status
 
 	Serving     Serving      `json:"serving"`
 	KeyVersion  string       `json:"keyVersion"`
@@ -150,7 +150,8 @@ type EncryptedItem struct {
 	Progress    *Progress `json:"progress"`
 	Reason      string    `json:"reason"`
 	Detail      string    `json:"detail"`
-	Status      string    `json:"-"` // its group's
+	Status      string    `json:"encryptionStatus"`
+	Deleted     bool      `json:"deleted"`
 }
 
 // A KeyVersion is a version of the key, and what still needs it.
@@ -162,26 +163,45 @@ type KeyVersion struct {
 	Last          *time.Time `json:"lastUsed"`
 }
 
-// Items returns the items of all groups, each with its status: failed ones first.
-func (e Encryption) Items() (all []EncryptedItem) {
-	for _, g := range e.Groups {
-		for _, i := range g.Items {
-			i.Status = g.Status
-			all = append(all, i)
-		}
-	}
-	return all
-}
-
 // Changing reports whether items are on their way.
 func (e Encryption) Changing() bool {
 	return e.Detail.Status == "EnableInProgress" || e.Detail.Status == "DisableInProgress"
 }
 
-// WorkspaceEncryption returns how a workspace is encrypted.
-func (c *Clients) WorkspaceEncryption(ctx context.Context, id string) (e Encryption, err error) {
-	err = c.fabric(ctx, http.MethodGet, "/workspaces/"+url.PathEscape(id)+"/encryption", nil, &e)
+// A Scope is the path of a workspace, or of a storage account, at the platform.
+type Scope string
+
+// WorkspaceScope returns a workspace's.
+func WorkspaceScope(id string) Scope { return Scope("/workspaces/" + url.PathEscape(id)) }
+
+// AccountScope returns a storage account's.
+func AccountScope(name string) Scope { return Scope("/storageAccounts/" + url.PathEscape(name)) }
+
+func (s Scope) encryption() string { return string(s) + "/encryption" }
+
+// Encryption returns how a scope is encrypted, with its items counted.
+func (c *Clients) Encryption(ctx context.Context, s Scope) (e Encryption, err error) {
+	err = c.fabric(ctx, http.MethodGet, s.encryption()+"?items=none", nil, &e)
 	return e, err
+}
+
+// An ItemFilter says which of a scope's items are asked for.
+type ItemFilter struct {
+	Search, Status string
+	Top            int // at most so many
+	Token          string
+}
+
+// EncryptedItems returns a page of a scope's items, and the token of the next.
+func (c *Clients) EncryptedItems(ctx context.Context, s Scope, f ItemFilter) (p Page[EncryptedItem], err error) {
+	q := url.Values{"top": {strconv.Itoa(f.Top)}}
+	for name, v := range map[string]string{"search": f.Search, "status": f.Status, "continuationToken": f.Token} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	err = c.fabric(ctx, http.MethodGet, s.encryption()+"/items?"+q.Encode(), nil, &p)
+	return p, err
 }
 
 // A Preview is what assigning a key would meet.
@@ -201,31 +221,54 @@ type Blocker struct {
 	Mend    string `json:"mend"`
 }
 
-// Encryption makes one of the calls below a workspace's encryption: assign, preview,
-// reset, rotate, revalidate.
-func (c *Clients) Encryption(ctx context.Context, id, act string, in, out any) error {
-	return c.fabric(ctx, http.MethodPost, "/workspaces/"+url.PathEscape(id)+"/encryption/"+act, in, out)
+// ChangeEncryption makes one of the calls below a scope's encryption: assign, preview,
+// reset, rotate, retry, revalidate.
+func (c *Clients) ChangeEncryption(ctx context.Context, s Scope, act string, in, out any) error {
+	return c.fabric(ctx, http.MethodPost, s.encryption()+"/"+act, in, out)
 }
 
-// PutEncryption sets one of the values below a workspace's encryption:
-// killSwitchBound, keyLost.
-func (c *Clients) PutEncryption(ctx context.Context, id, what string, in any) error {
-	return c.fabric(ctx, http.MethodPut, "/workspaces/"+url.PathEscape(id)+"/encryption/"+what, in, nil)
+// PutEncryption sets one of the values below a scope's encryption: killSwitchBound,
+// keyLost.
+func (c *Clients) PutEncryption(ctx context.Context, s Scope, what string, in any) error {
+	return c.fabric(ctx, http.MethodPut, s.encryption()+"/"+what, in, nil)
 }
 
 // An Impact is what goes dark if a key goes.
 type Impact struct {
-	KeyIdentifier string `json:"keyIdentifier"`
-	Workspaces    []struct {
-		ID          string  `json:"id"`
-		DisplayName string  `json:"displayName"`
-		Items       int     `json:"items"`
-		Serving     Serving `json:"serving"`
-		Bound       int64   `json:"killSwitchBoundSeconds"`
-	} `json:"workspaces"`
+	KeyIdentifier string     `json:"keyIdentifier"`
+	Workspaces    []Darkened `json:"workspaces"`
+	Accounts      []Darkened `json:"storageAccounts"`
 }
 
-// Impact returns which workspaces a key holds, of those that the user may see.
+// A Darkened is a workspace or a storage account that goes dark.
+type Darkened struct {
+	ID          string  `json:"id"` // a storage account's is its path in Resource Manager
+	DisplayName string  `json:"displayName"`
+	Items       int     `json:"items"`
+	Serving     Serving `json:"serving"`
+	Bound       int64   `json:"killSwitchBoundSeconds"`
+}
+
+// All returns them together.
+func (i Impact) All() []Darkened { return append(slices.Clone(i.Workspaces), i.Accounts...) }
+
+// Kind says what it is.
+func (d Darkened) Kind() string {
+	if strings.HasPrefix(d.ID, "/") {
+		return "Storage account"
+	}
+	return "Workspace"
+}
+
+// Page is the path of the portal's page of it.
+func (d Darkened) Page() string {
+	if parts := strings.Split(d.ID, "/"); len(parts) > 4 {
+		return "/accounts/" + url.PathEscape(parts[4]) + "/" + url.PathEscape(d.DisplayName)
+	}
+	return "/workspaces/" + d.ID + "/encryption"
+}
+
+// Impact returns what a key holds, of what the user may see.
 func (c *Clients) Impact(ctx context.Context, keyIdentifier string) (i Impact, err error) {
 	q := url.Values{"keyIdentifier": {keyIdentifier}}
 	err = c.fabric(ctx, http.MethodGet, "/admin/encryption/impact?"+q.Encode(), nil, &i)

@@ -59,7 +59,7 @@ func list(c *portal.Call) error {
 	for i := range all {
 		asking.Go(func() {
 			all[i].Workspace = page.Value[i]
-			all[i].E, _ = c.Parties.WorkspaceEncryption(c.Context(), page.Value[i].ID) // one that is gone is not offered
+			all[i].E, _ = c.Parties.Encryption(c.Context(), client.WorkspaceScope(page.Value[i].ID)) // one that is gone is not offered
 		})
 	}
 	asking.Wait()
@@ -87,7 +87,7 @@ type stage struct {
 func read(c *portal.Call) (stage, error) {
 	s := stage{ID: c.R.PathValue("id")}
 	var err error
-	if s.E, err = c.Parties.WorkspaceEncryption(c.Context(), s.ID); err != nil {
+	if s.E, err = c.Parties.Encryption(c.Context(), client.WorkspaceScope(s.ID)); err != nil {
 		return s, err
 	}
 	if s.E.KeyVersion == "" {

@@ -164,7 +164,7 @@ func (s *scopes) ask(ctx context.Context, p *client.Clients, listed []client.Wor
 			break
 		}
 		all.Go(func() {
-			st, err := p.WorkspaceEncryption(ctx, listed[i].ID)
+			st, err := p.Encryption(ctx, client.WorkspaceScope(listed[i].ID))
 			if err != nil { // one that is gone since, or may not be seen, counts by the listing
 				return
 			}

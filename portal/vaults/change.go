@@ -28,11 +28,31 @@ type question struct {
 	Unknown []*portal.Problem // what could not be looked at
 }
 
-// dark is a workspace that a key holds.
+// dark is a workspace or a storage account that a key holds.
 type dark struct {
-	ID, Name, Key string
-	Items         int
-	Bound         int64
+	Kind, Name, Key string
+	Items           int
+	Bound           int64
+}
+
+// Darkens counts what goes dark: "2 workspaces and 1 storage account".
+func (q question) Darkens() string {
+	var parts []string
+	for _, kind := range []string{"Workspace", "Storage account"} {
+		n := 0
+		for _, d := range q.Dark {
+			if d.Kind == kind {
+				n++
+			}
+		}
+		switch word := strings.ToLower(kind); {
+		case n == 1:
+			parts = append(parts, "1 "+word)
+		case n > 1:
+			parts = append(parts, strconv.Itoa(n)+" "+word+"s")
+		}
+	}
+	return strings.Join(parts, " and ")
 }
 
 // lately is how old a use may be to count.
@@ -59,8 +79,8 @@ func (q *question) look(c *portal.Call, key string) {
 			}
 		}
 	}
-	for _, w := range impact.Workspaces {
-		q.Dark = append(q.Dark, dark{w.ID, w.DisplayName, key, w.Items, w.Bound})
+	for _, w := range impact.All() {
+		q.Dark = append(q.Dark, dark{w.Kind(), w.DisplayName, key, w.Items, w.Bound})
 	}
 	var ids []string
 	for _, u := range page.Value {
@@ -198,8 +218,8 @@ func confirmPurge(c *portal.Call) error {
 	if impact, err := c.Parties.Impact(c.Context(), "https://"+p.Vault.Name+"."+c.Parties.VaultSuffix+keyPath(name)); err != nil {
 		q.Unknown = append(q.Unknown, c.Explain(err))
 	} else {
-		for _, w := range impact.Workspaces {
-			q.Dark = append(q.Dark, dark{w.ID, w.DisplayName, name, w.Items, w.Bound})
+		for _, w := range impact.All() {
+			q.Dark = append(q.Dark, dark{w.Kind(), w.DisplayName, name, w.Items, w.Bound})
 		}
 	}
 	q.Keys = []string{name}

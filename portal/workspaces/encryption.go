@@ -1,128 +1,54 @@
 package workspaces
 
 import (
-	"context"
-	"fmt"
-	"time"
+	"net/http"
 
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
+	"github.com/kluis-io/kluis/portal/scope"
 )
 
-// pane is what the page of a workspace's encryption shows.
-type pane struct {
-	ID        string
-	Workspace client.Workspace
-	E         client.Encryption
-	Items     items
-	Moving    []client.EncryptedItem // in progress and failed ones, of which the page shows progress
-	Counts    map[string]int         // of items by status
-	Total     int
-	Live      bool // sent as an event: the page has the rest already
-	Preview   *client.Preview
-	Key       string // that the form holds
-	ReSeal    bool
-	Problem   *portal.Problem
-}
+func at(id string) string { return "/workspaces/" + id + "/encryption" }
 
-// Managed reports whether the workspace is under a customer's key, or on its way.
-func (p pane) Managed() bool { return p.E.Detail.Status != "Disabled" }
-
-// mostMoving bounds the items whose progress is shown.
-const mostMoving = 12
-
-func read(c *portal.Call) (pane, error) {
-	p := pane{ID: c.R.PathValue("id")}
-	e, err := c.Parties.WorkspaceEncryption(c.Context(), p.ID)
+// find returns the workspace that a path names. Whoever may see its encryption may not
+// always see the workspace: auditors may not.
+func find(c *portal.Call) (scope.Subject, error) {
+	id := c.R.PathValue("id")
+	w, err := c.Parties.Workspace(c.Context(), id)
 	if err != nil {
-		return p, err
+		w = client.Workspace{ID: id, DisplayName: "Workspace " + id[:min(8, len(id))]}
 	}
-	// Whoever may see the encryption may not always see the workspace: auditors may not.
-	if p.Workspace, err = c.Parties.Workspace(c.Context(), p.ID); err != nil {
-		p.Workspace = client.Workspace{ID: p.ID, DisplayName: "Workspace " + p.ID[:min(8, len(p.ID))]}
-	}
-	p.set(e)
-	return p, nil
+	return scope.Subject{
+		Scope: client.WorkspaceScope(id), At: at(id), Name: w.DisplayName, Subtitle: w.Description,
+		Crumbs: []portal.Crumb{{Title: w.DisplayName, Path: at(id)}, {Title: "Encryption", Path: at(id)}},
+		Links:  []scope.Link{{Title: "What the key covers, and what stays visible", Path: at(id) + "/coverage"}, {Title: "Measure it with a drill", Path: "/drill/" + id}},
+	}, nil
 }
 
-func (p *pane) set(e client.Encryption) {
-	p.E, p.Counts, p.Moving, p.Total = e, map[string]int{}, nil, 0
-	for _, g := range e.Groups {
-		p.Counts[g.Status] += len(g.Items)
-		p.Total += len(g.Items)
-	}
-	for _, i := range e.Items() {
-		if i.Status != "Active" && i.Status != "Disabled" && len(p.Moving) < mostMoving {
-			p.Moving = append(p.Moving, i)
-		}
-	}
-}
-
-// Form is what decides which parts the page has beside its live one: an open page whose
-// form is another is loaded again.
-func (p pane) Form() string {
-	return fmt.Sprintf("%t-%t-%d", p.Managed(), p.E.Changing(), len(p.E.Versions))
-}
-
-// Said is what a reader who does not see the page is told of how it goes.
-func (p pane) Said() string {
-	switch {
-	case p.E.Serving.State != "Serving":
-		return "The workspace is " + portal.Label(p.E.Serving.State) + "."
-	case p.E.Changing() && p.E.Percent != nil:
-		return fmt.Sprintf("%d per cent done.", *p.E.Percent/10*10)
-	}
-	return "Encryption is " + portal.Label(p.E.Detail.Status) + "."
-}
-
-func (p pane) view(template string, crumbs ...portal.Crumb) portal.View {
-	at := []portal.Crumb{{Title: p.Workspace.DisplayName, Path: "/workspaces/" + p.ID + "/encryption"}}
-	if len(crumbs) == 0 {
-		at = append(at, portal.Crumb{Title: "Encryption"})
-	}
-	return portal.View{Title: p.Workspace.DisplayName, Subtitle: p.Workspace.Description, Template: "workspaces/" + template, Crumbs: append(at, crumbs...), Data: p}
-}
-
-func show(c *portal.Call) error {
-	p, err := read(c)
+// retry applies the key again that the workspace has: failed items are tried anew.
+func retry(c *portal.Call, s scope.Subject) error {
+	e, err := c.Parties.Encryption(c.Context(), s.Scope)
 	if err != nil {
 		return err
 	}
-	p.Key = c.R.URL.Query().Get("key")
-	p.Items = selectItems(c, p)
-	return c.Render(p.view("encryption"))
+	if e.Detail.KeyIdentifier == "" {
+		return &portal.Problem{Status: http.StatusConflict, Title: "There is nothing to retry", Detail: "The workspace is under no customer's key."}
+	}
+	return c.Parties.ChangeEncryption(c.Context(), s.Scope, "assign", map[string]string{"keyIdentifier": e.Detail.KeyIdentifier}, nil)
 }
 
-// watch tells an open page what changes: every second while something is on its way,
-// and otherwise every two. Of many items it asks less often.
-func watch(c *portal.Call) error {
-	id, form := c.R.PathValue("id"), c.R.URL.Query().Get("form")
-	p := pane{ID: id, Live: true}
-	return c.Stream(func(ctx context.Context, s *portal.Stream) error {
-		for {
-			e, err := c.Parties.WorkspaceEncryption(ctx, id)
-			if err != nil {
-				return err
-			}
-			p.set(e)
-			if p.Form() != form {
-				return s.Stale()
-			}
-			if err := s.Fragment("workspaces/encryption", "live", p); err != nil {
-				return err
-			}
-			pause := 2 * time.Second
-			if e.Changing() {
-				pause = 500 * time.Millisecond
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(pause + time.Duration(p.Total)*time.Millisecond/2):
-			}
-			if err := s.Beat(); err != nil {
-				return nil
-			}
-		}
+// coverage shows item by item what the key covers, and what it does not.
+func coverage(c *portal.Call) error {
+	s, err := find(c)
+	if err != nil {
+		return err
+	}
+	v, err := c.Parties.Coverage(c.Context(), c.R.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return c.Render(portal.View{
+		Title: s.Name, Subtitle: s.Subtitle, Template: "workspaces/coverage", Crumbs: append(s.Crumbs, portal.Crumb{Title: "Coverage"}),
+		Data: struct{ Coverage client.Coverage }{v},
 	})
 }

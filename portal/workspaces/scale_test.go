@@ -17,27 +17,56 @@ import (
 
 const id = "6f1c0a52-6f3d-4a6b-9e59-0f6a8d2b7c11"
 
-// many is a platform with one workspace of n items, of which every tenth has failed, and
-// workspaces workspaces beside it.
-func many(n, all int) http.Handler {
+// A big platform has one workspace of n items, of which every tenth has failed, and all
+// workspaces beside it. It counts what it is asked for.
+type big struct {
+	n, all int
+	listed int // items that left it
+	whole  int // answers with all items in them
+}
+
+func (b *big) handler() http.Handler {
 	type object = map[string]any
-	var active, failed []object
-	for i := range n {
-		item := object{"id": fmt.Sprint(i), "displayName": fmt.Sprintf("item %d", i), "type": "Notebook"}
+	statusOf := func(i int) string {
 		if i%10 == 9 {
-			item["reason"], item["detail"] = "Integrity", "It does not open."
-			failed = append(failed, item)
-		} else {
-			active = append(active, item)
+			return "Failed"
 		}
+		return "Active"
 	}
-	encryption, _ := json.Marshal(object{
-		"encryptionDetail": object{"keyIdentifier": "https://v/keys/k", "encryptionStatus": "Failed"}, "serving": object{"state": "Serving"},
-		"workspaceEncryptionItemsDetails": []object{{"encryptionStatus": "Failed", "items": failed}, {"encryptionStatus": "Active", "items": active}},
-		"killSwitchBoundSeconds":          60, "mayChange": true,
-	})
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/workspaces/{id}/encryption", func(w http.ResponseWriter, _ *http.Request) { w.Write(encryption) })
+	mux.HandleFunc("GET /v1/workspaces/{id}/encryption", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("items") != "none" {
+			b.whole++
+		}
+		json.NewEncoder(w).Encode(object{
+			"encryptionDetail": object{"keyIdentifier": "https://v/keys/k", "encryptionStatus": "Failed"}, "serving": object{"state": "Serving"},
+			"itemCounts": object{"Active": b.n - b.n/10, "Failed": b.n / 10}, "killSwitchBoundSeconds": 60, "mayChange": true,
+		})
+	})
+	mux.HandleFunc("GET /v1/workspaces/{id}/encryption/items", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		var top, from int
+		fmt.Sscan(q.Get("top"), &top)
+		fmt.Sscan(q.Get("continuationToken"), &from)
+		page, next := []object{}, ""
+		for i := from; i < b.n; i++ {
+			name := fmt.Sprintf("item %d", i)
+			if q.Get("status") != "" && q.Get("status") != statusOf(i) || !strings.Contains(name, q.Get("search")) {
+				continue
+			}
+			if len(page) == top {
+				next = fmt.Sprint(i)
+				break
+			}
+			item := object{"id": fmt.Sprint(i), "displayName": name, "type": "Notebook", "encryptionStatus": statusOf(i)}
+			if statusOf(i) == "Failed" {
+				item["reason"], item["detail"] = "Integrity", "It does not open."
+			}
+			page = append(page, item)
+		}
+		b.listed += len(page)
+		json.NewEncoder(w).Encode(object{"value": page, "continuationToken": next})
+	})
 	mux.HandleFunc("GET /v1/workspaces/{id}", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"id":"`+id+`","displayName":"Big"}`)
 	})
@@ -46,7 +75,7 @@ func many(n, all int) http.Handler {
 		var from int
 		fmt.Sscan(r.URL.Query().Get("continuationToken"), &from)
 		page := []object{}
-		for i := from; i < min(from+100, all); i++ {
+		for i := from; i < min(from+100, b.all); i++ {
 			status := "Active"
 			if i%7 == 0 {
 				status = "Disabled"
@@ -54,7 +83,7 @@ func many(n, all int) http.Handler {
 			page = append(page, object{"id": fmt.Sprint("w", i), "name": fmt.Sprintf("workspace %d", i), "encryption": object{"status": status, "serving": object{"state": "Serving"}}})
 		}
 		token := ""
-		if from+100 < all {
+		if from+100 < b.all {
 			token = fmt.Sprint(from + 100)
 		}
 		json.NewEncoder(w).Encode(object{"workspaces": page, "continuationToken": token})
@@ -80,10 +109,11 @@ func get(t *testing.T, h http.Handler, path string) string {
 	return w.Body.String()
 }
 
-// TestManyItems checks that a workspace of ten thousand items is shown page by page, and
-// filtered before it is sent.
+// TestManyItems checks that a workspace of ten thousand items is filtered and cut into
+// pages before it reaches the portal: what one page costs does not grow with them.
 func TestManyItems(t *testing.T) {
-	platform := httptest.NewServer(many(10_000, 950))
+	b := &big{n: 10_000}
+	platform := httptest.NewServer(b.handler())
 	defer platform.Close()
 	p, err := portal.New(portal.Config{Parties: client.Parties{Fabric: client.Party{Name: "platform", Address: platform.URL}}, Sessions: anybody{}}, workspaces.Section())
 	if err != nil {
@@ -95,13 +125,13 @@ func TestManyItems(t *testing.T) {
 		rows  int
 		want  []string
 	}{
-		{"", 50, []string{"10000 items, page 1 of 200", "Integrity", "Retry the failed items", "<strong>9000</strong> active"}},
-		{"?page=200", 50, []string{"page 200 of 200"}},
-		{"?page=9999", 50, []string{"page 200 of 200"}},
-		{"?status=Failed", 50, []string{"1000 items, page 1 of 20", "It does not open."}},
-		{"?q=item+123&status=Active", 10, []string{"10 items"}},
+		{"", 50, []string{"10000 items", "Integrity", "Retry the failed items", "<strong>9000</strong> active", "Next"}},
+		{"?token=9950", 50, []string{"10000 items", "First"}},
+		{"?status=Failed", 50, []string{"1000 items", "It does not open."}},
+		{"?q=item+123&status=Active", 10, []string{"10 items on this page"}},
 		{"?q=nothing+of+the+kind", 0, []string{"Nothing matches"}},
 	} {
+		b.listed = 0
 		body := get(t, p, at+c.query)
 		_, items, _ := strings.Cut(body, `id="itemrows"`)
 		items, _, _ = strings.Cut(items, "<footer>")
@@ -113,15 +143,15 @@ func TestManyItems(t *testing.T) {
 				t.Errorf("%q: the page lacks %q", c.query, want)
 			}
 		}
-		if len(body) > 60<<10 {
-			t.Errorf("%q: the page has %d bytes", c.query, len(body))
+		if len(body) > 60<<10 || b.listed > 62 || b.whole > 0 {
+			t.Errorf("%q: the page has %d bytes, for which %d items were read, and %d times all of them", c.query, len(body), b.listed, b.whole)
 		}
 	}
 }
 
 // TestManyWorkspaces checks the pages of a long list of workspaces, and its filter.
 func TestManyWorkspaces(t *testing.T) {
-	platform := httptest.NewServer(many(0, 950))
+	platform := httptest.NewServer((&big{all: 950}).handler())
 	defer platform.Close()
 	p, err := portal.New(portal.Config{Parties: client.Parties{Fabric: client.Party{Name: "platform", Address: platform.URL}}, Sessions: anybody{}}, workspaces.Section())
 	if err != nil {

@@ -1,9 +1,5 @@
 // Package workspaces is the portal's part for the operator's side: the list of
-// workspaces, and under which key each is: to see, change, rotate and reset it, with
-// what each act would do before it is done.
-//
-// Lists are filtered and cut into pages here, so that a workspace of ten thousand items
-// is as fast to read as one of ten.
+// workspaces, and of each the page of package scope.
 package workspaces
 
 import (
@@ -17,6 +13,7 @@ import (
 
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
+	"github.com/kluis-io/kluis/portal/scope"
 )
 
 //go:embed *.html
@@ -24,32 +21,28 @@ var templates embed.FS
 
 // Section returns the part of the portal.
 func Section() portal.Section {
-	return portal.Section{
+	kind := scope.Kind{
+		Section: "workspaces", Noun: "workspace", Item: "item", ReSeal: true, Find: find,
+		Assign: func(c *portal.Call, s scope.Subject, key string, reSeal bool) error {
+			return c.Parties.ChangeEncryption(c.Context(), s.Scope, "assign", map[string]any{"keyIdentifier": key, "reSealOnly": reSeal}, nil)
+		},
+		Retry: retry,
+		Reset: func(c *portal.Call, s scope.Subject) error {
+			return c.Parties.ChangeEncryption(c.Context(), s.Scope, "reset", nil, nil)
+		},
+	}
+	return kind.Extend(portal.Section{
 		Name: "workspaces", Title: "Workspaces", Group: "Platform", Icon: "grid", Templates: templates,
-		Funcs: map[string]any{"keyname": keyName, "vaultname": vaultName, "version": version, "finding": finding},
+		Funcs: map[string]any{"keyname": keyName, "vaultname": vaultName},
 		Routes: map[string]portal.Handler{
-			"GET /workspaces":                             list,
-			"POST /workspaces":                            create,
-			"GET /workspaces/new":                         newForm,
-			"GET /workspaces/{id}":                        first,
-			"GET /workspaces/{id}/encryption":             show,
-			"GET /workspaces/{id}/encryption/items":       listItems,
-			"GET /workspaces/{id}/encryption/events":      watch,
-			"POST /workspaces/{id}/encryption/preview":    preview,
-			"POST /workspaces/{id}/encryption/assign":     assign,
-			"POST /workspaces/{id}/encryption/retry":      retry,
-			"GET /workspaces/{id}/encryption/reset":       confirmReset,
-			"POST /workspaces/{id}/encryption/reset":      reset,
-			"POST /workspaces/{id}/encryption/rotate":     rotate,
-			"POST /workspaces/{id}/encryption/revalidate": revalidate,
-			"POST /workspaces/{id}/encryption/bound":      setBound,
-			"POST /workspaces/{id}/encryption/keylost":    declareLost,
-			"GET /workspaces/{id}/encryption/keylost":     confirmLost,
-			"GET /workspaces/{id}/encryption/coverage":    coverage,
-			"GET /workspaces/{id}/encryption/impact":      impact,
+			"GET /workspaces":                          list,
+			"POST /workspaces":                         create,
+			"GET /workspaces/new":                      newForm,
+			"GET /workspaces/{id}":                     first,
+			"GET /workspaces/{id}/encryption/coverage": coverage,
 		},
 		Visible: func(_ context.Context, c *client.Clients) bool { return c.Fabric.Address != "" },
-	}
+	}, "/workspaces/{id}/encryption")
 }
 
 // pageSize is how many rows a page shows.
@@ -155,7 +148,7 @@ func mark(ctx context.Context, p *client.Clients, rows []client.Workspace) {
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			if e, err := p.WorkspaceEncryption(ctx, rows[i].ID); err == nil { // the list is worth showing without
+			if e, err := p.Encryption(ctx, client.WorkspaceScope(rows[i].ID)); err == nil { // the list is worth showing without
 				rows[i].Encryption = &client.EncryptionMark{Status: e.Detail.Status, KeyIdentifier: e.Detail.KeyIdentifier, Serving: e.Serving}
 			}
 		})
@@ -194,26 +187,4 @@ func vaultName(identifier string) string {
 	}
 	name, _, _ := strings.Cut(u.Hostname(), ".")
 	return name
-}
-
-// version returns the version that a kid names, shortened.
-func version(kid string) string {
-	v := kid[strings.LastIndex(kid, "/")+1:]
-	return v[:min(len(v), 12)]
-}
-
-// findings say what is wrong with a key, for people.
-var findings = map[string][2]string{
-	"RecoveryNotProtected": {"The vault no longer states both soft delete and purge protection", "Ask the custodian to switch purge protection on: without it a deleted key is gone for good, and the data with it."},
-	"VersionNotUsable":     {"The newest version of the key cannot wrap", "The version before it stays in use. Ask the custodian to enable the newest one and allow it to wrap."},
-	"KeyExpired":           {"The key has expired", "What lies under it can still be opened, and nothing new can be wrapped. Ask the custodian to rotate it."},
-	"KeyExpiresSoon":       {"The key expires within 30 days", "Ask the custodian to rotate it, or to give it a rotation policy."},
-	"BoundTagUnreadable":   {"The key's kill-switch tag cannot be read", "The strictest bound is taken. Ask the custodian to write a whole number of seconds."},
-}
-
-func finding(name string) [2]string {
-	if f, ok := findings[name]; ok {
-		return f
-	}
-	return [2]string{name, ""}
 }

@@ -320,6 +320,30 @@ func Encryption(t *testing.T, open func(t *testing.T) encryption.Store) {
 			reason(t, "missing", err, fault.ItemNotFound)
 			all, err := tx.ItemStates("s")
 			same(t, "states without the scope's own", all, []encryption.Item{i, item("s", "j")}, err)
+			half := encryption.ItemTotals{Items: 2, Behind: 2, Failed: 1, Done: 0.75, Progress: i.Progress}
+			totals, err := tx.ItemTotals("s", 2)
+			same(t, "totals", totals, half, err)
+			totals, err = tx.ItemTotals("s", 1)
+			half.Behind, half.Failed, half.Done = 0, 0, 2
+			same(t, "totals when none is behind", totals, half, err)
+			for _, x := range []struct {
+				status     encryption.ItemEncryption
+				after      encryption.ItemID
+				generation int64
+				limit      int
+				want       []encryption.ItemID
+			}{
+				{"", "", 2, 10, []encryption.ItemID{"i", "j"}},
+				{"", "", 2, 1, []encryption.ItemID{"i"}},
+				{"", "i", 2, 10, []encryption.ItemID{"j"}},
+				{encryption.ItemFailed, "", 2, 10, []encryption.ItemID{"i"}},
+				{encryption.ItemInProgress, "", 2, 10, []encryption.ItemID{"j"}},
+				{encryption.ItemActive, "", 2, 10, nil},
+				{encryption.ItemActive, "", 1, 10, []encryption.ItemID{"i", "j"}},
+			} {
+				page, err := tx.ItemPage("s", x.generation, x.status, x.after, x.limit)
+				same(t, "a page of "+string(x.status)+" items", ids(page), x.want, err)
+			}
 			for _, x := range []struct {
 				what string
 				now  time.Time
