@@ -5,6 +5,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"io"
@@ -27,8 +28,10 @@ var templates embed.FS
 func Section() portal.Section {
 	return portal.Section{
 		Name: "audit", Title: "Audit", Group: "Governance", Icon: "log", Templates: templates,
+		Funcs: map[string]any{"short": func(id string) string { return id[:min(len(id), 8)] }},
 		Routes: map[string]portal.Handler{
 			"GET /audit":              search,
+			"GET /audit/follow":       follow,
 			"GET /audit/export":       export,
 			"GET /audit/verification": verify,
 		},
@@ -64,7 +67,7 @@ type found struct {
 type row struct {
 	client.AuditEntry
 	Who    string
-	Follow string // address of everything of the same request
+	Follow string // address of everything that belongs to its request
 }
 
 // missing is a party whose log is not shown.
@@ -173,23 +176,22 @@ func search(c *portal.Call) error {
 	return c.Render(portal.View{Title: "Audit", Subtitle: "What was done, tried and refused, as each party’s own log has it.", Template: "audit/audit", Data: f})
 }
 
-// rows names who did what, as far as the directory knows.
+// rows lists entries.
 func (f *found) rows(c *portal.Call, entries []client.AuditEntry) {
+	who := people(c, entries)
+	for _, e := range entries {
+		f.Rows = append(f.Rows, row{AuditEntry: e, Who: who(e), Follow: followed(e)})
+	}
+}
+
+// people returns what names who is behind an entry, as far as the directory knows.
+func people(c *portal.Call, entries []client.AuditEntry) func(client.AuditEntry) string {
 	var ids []string
 	for _, e := range entries {
 		ids = append(ids, e.Principal)
 	}
-	people, _ := c.Parties.People(c.Context(), ids...) // an id is a name too
-	for _, e := range entries {
-		r := row{AuditEntry: e, Who: people[e.Principal].DisplayName}
-		if r.Who == "" {
-			r.Who = e.Principal
-		}
-		if e.Request != "" {
-			r.Follow = "/audit?" + url.Values{"request": {e.Request}, "window": {"365d"}}.Encode()
-		}
-		f.Rows = append(f.Rows, r)
-	}
+	known, _ := c.Parties.People(c.Context(), ids...) // an id is a name too
+	return func(e client.AuditEntry) string { return cmp.Or(known[e.Principal].DisplayName, e.Principal) }
 }
 
 // export sends a party's entries on as a file, as they come.

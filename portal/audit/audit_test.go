@@ -14,7 +14,9 @@ func TestMain(m *testing.M) { portaltest.Main(m) }
 // the logs verified, exports one, and signs out.
 func TestAuditor(t *testing.T) {
 	portaltest.Slow(t)
-	target := portaltest.Serve(t)
+	e := portaltest.Furnish(t)
+	e.Assign()
+	target := e.Clients.Target
 	b := portaltest.NewBrowser(t, target.Endpoints["portal"])
 	signIn := func(name, password string) {
 		t.Helper()
@@ -44,11 +46,34 @@ func TestAuditor(t *testing.T) {
 	b.WaitFor("KeyCreate")
 	b.Inspect("audit-denied")
 	b.Click("tbody td:last-child a")
-	b.WaitFor("All logs")
+	b.WaitFor("What every party has recorded of it")
 	b.WaitFor("KeyCreate")
 	if !strings.Contains(b.Text(), "1 entry") {
 		t.Errorf("a request's own entries:\n%s", b.Text())
 	}
+
+	// From what the engineer asked of the platform one comes to what the platform asked of
+	// the vault for it, and back from there.
+	b.Go("/audit?party=platform&operation=ApplyWorkspaceEncryption")
+	b.WaitFor("allowed")
+	b.Click("tbody td:last-child a")
+	b.WaitFor("What every party has recorded of it")
+	b.WaitFor("KeyWrap")
+	b.Inspect("audit-follow")
+	told := b.Text()
+	if !strings.Contains(told, "The login’s log is not shown") {
+		t.Errorf("nothing is said of what the auditor may not see:\n%s", told)
+	}
+	for _, order := range [][2]string{{"KeyWrap", "KeyUnwrap"}, {"KeyUnwrap", "ApplyWorkspaceEncryption"}} {
+		if i, j := strings.Index(told, order[0]), strings.Index(told, order[1]); i < 0 || j < i {
+			t.Errorf("%s does not come before %s:\n%s", order[0], order[1], told)
+		}
+	}
+	b.Go("/audit?party=vault&operation=KeyWrap")
+	b.WaitFor("KeyWrap")
+	b.Click("tbody td:last-child a")
+	b.WaitFor("ApplyWorkspaceEncryption")
+	followed := portaltest.Eval[string](b, "location.pathname + location.search")
 
 	b.Go("/audit/verification")
 	b.WaitFor("It holds")
@@ -73,5 +98,10 @@ func TestAuditor(t *testing.T) {
 	b.WaitFor("The vault’s log is not shown")
 	if strings.Contains(b.Text(), "KeyCreate") {
 		t.Error("an engineer reads the vault's log")
+	}
+	b.Go(followed)
+	b.WaitFor("What it may have of this request")
+	if strings.Contains(b.Text(), "KeyWrap") {
+		t.Error("an engineer follows a request into the vault's log")
 	}
 }
