@@ -44,6 +44,7 @@ type memoryTx struct {
 	keys        map[encryption.KeyID]encryption.KeyRow
 	objects     map[string]object
 	renewals    map[encryption.ScopeID]encryption.Renewal
+	backups     []encryption.Backup
 	grants      map[string]rbac.Assignment
 	off         bool          // the tenant's switch
 	skew        time.Duration // of its clock
@@ -426,6 +427,19 @@ func (t *memoryTx) UseVersion(s encryption.ScopeID, v encryption.VersionUse) err
 		all = append(all, v)
 	}
 	t.versions[s] = all
+	return nil
+}
+
+func (t *memoryTx) Backups() ([]encryption.Backup, error) { return t.backups, nil }
+
+func (t *memoryTx) PutBackup(b encryption.Backup) error {
+	t.DeleteBackup(b)
+	t.backups = append(slices.Clip(t.backups), b)
+	return nil
+}
+
+func (t *memoryTx) DeleteBackup(b encryption.Backup) error {
+	t.backups = slices.DeleteFunc(slices.Clone(t.backups), func(o encryption.Backup) bool { return o.Folder == b.Folder && o.Made.Equal(b.Made) })
 	return nil
 }
 

@@ -63,8 +63,10 @@ type ItemStatus struct {
 // A VersionStatus says what a key version is still needed for.
 type VersionStatus struct {
 	KID           kek.KID
-	LiveWraps     int  // shares that only this version can unwrap
-	SafeToDisable bool // nothing live needs it
+	LiveWraps     int       // shares that only this version can unwrap
+	Backups       int       // of the platform, as far as it knows of them, that take this version to be restored
+	NewestBackup  time.Time // of those
+	SafeToDisable bool      // nothing live needs it, and no backup
 	First         time.Time
 	Last          time.Time // zero while it is in use
 }
@@ -185,10 +187,14 @@ func (s *Scopes) status(ctx context.Context, id ScopeID, withItems bool) (st Sta
 		if err != nil {
 			return err
 		}
-		for _, u := range used {
-			st.Versions = append(st.Versions, versionStatus(u, v.generations))
+		if len(used) == 0 {
+			return nil
 		}
-		return nil
+		backups, err := tx.Backups()
+		for _, u := range used {
+			st.Versions = append(st.Versions, versionStatus(u, v.generations, backups))
+		}
+		return err
 	})
 	return st, err
 }
@@ -224,13 +230,21 @@ func (s *Status) estimate(since time.Duration) {
 	}
 }
 
-func versionStatus(u VersionUse, live []Generation) VersionStatus {
+func versionStatus(u VersionUse, live []Generation, backups []Backup) VersionStatus {
 	vs := VersionStatus{KID: kek.KID(u.KID), First: u.First, Last: u.Last}
 	for _, g := range live {
 		if string(g.KID) == u.KID {
 			vs.LiveWraps++
 		}
 	}
-	vs.SafeToDisable = vs.LiveWraps == 0
+	for _, b := range backups {
+		if b.needs(u) {
+			vs.Backups++
+			if b.Made.After(vs.NewestBackup) {
+				vs.NewestBackup = b.Made
+			}
+		}
+	}
+	vs.SafeToDisable = vs.LiveWraps == 0 && vs.Backups == 0
 	return vs
 }

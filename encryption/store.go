@@ -75,6 +75,12 @@ type Tx interface {
 	VersionsUsed(s ScopeID) ([]VersionUse, error)
 	UseVersion(s ScopeID, v VersionUse) error
 
+	// Backups returns the backups that are known, by folder and time; PutBackup adds or
+	// replaces one, and DeleteBackup removes it.
+	Backups() ([]Backup, error)
+	PutBackup(Backup) error
+	DeleteBackup(Backup) error
+
 	// VaultLoad returns how many of a tenant's scopes are under keys of a vault, given
 	// by its host as [kek.KID.Vault] has it: those that cost and bind alike together.
 	VaultLoad(tenant identity.TenantID, vault string) ([]Load, error)

@@ -195,6 +195,30 @@ func (t *Tx) UseVersion(id encryption.ScopeID, v encryption.VersionUse) error {
 	return err
 }
 
+func (t *Tx) Backups() (out []encryption.Backup, err error) {
+	err = t.rows(`SELECT folder, made, begun, ended FROM backup_point ORDER BY folder, made`, nil, func(scan func(...any) error) error {
+		var b encryption.Backup
+		var made, begun, ended int64
+		err := scan(&b.Folder, &made, &begun, &ended)
+		b.Made, b.Begun, b.Ended = fromMicros(made), fromMicros(begun), fromMicros(ended)
+		out = append(out, b)
+		return err
+	})
+	return out, err
+}
+
+func (t *Tx) PutBackup(b encryption.Backup) error {
+	_, err := t.exec(`INSERT INTO backup_point (folder, made, begun, ended) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (folder, made) DO UPDATE SET begun = excluded.begun, ended = excluded.ended`,
+		b.Folder, micros(b.Made), micros(b.Begun), micros(b.Ended))
+	return err
+}
+
+func (t *Tx) DeleteBackup(b encryption.Backup) error {
+	_, err := t.exec(`DELETE FROM backup_point WHERE folder = $1 AND made = $2`, b.Folder, micros(b.Made))
+	return err
+}
+
 func (t *Tx) VaultLoad(tenant identity.TenantID, vault string) (out []encryption.Load, err error) {
 	// The vault's keys lie between two strings, in the order of bytes that both engines
 	// compare in.

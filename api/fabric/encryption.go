@@ -89,6 +89,8 @@ type serving struct {
 type version struct {
 	KID           string     `json:"kid"`
 	LiveWraps     int        `json:"liveWraps"`
+	Backups       int        `json:"backups,omitempty"` // that take it to be restored
+	NewestBackup  *time.Time `json:"newestBackup,omitempty"`
 	SafeToDisable bool       `json:"safeToDisable"`
 	First         time.Time  `json:"firstUsed"`
 	Last          *time.Time `json:"lastUsed,omitempty"` // absent while it is in use
@@ -206,7 +208,10 @@ func toEncryption(s encryption.Status, names map[encryption.ItemID]string) encry
 		a.Progress, a.Percent, a.Left = toProgress(s.Totals.Progress), &s.Percent, seconds(s.Left)
 	}
 	for _, v := range s.Versions {
-		w := version{KID: string(v.KID), LiveWraps: v.LiveWraps, SafeToDisable: v.SafeToDisable, First: v.First}
+		w := version{KID: string(v.KID), LiveWraps: v.LiveWraps, Backups: v.Backups, SafeToDisable: v.SafeToDisable, First: v.First}
+		if v.Backups > 0 {
+			w.NewestBackup = new(v.NewestBackup)
+		}
 		if !v.Last.IsZero() {
 			w.Last = new(v.Last)
 		}

@@ -308,12 +308,14 @@ func TestEncryptionStatus(t *testing.T) {
 				s.Scope = encryption.Scope{Serving: encryption.Unreachable, Reason: fault.KEKUnreachable, Detail: "d", ServingSince: since}
 				s.Versions = []encryption.VersionStatus{
 					{KID: "https://v/keys/k2/1", LiveWraps: 1, First: since}, {KID: "https://v/keys/k2/0", SafeToDisable: true, First: since, Last: since},
+					{KID: "https://v/keys/k2/9", Backups: 2, NewestBackup: since, First: since, Last: since},
 				}
 			}), false, `{"encryptionDetail":{"keyIdentifier":"https://v/keys/k2/","encryptionStatus":"Active"},
 				"serving":{"state":"Unreachable","reason":"KEKUnreachable","detail":"d","since":"2026-07-01T12:00:00Z"},
 				"keyVersion":"https://v/keys/k2/1","killSwitchBoundSeconds":60,"keyVersions":[
 					{"kid":"https://v/keys/k2/1","liveWraps":1,"safeToDisable":false,"firstUsed":"2026-07-01T12:00:00Z"},
-					{"kid":"https://v/keys/k2/0","liveWraps":0,"safeToDisable":true,"firstUsed":"2026-07-01T12:00:00Z","lastUsed":"2026-07-01T12:00:00Z"}]}`},
+					{"kid":"https://v/keys/k2/0","liveWraps":0,"safeToDisable":true,"firstUsed":"2026-07-01T12:00:00Z","lastUsed":"2026-07-01T12:00:00Z"},
+					{"kid":"https://v/keys/k2/9","liveWraps":0,"backups":2,"newestBackup":"2026-07-01T12:00:00Z","safeToDisable":false,"firstUsed":"2026-07-01T12:00:00Z","lastUsed":"2026-07-01T12:00:00Z"}]}`},
 			{"disabling", encryption.Status{
 				Mode: encryption.PlatformManaged, State: encryption.Disabling, PreviousKeyIdentifier: "https://v/keys/k1/", Behind: 1,
 				ReSealOnly: true, Bound: time.Minute, Items: []encryption.ItemStatus{half},

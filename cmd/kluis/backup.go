@@ -45,12 +45,16 @@ the platform needs; the manifest names them. With --keep older points go, and th
 extents that only they needed: a purged key's data is gone when the last point that
 holds it is.
 
+The platform is told of its backups, and says of a key version that one of them takes it
+to be restored: it is not safe to disable before. 'kluis backup forget' tells it of
+those that are gone otherwise than by --keep.
+
 No private key and no root is in it that opens without what seals the root, or the
 recovery shares; --dev's root, which is not sealed, is the exception. The keys that
 sign the audit log and the local certificates are in it as they are: keep the file
 as you keep the data directory. Use the release that serves the directory.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			c, err := readConfig(cmd)
 			if err != nil {
 				return err
@@ -79,6 +83,16 @@ as you keep the data directory. Use the release that serves the directory.`,
 				defer lock.Close()
 				to = newPoint(into, time.Now())
 			}
+			var known *register
+			if slices.Contains(parties, platformDir) {
+				if known, err = c.registerOf(into); err != nil {
+					return err
+				}
+			}
+			if err := known.begin(cmd.Context(), to); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, known.settle(context.WithoutCancel(cmd.Context()))) }()
 			m, err := backUp(cmd.Context(), c, to, parties)
 			if err != nil {
 				return err
@@ -104,6 +118,7 @@ as you keep the data directory. Use the release that serves the directory.`,
 		},
 	}
 	hideServerFlags(cmd)
+	cmd.AddCommand(backupForget())
 	f := cmd.Flags()
 	f.StringVar(&to, "to", "", "the new `FILE`, which holds no platform")
 	f.StringVar(&into, "into", "", "the `FOLDER` of backups")

@@ -19,6 +19,7 @@ func TestDrills(t *testing.T) {
 			"exits":      exits,
 			"waitfor":    waitFor,
 			"retry":      retry,
+			"shows":      shows,
 			"keyid":      keyID,
 			"halt":       stop, // "stop" is a builtin, which ends the script
 			"ports":      ports,

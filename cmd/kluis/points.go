@@ -34,13 +34,20 @@ func newPoint(dir string, now time.Time) string {
 	return filepath.Join(dir, now.UTC().Format(pointFormat)+pointSuffix)
 }
 
+// pointTime returns when the point at a path was begun.
+func pointTime(path string) (time.Time, error) {
+	name, ok := strings.CutSuffix(filepath.Base(path), pointSuffix)
+	if !ok {
+		return time.Time{}, errors.New("no backup is named like that")
+	}
+	return time.Parse(pointFormat, name)
+}
+
 // pointsIn returns the points of a folder, in order.
 func pointsIn(dir string) (all []point, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), pointSuffix)
-		made, err := time.Parse(pointFormat, name)
-		if ok && err == nil {
+		if made, err := pointTime(e.Name()); err == nil {
 			all = append(all, point{made, filepath.Join(dir, e.Name())})
 		}
 	}

@@ -128,6 +128,8 @@ type EncryptionStatus struct {
 	KeyVersions []struct {
 		KID           string    `json:"kid"`
 		LiveWraps     int       `json:"liveWraps"`
+		Backups       int       `json:"backups"` // of the platform that take it to be restored
+		NewestBackup  time.Time `json:"newestBackup"`
 		SafeToDisable bool      `json:"safeToDisable"`
 		First         time.Time `json:"firstUsed"`
 	} `json:"keyVersions"`

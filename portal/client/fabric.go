@@ -158,6 +158,8 @@ type EncryptedItem struct {
 type KeyVersion struct {
 	KID           string     `json:"kid"`
 	LiveWraps     int        `json:"liveWraps"`
+	Backups       int        `json:"backups"` // of the platform that take it to be restored
+	NewestBackup  *time.Time `json:"newestBackup"`
 	SafeToDisable bool       `json:"safeToDisable"`
 	First         time.Time  `json:"firstUsed"`
 	Last          *time.Time `json:"lastUsed"`

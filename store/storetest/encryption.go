@@ -280,6 +280,32 @@ func Encryption(t *testing.T, open func(t *testing.T) encryption.Store) {
 			return nil
 		})
 	})
+	t.Run("backups", func(t *testing.T) {
+		st := fill(t)
+		later := at.Add(time.Hour)
+		known := func(want ...encryption.Backup) {
+			t.Helper()
+			got, err := encryption.Backups(t.Context(), st)
+			same(t, "backups", got, want, err)
+		}
+		record := func(folder string, all ...encryption.Backup) {
+			t.Helper()
+			if err := encryption.RecordBackups(t.Context(), st, folder, all); err != nil {
+				t.Fatal(err)
+			}
+		}
+		known()
+		record("b", encryption.Backup{Made: at, Begun: at})
+		record("a", encryption.Backup{Made: at})
+		known(encryption.Backup{Folder: "a", Made: at}, encryption.Backup{Folder: "b", Made: at, Begun: at})
+		// Its end becomes known, its beginning stays, and another is begun.
+		record("b", encryption.Backup{Made: at, Begun: later, Ended: later}, encryption.Backup{Made: later, Begun: later})
+		known(encryption.Backup{Folder: "a", Made: at}, encryption.Backup{Folder: "b", Made: at, Begun: at, Ended: later}, encryption.Backup{Folder: "b", Made: later, Begun: later})
+		// What is there still stays as it is, and what is not is forgotten.
+		record("b", encryption.Backup{Made: at})
+		record("a")
+		known(encryption.Backup{Folder: "b", Made: at, Begun: at, Ended: later})
+	})
 	t.Run("scopes under a vault", func(t *testing.T) {
 		st := fill(t)
 		load := func(what, vault string, want ...encryption.Load) {

@@ -3,7 +3,6 @@ package system_test
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -132,8 +131,8 @@ func TestRollback(t *testing.T) {
 	s.putBack(t, old, "vault")
 	s.putBack(t, old, "platform")
 	s.unserved(t, "both together", env)
-	cmd := exec.Command(build(t), "restore", "--declare", "--data", s.data, "--why", "the drill", "--by", "anna")
-	cmd.Env = append(os.Environ(), env)
+	cmd := kluis(t, s.data, "restore", "--declare", "--data", s.data, "--why", "the drill", "--by", "anna")
+	cmd.Env = append(cmd.Env, env)
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.Count(string(out), "declared by anna") != 2 || !strings.Contains(string(out), "login: not older") {
 		t.Fatalf("declaring: %v\n%s", err, out)

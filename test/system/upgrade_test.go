@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,6 +55,17 @@ func TestUpgrade(t *testing.T) {
 			s := &site{data: filepath.Join(t.TempDir(), "data"), port: goldenPort}
 			g := unpack(t, name, s.data)
 			s.workspace, s.container, s.lakehouse, s.vaultID, s.identifier, s.files = g.Workspace, g.Container, g.Lakehouse, g.VaultID, g.Identifier, g.Files
+			before, err := os.ReadFile(filepath.Join(s.data, "platform", "kluis.db"))
+			must(t, err)
+			for _, args := range [][]string{{"backup", "--into", filepath.Join(t.TempDir(), "points")}, {"audit", "verify"}} {
+				out, err := kluis(t, s.data, append(args, "--data", s.data)...).CombinedOutput()
+				if refused := strings.Contains(string(out), "of another release"); err != nil && !refused || name == all[0] && !refused { // the oldest surely is
+					t.Errorf("%v of tables of that release: %v\n%s", args, err, out)
+				}
+			}
+			if after, err := os.ReadFile(filepath.Join(s.data, "platform", "kluis.db")); err != nil || !bytes.Equal(before, after) {
+				t.Errorf("a backup has changed the database: %v", err)
+			}
 			p := start(t, s.data, s.port)
 			if !p.alive() {
 				t.Fatalf("it does not start:\n%s", p.log)
@@ -73,7 +83,7 @@ func TestUpgrade(t *testing.T) {
 				t.Errorf("the key has %d versions, and had %d", n, g.Versions)
 			}
 			s.put(ctx, t, "lake.Lakehouse/Files/folder 1/of now.bin", []byte("written by this version"))
-			_, err := s.keys.RotateKey(ctx, keyName, nil)
+			_, err = s.keys.RotateKey(ctx, keyName, nil)
 			must(t, err)
 			must(t, s.reset(ctx))
 			s.await(ctx, t, "Disabled")
@@ -82,7 +92,7 @@ func TestUpgrade(t *testing.T) {
 			must(t, s.readBack(ctx))
 			p.stop(t)
 			s.fsck(t)
-			if out, err := exec.Command(build(t), "audit", "verify", "--data", s.data).CombinedOutput(); err != nil {
+			if out, err := kluis(t, s.data, "audit", "verify", "--data", s.data).CombinedOutput(); err != nil {
 				t.Errorf("audit verify: %v\n%s", err, out)
 			}
 		})

@@ -86,14 +86,25 @@ func (s *session) showStatus(st sdk.EncryptionStatus) error {
 		}
 	}
 	rows = nil
+	var needed []string
 	for _, v := range st.KeyVersions {
-		rows = append(rows, []string{v.KID[strings.LastIndexByte(v.KID, '/')+1:], fmt.Sprint(v.LiveWraps), yes(v.SafeToDisable)})
+		rows = append(rows, []string{v.KID[strings.LastIndexByte(v.KID, '/')+1:], fmt.Sprint(v.LiveWraps), fmt.Sprint(v.Backups), yes(v.SafeToDisable)})
+		if v.LiveWraps == 0 && v.Backups > 0 {
+			needed = append(needed, fmt.Sprintf("Version %s is needed to restore %d backups, the newest of %s: disable it when they have gone.",
+				v.KID[strings.LastIndexByte(v.KID, '/')+1:], v.Backups, v.NewestBackup.Format(time.DateTime)))
+		}
 	}
 	if len(rows) == 0 {
 		return nil
 	}
 	fmt.Fprintln(s.out)
-	return s.show(nil, "KEY VERSION,LIVE WRAPS,SAFE TO DISABLE", rows)
+	if err := s.show(nil, "KEY VERSION,LIVE WRAPS,BACKUPS,SAFE TO DISABLE", rows); err != nil {
+		return err
+	}
+	for _, line := range needed {
+		fmt.Fprintln(s.out, line)
+	}
+	return nil
 }
 
 func encryptionAssign(s *session) *cobra.Command {
