@@ -233,7 +233,7 @@ func TestOutlets(t *testing.T) {
 	}}}
 	use := func(call, value string) string {
 		t.Helper()
-		r, err := client.Post("https://"+"127.0.0.1:"+devtest.FreePort(t)+"/kluis/tde-"+key.Key.KID.Version()+"/"+call+"?api-version=0.1-preview", "application/json",
+		r, err := client.Post("https://"+c.EKM.Listen+"/kluis/tde-"+key.Key.KID.Version()+"/"+call+"?api-version=0.1-preview", "application/json",
 			strings.NewReader(`{"request_context":{"correlation_id":"c-77","pool_name":"pool1"},"alg":"RSA-OAEP-256","value":"`+value+`"}`))
 		must(err)
 		defer r.Body.Close()
