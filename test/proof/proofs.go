@@ -128,7 +128,7 @@ func proofs() []Proof {
 		{
 			Name:    "revocation",
 			Promise: "no plaintext later than 5 s after the act, by any way to revoke, at any replica; nothing of the keys stays in memory",
-			How: "A reader that never pauses notes the last byte (test/system TestRevocation); 20 workspaces, each under a key of its own, under 50 readers (TestRevocationDistribution); 50 readers of whole files, ranges and listings (TestRevocationWhileStreaming); every way to revoke and to restore that there is at a vault (TestWays); the same ways, 1,000 times, at 20 vaults whose workspaces 50 readers read at three replicas on one PostgreSQL and one S3 store, where the last byte at any of them counts (TestRevocationAtReplicas), and 140 times where the vaults have no change feed, as foreign ones have none: the platform asks at half of each lease, and the bound is 60 s (TestRevocationOfForeignVaults); the process's memory is searched for the keys that were dropped (encryption TestKeysLeaveMemory). " +
+			How: "A reader that never pauses notes the last byte (test/system TestRevocation); 20 workspaces, each under a key of its own, under 50 readers (TestRevocationDistribution); 50 readers of whole files, ranges and listings (TestRevocationWhileStreaming); every way to revoke and to restore that there is at a vault (TestWays); the same ways, 1,000 times, at 20 vaults whose workspaces 50 readers read at three replicas on one PostgreSQL and one S3 store, where the last byte at any of them counts (TestRevocationAtReplicas), and 140 times where the vaults have no change feed, as foreign ones have none: the platform asks at half of each lease, and the bound is 60 s (TestRevocationOfForeignVaults); a key that expires is no way to revoke: it keeps reading, nothing new goes under it, and a scan finds it (TestExpiryIsNotRevocation); the process's memory is searched for the keys that were dropped (encryption TestKeysLeaveMemory). " +
 				"Each counts from when the custodian's call returned.",
 			LeftOut: "vaults whose own changes take time to reach them, where the bound counts from the vault's first no; AES key schedules in memory",
 			Goal:    "1,000 revocations, at most 5 s, and 60 s with foreign vaults",
@@ -139,6 +139,7 @@ func proofs() []Proof {
 				times(3, test("./test/system", "^TestRevocation$")),
 				times(5, test("./test/system", "^TestRevocationWhileStreaming$")),
 				times(3, test("./test/system", "^TestWays$")),
+				test("./test/system", "^TestExpiryIsNotRevocation$"),
 				test("./encryption", "^TestKeysLeaveMemory$"),
 			},
 		},
@@ -146,12 +147,13 @@ func proofs() []Proof {
 			Name:    "network",
 			Promise: "a vault that lies, or a network that fails, is no answer: never a yes, never a no",
 			How: "A scripted vault lies in every way at every step of the protocol (kek TestLies, TestAnswers; encryption TestLyingVault, TestRotateToABadVersion); toxiproxy delays, cuts, slices and silences what goes between platform and vault (kek TestNetworkFaults); " +
-				"a vault that is cut off keeps serving for its lease and no longer (test/system TestVaultUnreachable).",
-			LeftOut: "faults between replicas, and between a replica and PostgreSQL",
+				"a vault that is cut off keeps serving for its lease and no longer (test/system TestVaultUnreachable). Between three replicas and their PostgreSQL and S3 store, for one replica and for all, toxiproxy is slow, resets, cuts, swallows everything, or does not listen, under load, while the key is switched off: no acknowledged write is lost, nothing is read for longer than a lease, and all go on by themselves (TestReplicasNetwork).",
+			LeftOut: "a switch of the key while no replica reaches the database, in which the vault lies too",
 			Full: []Step{
 				test("./kek", "^(TestLies|TestAnswers|TestNetworkFaults)$"),
 				test("./encryption", "^(TestLyingVault|TestRotateToABadVersion|TestUnreachable)$"),
 				test("./test/system", "^TestVaultUnreachable$"),
+				test("./test/system", "^TestReplicasNetwork$", "KLUIS_NETWORK=all"),
 			},
 		},
 		{

@@ -3,6 +3,7 @@ package system_test
 import (
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -64,7 +65,11 @@ func (g *gate) carry(c net.Conn) {
 	if to == "" {
 		return
 	}
-	far, err := net.Dial("tcp", to)
+	network := "tcp"
+	if strings.HasPrefix(to, "/") {
+		network = "unix"
+	}
+	far, err := net.Dial(network, to)
 	if err != nil {
 		return
 	}

@@ -223,13 +223,20 @@ func (s *site) connect(t testing.TB) {
 	if s.clients, err = sdk.New(target); err != nil {
 		t.Fatal(err)
 	}
+	s.use(t)
+}
+
+// use makes what speaks through the site's clients.
+func (s *site) use(t testing.TB) {
+	t.Helper()
+	var err error
 	if s.officer, err = s.clients.Officer(); err != nil {
 		t.Fatal(err)
 	}
 	if s.engineer, err = s.clients.Engineer(); err != nil {
 		t.Fatal(err)
 	}
-	if s.keys, err = s.officer.Keys(target.VaultURI("custody")); err != nil {
+	if s.keys, err = s.officer.Keys(s.clients.Target.VaultURI("custody")); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -308,32 +308,24 @@ func (f *fleet) wait(t *testing.T, i int) {
 	}
 }
 
-// at returns the site as one replica alone shows it to its engineer.
+// at returns the site with clients that reach one replica alone.
 func (f *fleet) at(t *testing.T, i int) *site {
 	t.Helper()
 	s := *f.site
 	var err error
-	s.clients = f.clientsAt(t, i)
-	s.engineer, err = s.clients.Engineer()
+	s.clients, err = sdk.New(f.clients.Target)
 	must(t, err)
-	return &s
-}
-
-// clientsAt returns clients that reach one replica alone.
-func (f *fleet) clientsAt(t *testing.T, i int) *sdk.Clients {
-	t.Helper()
-	clients, err := sdk.New(f.clients.Target)
-	must(t, err)
-	clients.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+	s.clients.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, "127.0.0.1:"+f.ports[i])
 	}
-	return clients
+	s.use(t)
+	return &s
 }
 
 // A load is writers and readers who go on whatever happens.
 type load struct {
-	f    *fleet
+	s    *site
 	stop context.CancelFunc
 	busy sync.WaitGroup
 
@@ -345,8 +337,8 @@ type load struct {
 	wrong                 atomic.Pointer[string]
 }
 
-func (f *fleet) load(ctx context.Context, writers, readers int) *load {
-	l := &load{f: f, written: map[string][]byte{}}
+func (s *site) load(ctx context.Context, writers, readers int) *load {
+	l := &load{s: s, written: map[string][]byte{}}
 	ctx, l.stop = context.WithCancel(ctx)
 	each := func(n int, do func(ctx context.Context, i, k int, r *rand.Rand)) {
 		for i := range n {
@@ -361,10 +353,10 @@ func (f *fleet) load(ctx context.Context, writers, readers int) *load {
 		}
 	}
 	each(writers, func(ctx context.Context, i, k int, r *rand.Rand) {
-		name := fmt.Sprintf("lake.Lakehouse/Files/load/w%d-%d.bin", i, k)
+		name := fmt.Sprintf("lake.Lakehouse/Files/load/%p/w%d-%d.bin", l, i, k)
 		size := []int{100, 9_000, 60_000, 400_000}[r.IntN(4)]
 		body := bytes.Repeat([]byte(fmt.Sprintf("%d/%d|", i, k)), size/6+1)
-		if _, err := f.engineer.Blobs.UploadBuffer(ctx, f.container, name, body, nil); err != nil {
+		if _, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, name, body, nil); err != nil {
 			l.failed.Add(1)
 			return
 		}
@@ -386,7 +378,7 @@ func (f *fleet) load(ctx context.Context, writers, readers int) *load {
 			time.Sleep(10 * time.Millisecond)
 			return
 		}
-		got, err := f.get(ctx, name)
+		got, err := s.get(ctx, name)
 		switch {
 		case err != nil && strings.Contains(err.Error(), "BlobNotFound"):
 			said := name + " was acknowledged, and is not there"
@@ -411,16 +403,22 @@ func (l *load) check(t *testing.T, what string) {
 	}
 }
 
-// goesOn waits until a while of load went by without a failure.
+// goesOn waits until reads and writes went on for a while without a failure between them.
 func (l *load) goesOn(ctx context.Context, t *testing.T, what string) {
 	t.Helper()
-	eventually(ctx, t, 30*time.Second, func() error {
+	eventually(ctx, t, 2*time.Minute, func() error {
 		failed, reads, writes := l.failed.Load(), l.reads.Load(), l.writes.Load()
-		time.Sleep(time.Second)
-		if l.failed.Load() > failed || l.reads.Load() == reads || l.writes.Load() == writes {
-			return errors.New("some requests fail")
-		}
-		return nil
+		began := time.Now()
+		return within(ctx, 30*time.Second, func() error {
+			switch {
+			case l.failed.Load() > failed:
+				failed, reads, writes, began = l.failed.Load(), l.reads.Load(), l.writes.Load(), time.Now()
+				return errors.New("some requests fail")
+			case l.reads.Load() == reads || l.writes.Load() == writes || time.Since(began) < time.Second:
+				return errors.New("nothing was read or written yet")
+			}
+			return nil
+		})
 	})
 	l.check(t, what)
 }
