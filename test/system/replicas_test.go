@@ -36,10 +36,12 @@ import (
 // A balancer hands connections to servers in turn, TLS and all. It knows nothing of
 // sessions; a server whose /readyz does not answer gets none, and loses those it has.
 type balancer struct {
+	patience time.Duration // with a server's answer
+	close    func()
+
 	mu      sync.Mutex
 	servers []*served
 	next    int
-	close   func()
 }
 
 type served struct {
@@ -48,9 +50,9 @@ type served struct {
 	conns map[net.Conn]bool
 }
 
-func balance(t testing.TB, port string, ports ...string) *balancer {
+func balance(t testing.TB, patience time.Duration, port string, ports ...string) *balancer {
 	t.Helper()
-	b := &balancer{}
+	b := &balancer{patience: patience}
 	for _, p := range ports {
 		b.servers = append(b.servers, &served{port: p, conns: map[net.Conn]bool{}})
 	}
@@ -78,7 +80,7 @@ func balance(t testing.TB, port string, ports ...string) *balancer {
 }
 
 func (b *balancer) watch(ctx context.Context, s *served) {
-	probe := &http.Client{Timeout: time.Second, Transport: &http.Transport{
+	probe := &http.Client{Timeout: b.patience, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, // it asks only whether somebody is there
 	}}
 	for ctx.Err() == nil {
@@ -155,8 +157,9 @@ type fleet struct {
 	pg        *pgtest.Server
 	platform  string // the address of the platform's database
 	env       []string
-	own       [][]string // the environment of each alone
-	front     string     // the balancer's port: the public one, unless something stands before it
+	own       [][]string    // the environment of each alone
+	front     string        // the balancer's port: the public one, unless something stands before it
+	patience  time.Duration // the balancer's
 	ports     []string
 	replicas  []*site
 	processes []*process
@@ -185,7 +188,7 @@ func makeFleet(t *testing.T, n int, env ...string) *fleet {
 // makeFleetOn makes it on the database that address returns for each party.
 func makeFleetOn(t *testing.T, pg *pgtest.Server, address func(party string) string, n int, env ...string) *fleet {
 	t.Helper()
-	f := &fleet{pg: pg, site: &site{port: devtest.FreePort(t)}, own: make([][]string, n), processes: make([]*process, n)}
+	f := &fleet{pg: pg, site: &site{port: devtest.FreePort(t)}, own: make([][]string, n), processes: make([]*process, n), patience: time.Second}
 	f.front = f.port
 	dir := t.TempDir()
 	t.Setenv("KLUIS_WITNESS", filepath.Join(dir, "witness")) // for the commands too
@@ -221,7 +224,7 @@ func makeFleetOn(t *testing.T, pg *pgtest.Server, address func(party string) str
 // serve starts the fleet's servers and its balancer, and connects to them.
 func (f *fleet) serve(t *testing.T) {
 	t.Helper()
-	f.balancer = balance(t, f.front, f.ports...)
+	f.balancer = balance(t, f.patience, f.front, f.ports...)
 	for i := range f.replicas {
 		f.launch(t, i)
 	}
