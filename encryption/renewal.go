@@ -49,10 +49,13 @@ type moment struct {
 	own, database time.Time
 }
 
-// now reads both clocks in a transaction.
+// moment reads the database's clock in a transaction that was begun after our own said
+// before.
 func (k *Keyring) moment(tx Tx, before time.Time) (m moment, err error) {
 	m.own = before
-	m.database, err = tx.Now()
+	if m.database, err = tx.Now(); err == nil {
+		k.drift.begin(m)
+	}
 	return m, err
 }
 
@@ -72,14 +75,20 @@ type drift struct {
 // process then asks the vault for itself.
 const distrust = 10 * time.Minute
 
-// steady reports whether the database's clock goes as ours does.
-func (d *drift) steady(m moment) bool {
+// begin notes how the clocks stand to each other when the database is first read: were it
+// when a lease is first renewed from a row, the clock could stand still until then.
+func (d *drift) begin(m moment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.base.own.IsZero() {
 		d.base = m
-		return true
 	}
+}
+
+// steady reports whether the database's clock goes as ours does.
+func (d *drift) steady(m moment) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if gone := m.database.Sub(d.base.database) - m.own.Sub(d.base.own); gone.Abs() > maxDrift {
 		d.base, d.until = m, m.own.Add(distrust)
 	}
