@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -430,7 +431,11 @@ func (t *memoryTx) UseVersion(s encryption.ScopeID, v encryption.VersionUse) err
 	return nil
 }
 
-func (t *memoryTx) Backups() ([]encryption.Backup, error) { return t.backups, nil }
+func (t *memoryTx) Backups() ([]encryption.Backup, error) {
+	return slices.SortedFunc(slices.Values(t.backups), func(a, b encryption.Backup) int {
+		return cmp.Or(strings.Compare(a.Folder, b.Folder), a.Made.Compare(b.Made))
+	}), nil
+}
 
 func (t *memoryTx) PutBackup(b encryption.Backup) error {
 	t.DeleteBackup(b)
