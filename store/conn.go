@@ -14,6 +14,7 @@ type Conn struct {
 	stmts   map[string]*sql.Stmt
 	explain func(error) error
 	clock   string // see Clock
+	tells   string // see Tells
 	rested  bool   // nobody has used it for a while
 	unfit   bool
 }
@@ -33,6 +34,11 @@ func Connect(ctx context.Context, pool *sql.DB, explain func(error) error) (*Con
 // Clock says by which query the database tells its time, in Unix microseconds. One that
 // no other process uses needs none: it goes by the process's own.
 func (c *Conn) Clock(query string) { c.clock = query }
+
+// Tells says by which statement a transaction has other processes told, once it is
+// committed, that something has changed: its arguments are a kind of thing, and an id. A
+// database that no other process uses needs none.
+func (c *Conn) Tells(statement string) { c.tells = statement }
 
 // prepare returns the statement for a query, which it keeps: queries are
 // constants of this package and its engines, so there are as many as those have.

@@ -88,7 +88,10 @@ func (t *Tx) UpdateScope(s encryption.Scope, epoch int64) error {
 	if err == nil && n == 0 {
 		err = fault.New(fault.EncryptionChanged, "The workspace's keys have changed meanwhile.").WithMend("Try again.")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return t.tell(ScopeNews, string(s.ID))
 }
 
 func (t *Tx) DeleteScope(id encryption.ScopeID) error {

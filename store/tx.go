@@ -153,6 +153,23 @@ func (t *Tx) rows(query string, args []any, each func(scan func(into ...any) err
 	return t.pin()
 }
 
+// What processes tell each other of: see [Tx.tell].
+const (
+	ScopeNews = "scope" // a scope's row has changed
+	VaultNews = "vault" // a vault's feed has
+)
+
+// tell has the other processes told, once the transaction is committed, that something
+// about a thing has changed. It is a hint to look: an engine may not be able to, and whoever
+// does not listen just then is not told later.
+func (t *Tx) tell(about, id string) error {
+	if t.conn == nil || t.conn.tells == "" {
+		return nil
+	}
+	_, err := t.execRow(nil, t.conn.tells, about, id)
+	return err
+}
+
 // portable puts 0 and 1 for truth values, which the tables keep as integers.
 func portable(args []any) []any {
 	for i, a := range args {

@@ -211,7 +211,10 @@ func (t *Tx) AppendVaultChange(c vault.Change) error {
 	_, err = t.exec(`INSERT INTO vault_change (vault, seq, key, version, principal, kind, time)
 		SELECT id, newest_change, $2, $3, $4, $5, $6 FROM vault WHERE id = $1`,
 		string(c.Vault), string(c.Key), string(c.Version), string(c.Principal), string(c.Kind), micros(c.Time))
-	return err
+	if err != nil {
+		return err
+	}
+	return t.tell(VaultNews, string(c.Vault))
 }
 
 func (t *Tx) VaultRevision(id vault.ID) (newest, dropped int64, err error) {

@@ -29,3 +29,6 @@ func Enter(v *Vaults, tx Tx, c identity.Caller, vault Name, key KeyName, action 
 
 // Algorithms returns all that are offered.
 func Algorithms() []Algorithm { return slices.Sorted(maps.Keys(methods)) }
+
+// Waiter returns what is closed at the next change of a vault that this process knows of.
+func (v *Vaults) Waiter(id ID) <-chan struct{} { return v.feed.waiter(id) }

@@ -293,6 +293,10 @@ func (f *feed) leave(bind string) {
 	}
 }
 
+// Hear says that another process has changed a vault, or that it may have: who waits for
+// the vault's feed looks at once.
+func (v *Vaults) Hear(id ID) { v.feed.wake(id) }
+
 // waiter returns a channel that is closed at the vault's next change.
 func (f *feed) waiter(id ID) <-chan struct{} {
 	f.mu.Lock()

@@ -212,6 +212,23 @@ func TestFeedOfAnotherProcess(t *testing.T) {
 	}
 }
 
+// Who waits is woken by what this process hears, and by nothing of another vault's.
+func TestFeedHears(t *testing.T) {
+	f := vaulttest.New(t)
+	mine, other := f.Vaults.Waiter("mine"), f.Vaults.Waiter("other")
+	f.Vaults.Hear("mine")
+	select {
+	case <-mine:
+	default:
+		t.Error("not woken")
+	}
+	select {
+	case <-other:
+		t.Error("woken by another vault's change")
+	default:
+	}
+}
+
 func TestFeedEndsWithItsCaller(t *testing.T) {
 	f := vaulttest.New(t)
 	f.Vault(t, "kv1")

@@ -35,6 +35,9 @@ type database struct {
 	engine
 	shared bool   // other processes may have it open
 	caveat string // what its server does not promise, "" for nothing
+
+	// listen tells what processes that share it have changed; nil if none do.
+	listen func(ctx context.Context, ready func(), heard func(about, id string)) error
 }
 
 // An engine is what commands ask of a database beside its tables.
@@ -95,7 +98,7 @@ func openAddress(ctx context.Context, address string, schema store.Schema) (*dat
 	if err != nil {
 		return nil, err
 	}
-	return &database{Domains: db.Domains, engine: db, shared: true, caveat: db.Caveat()}, nil
+	return &database{Domains: db.Domains, engine: db, shared: true, caveat: db.Caveat(), listen: db.Listen}, nil
 }
 
 // hasDatabase reports whether a party's folder has a database.

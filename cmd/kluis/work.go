@@ -10,6 +10,7 @@ import (
 
 // work runs what happens without being asked for, until ctx ends.
 func (s *server) work(ctx context.Context) {
+	s.hear(ctx)
 	if s.ring != nil {
 		s.workers.Go(func() { s.ring.Run(ctx) })
 		s.workers.Go(func() { s.scopes.Run(ctx) })

@@ -59,6 +59,7 @@ type DB struct {
 	writer  *store.Writer
 
 	caveat string
+	listen func() (*sql.DB, error) // a pool of connections to listen by
 
 	clock string   // the query for the database's time; "" is the process's own
 	pool  *sql.DB  // of the one connection that writes
@@ -94,7 +95,7 @@ func OpenAsIs(ctx context.Context, url string, schema store.Schema) (*DB, error)
 }
 
 func open(ctx context.Context, url string, seen *lineage) (*DB, error) {
-	db := &DB{}
+	db := &DB{listen: func() (*sql.DB, error) { return connections(url, seen, slow, slow) }}
 	var err error
 	if db.pool, err = connections(url, seen, paused, slow); err != nil {
 		return nil, err
@@ -196,6 +197,7 @@ func (c committer) connect() (err error) {
 		return err
 	}
 	c.db.write.Clock(c.db.clock)
+	c.db.write.Tells(tell)
 	err = c.db.write.Raw(func(driver any) error {
 		c.db.write.line = driver.(*stdlib.Conn).Conn().PgConn()
 		return nil
