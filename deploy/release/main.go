@@ -179,63 +179,6 @@ func (r release) copy(name, from string, mode fs.FileMode) error {
 	return os.WriteFile(filepath.Join(r.out, name), b, mode)
 }
 
-// debian makes a Debian package with Debian's own tool.
-func (r release) debian(ctx context.Context, b build) error {
-	root, err := os.MkdirTemp("", "kluis-deb")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(root)
-	if err := os.Chmod(root, 0o755); err != nil {
-		return err
-	}
-	control := fmt.Sprintf(`Package: kluis%s
-Version: %s
-Architecture: %s
-Maintainer: The kluis maintainers <maintainers@kluis.io>
-Section: admin
-Priority: optional
-Provides: kluis
-Homepage: https://github.com/kluis-io/kluis
-Description: a data platform's data under keys that only the customer controls
- A vault with the Azure Key Vault keys API, and a platform with Fabric's and
- OneLake's, every byte encrypted under a key that the customer can revoke.
-`, b.flavour, r.version, b.arch)
-	write := func(name string, content []byte, mode fs.FileMode) error {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		return errors.Join(os.WriteFile(path, content, mode), os.Chmod(path, mode))
-	}
-	err = errors.Join(write("DEBIAN/control", []byte(control), 0o644), write("DEBIAN/conffiles", []byte("/etc/kluis/kluis.yaml\n"), 0o644))
-	for _, f := range []file{
-		{"usr/bin/kluis", filepath.Join(r.out, b.name()), 0o755}, {"usr/lib/systemd/system/kluis.service", "deploy/kluis.service", 0o644},
-		{"etc/kluis/kluis.yaml", "deploy/kluis.yaml", 0o644}, {"usr/share/doc/kluis/copyright", "LICENSE", 0o644},
-		{"usr/share/doc/kluis/configuration.md", "docs/configuration.md", 0o644},
-	} {
-		content, readErr := os.ReadFile(f.from)
-		err = errors.Join(err, readErr, write(f.name, content, f.mode))
-	}
-	if err != nil {
-		return err
-	}
-	if err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			err = os.Chmod(path, 0o755)
-		}
-		return errors.Join(err, os.Chtimes(path, r.epoch, r.epoch))
-	}); err != nil {
-		return err
-	}
-	c := exec.CommandContext(ctx, "dpkg-deb", "--root-owner-group", "-Zgzip", "--build", root, filepath.Join(r.out, fmt.Sprintf("kluis%s_%s_%s.deb", b.flavour, r.version, b.arch)))
-	c.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.epoch.Unix()))
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("dpkg-deb: %w: %s", err, out)
-	}
-	return nil
-}
-
 // bills writes what a binary is made of, as the binary itself says.
 func (r release) bills(b build) error {
 	info, err := buildinfo.ReadFile(filepath.Join(r.out, b.name()))

@@ -94,9 +94,14 @@ func TestRelease(t *testing.T) {
 		t.Errorf("two builds differ:\n%s\n%s", sums[0], sums[1])
 	}
 	for _, flavour := range flavours {
-		root := t.TempDir()
-		if out, err := exec.Command(dpkg, "-x", filepath.Join(dirs[0], "kluis"+flavour+"_1.2.3_"+runtime.GOARCH+".deb"), root).CombinedOutput(); err != nil {
+		root, deb := t.TempDir(), filepath.Join(dirs[0], "kluis"+flavour+"_1.2.3_"+runtime.GOARCH+".deb")
+		if out, err := exec.Command(dpkg, "-x", deb, root).CombinedOutput(); err != nil {
 			t.Fatalf("dpkg-deb: %v: %s", err, out)
+		}
+		if lintian, err := exec.LookPath("lintian"); err == nil { // Debian's own judge, where it is
+			if out, err := exec.Command(lintian, "--fail-on", "error", deb).CombinedOutput(); err != nil {
+				t.Errorf("lintian: %v\n%s", err, out)
+			}
 		}
 		args, want := []string{"--version"}, "1.2.3"
 		if program != "./cmd/kluis" {
