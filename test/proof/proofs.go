@@ -113,8 +113,8 @@ func proofs() []Proof {
 			Name:    "models",
 			Promise: "key state, rights and objects behave as small models say, whatever comes when",
 			How: "Random histories of custodian, administrator, writers, faults and crashes in virtual time against a model (encryption TestHistories); random roles, policies and networks against a model of a list and a loop (vault TestAuthorizationAgainstModel); random operations on a tree (lake TestModel); " +
-				"every state that the protocol of a change of wraps can reach with two replicas, three versions and a crash anywhere (encryption TestEveryStateOfAWrapChange); histories of concurrent clients of the real server under kill -9 and a vault that goes away, checked for linearizability by Porcupine (test/system TestLinearizable).",
-			LeftOut: "histories of several replicas",
+				"every state that the protocol of a change of wraps can reach with two replicas, three versions and a crash anywhere (encryption TestEveryStateOfAWrapChange); histories of concurrent clients of the real server under kill -9 and a vault that goes away, checked for linearizability by Porcupine (test/system TestLinearizable), and of clients each at one of three replicas while those are killed or stand still, their database crashes, and the vault is out of reach (TestLinearizableReplicas).",
+			LeftOut: "rights in a workspace as a register of their own: those at the vault are one",
 			Goal:    "100,000 histories of each, 200 linearizable minutes",
 			Full: []Step{
 				test("./encryption", "^TestHistories$"),
@@ -123,6 +123,7 @@ func proofs() []Proof {
 				test("./rbac", "^TestAllowedIsTheModel$"),
 				test("./encryption", "^TestEveryStateOfAWrapChange$"),
 				times(20, test("./test/system", "^TestLinearizable$")),
+				times(20, test("./test/system", "^TestLinearizableReplicas$", "KLUIS_LINEARIZABLE=60s")),
 			},
 		},
 		{

@@ -131,9 +131,23 @@ func (s Step) run(ctx context.Context) record {
 	r.read(string(out))
 	r.OK = err == nil
 	if err != nil {
-		r.Tail = fmt.Sprintf("%s%v", out[max(0, len(out)-maxTail):], err)
+		r.Tail = fmt.Sprintf("%s%s%v", said(out), out[max(0, len(out)-maxTail):], err)
 	}
 	return r
+}
+
+// said is what the tests themselves said last, which a server's goroutines may have pushed
+// far from the output's end; "" if that holds it all.
+func said(out []byte) string {
+	if len(out) <= maxTail {
+		return ""
+	}
+	lines := testLine.FindAll(out[:len(out)-maxTail], -1)
+	var b strings.Builder
+	for _, l := range lines[max(0, len(lines)-20):] {
+		fmt.Fprintf(&b, "%.400s\n", l)
+	}
+	return b.String() + "…\n"
 }
 
 // command is the step as it is typed.
@@ -144,6 +158,7 @@ func (s Step) command() string {
 var (
 	figureLine = regexp.MustCompile(`(?m)\bproof:((?: [a-z0-9-]+=[^ \n]+)+)`)
 	fuzzLine   = regexp.MustCompile(`(?m)^fuzz: elapsed: (\S+), execs: (\d+)`)
+	testLine   = regexp.MustCompile(`(?m)^ +\w+_test\.go:\d+: .*$`)
 	skipLine   = regexp.MustCompile(`(?m)\bSKIPPED\b.*$`)
 )
 

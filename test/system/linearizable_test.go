@@ -100,27 +100,49 @@ func TestLinearizable(t *testing.T) {
 		t.Skip("SKIPPED: it takes the better part of a minute; it runs in CI (CI=true)")
 	}
 	lasting := time.Duration(effort.Of(10, 30, 60)) * time.Second
-	ctx := t.Context()
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port)
 	s.connect(t)
+	kills := 0
+	linearizable(t, s, []*site{s}, lasting, bound, func(pause func(time.Duration), forget func()) {
+		pause(8 * time.Second)
+		p.kill()
+		kills++
+		forget() // a start takes its time, and then the platform asks anew
+		p = start(t, s.data, s.port)
+	})
+	effort.Proof(t, "kills", kills)
+	p.stop(t)
+	s.fsck(t)
+}
+
+// linearizable has clients, each at one of the sites that all show the same installation, do
+// what TestLinearizable says while fault is called over and over. Content may be read for
+// as long as slack after the key was switched off.
+func linearizable(t *testing.T, s *site, sites []*site, lasting, slack time.Duration, fault func(pause func(time.Duration), forget func())) {
+	ctx := t.Context()
 	s.furnish(ctx, t)
 	must(t, s.assign(ctx))
 	s.await(ctx, t, "Active")
-	once := s.clients.Options() // a call that is sent twice would be two
-	once.Retry = policy.RetryOptions{MaxRetries: -1}
-	engineer, err := s.clients.Credential("engineer")
-	must(t, err)
-	blobs, err := azblob.NewClient(s.clients.Target.Endpoints["blob"]+"/", engineer, &azblob.ClientOptions{ClientOptions: once})
-	must(t, err)
-	keysOf := func(principal string) *azkeys.Client {
-		cred, err := s.clients.Credential(principal)
+	var blobs []*azblob.Client
+	var officers, guests []*azkeys.Client
+	for _, s := range sites {
+		once := s.clients.Options() // a call that is sent twice would be two
+		once.Retry = policy.RetryOptions{MaxRetries: -1}
+		engineer, err := s.clients.Credential("engineer")
 		must(t, err)
-		c, err := azkeys.NewClient(s.clients.Target.VaultURI("custody"), cred, &azkeys.ClientOptions{ClientOptions: once})
+		c, err := azblob.NewClient(s.clients.Target.Endpoints["blob"]+"/", engineer, &azblob.ClientOptions{ClientOptions: once})
 		must(t, err)
-		return c
+		blobs = append(blobs, c)
+		keysOf := func(principal string) *azkeys.Client {
+			cred, err := s.clients.Credential(principal)
+			must(t, err)
+			c, err := azkeys.NewClient(s.clients.Target.VaultURI("custody"), cred, &azkeys.ClientOptions{ClientOptions: once})
+			must(t, err)
+			return c
+		}
+		officers, guests = append(officers, keysOf("custodian")), append(guests, keysOf("auditor"))
 	}
-	officer, guest := keysOf("custodian"), keysOf("auditor")
 	const guestGrant = "22222222-2222-4222-8222-222222222222"
 	auditor := s.clients.Target.Principals["auditor"].ObjectID
 	version, err := s.keys.GetKey(ctx, keyName, "", nil)
@@ -133,7 +155,7 @@ func TestLinearizable(t *testing.T) {
 	var mu sync.Mutex
 	disabled := time.Time{} // since when the key is known to be off; zero if it may be on
 	late := time.Duration(0)
-	var kills, read, written, refusals int
+	var read, written, refusals int
 	running, stop := context.WithTimeout(ctx, lasting)
 	defer stop()
 	var all sync.WaitGroup
@@ -146,6 +168,7 @@ func TestLinearizable(t *testing.T) {
 
 	// Objects: small ones, which lie in rows, and one that does not.
 	for client := range 6 {
+		blobs := blobs[client%len(sites)]
 		all.Go(func() {
 			for n := uint64(1); running.Err() == nil; n++ {
 				object := rand.IntN(4)
@@ -156,7 +179,7 @@ func TestLinearizable(t *testing.T) {
 				off := disabled
 				mu.Unlock()
 				at := time.Now()
-				if client < 3 {
+				if client < 3 { // at three replicas, if there are three
 					in.write, in.value = true, uint64(client+1)<<32|n
 					content := bytes.Repeat(fmt.Appendf(nil, "%020d", in.value), []int{1, 50, 2000, 250_000}[object])
 					_, err := blobs.UploadBuffer(call, s.container, path, content, &azblob.UploadBufferOptions{BlockSize: 8 << 20})
@@ -183,6 +206,9 @@ func TestLinearizable(t *testing.T) {
 						r.did(client, at, in, out, true)
 					}
 				}
+				if call.Err() != nil { // what nobody knows the end of is hard to explain: not too much of it
+					pause(2 * time.Second)
+				}
 				cancel()
 				pause(10 * time.Millisecond)
 			}
@@ -197,7 +223,7 @@ func TestLinearizable(t *testing.T) {
 		at := time.Now()
 		call, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		_, err := officer.UpdateKey(call, keyName, id, azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &on}}, nil)
+		_, err := officers[rand.N(len(sites))].UpdateKey(call, keyName, id, azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &on}}, nil)
 		if !nothing(err) {
 			r.did(client, at, access{"the key is off", true, uint64(one(!on))}, 0, err == nil)
 		}
@@ -232,8 +258,8 @@ func TestLinearizable(t *testing.T) {
 			}
 		})
 	}
-	for client := range 2 {
-		use(11+client, officer, keyName, "the key is off")
+	for client := range max(2, len(sites)) {
+		use(11+client, officers[client%len(sites)], keyName, "the key is off")
 	}
 
 	// Whether somebody has a role: 1 without it, which is how it begins. The register
@@ -249,7 +275,7 @@ func TestLinearizable(t *testing.T) {
 		} else {
 			_, err = s.officer.Roles.Delete(call, scope, guestGrant, nil)
 		}
-		if !nothing(err) {
+		if !nothing(err) || errors.Is(err, syscall.ECONNREFUSED) { // that may have been the answer to a repetition
 			r.did(client, at, access{"the guest has no role", true, uint64(one(!on))}, 0, err == nil)
 		}
 	}
@@ -262,19 +288,16 @@ func TestLinearizable(t *testing.T) {
 			grant(20, true)
 		}
 	})
-	for client := range 2 {
-		use(21+client, guest, "other", "the guest has no role")
+	for client := range max(2, len(sites)) {
+		use(21+client, guests[client%len(sites)], "other", "the guest has no role")
 	}
 
-	// And the server dies.
 	for running.Err() == nil {
-		pause(8 * time.Second)
-		p.kill()
-		kills++
-		mu.Lock()
-		disabled = time.Time{} // a start takes its time, and then the platform asks anew
-		mu.Unlock()
-		p = start(t, s.data, s.port)
+		fault(pause, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			disabled = time.Time{}
+		})
 	}
 	all.Wait()
 	result, info := porcupine.CheckOperationsVerbose(registers, r.history, 5*time.Minute)
@@ -285,16 +308,14 @@ func TestLinearizable(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if late > bound {
+	if late > slack {
 		t.Errorf("a read that began %s after the key was disabled got its content", late)
 	}
 	if read == 0 || written == 0 || refusals == 0 {
 		t.Errorf("%d read, %d written, %d refused: it proves little", read, written, refusals)
 	}
 	effort.Proof(t, "histories", 1, "calls", len(r.history), "of-which-nobody-knows-the-end", r.unknown, "reads", read, "writes", written,
-		"refused-for-the-key", refusals, "kills", kills, "contradictions", 0)
-	p.stop(t)
-	s.fsck(t)
+		"refused-for-the-key", refusals, "contradictions", 0)
 }
 
 func one(yes bool) int {

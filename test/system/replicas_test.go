@@ -62,6 +62,14 @@ func balance(t testing.TB, patience time.Duration, port string, ports ...string)
 	b.close = func() {
 		cancel()
 		l.Close()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, s := range b.servers {
+			s.up = false
+			for c := range s.conns {
+				c.Close()
+			}
+		}
 	}
 	t.Cleanup(b.close)
 	for _, s := range b.servers {
