@@ -163,6 +163,11 @@ func (f *fleet) withoutFeed(t *testing.T) {
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	f.serve(t)
+	closed := f.balancer.close
+	f.balancer.close = func() {
+		s.Close()
+		closed()
+	}
 }
 
 func revokeAtReplicas(t *testing.T, f *fleet, what string, bound time.Duration, atOnce, customers, readers, trials int) {
