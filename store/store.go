@@ -26,8 +26,6 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/pressly/goose/v3"
-
 	"github.com/kluis-io/kluis/fault"
 )
 
@@ -37,7 +35,7 @@ var migrations embed.FS
 // Migrations returns the statements that bring a set of tables up to date, for
 // goose: SQLite's dialect, in the subset that an engine of another can translate
 // word by word.
-func Migrations(set string) (fs.FS, error) { return fs.Sub(migrations, "migrations/"+set) }
+func Migrations(set string) (fs.FS, error) { return migrationsOf(set) }
 
 // A Schema names the sets of tables that a database holds. Each set is a folder
 // below migrations and moves forward by itself.
@@ -56,21 +54,9 @@ var (
 // schema has: 0 if its tables are not there.
 func Current(schema Schema, have map[string]int64) error {
 	for _, set := range schema {
-		dir, err := Migrations(set)
+		known, _, err := Known(set)
 		if err != nil {
 			return err
-		}
-		files, err := fs.ReadDir(dir, ".")
-		if err != nil {
-			return err
-		}
-		var known int64
-		for _, f := range files {
-			v, err := goose.NumericComponent(f.Name())
-			if err != nil {
-				return err
-			}
-			known = max(known, v)
 		}
 		if have[set] != known {
 			return fault.New(fault.Conflict, fmt.Sprintf("The %s tables are at version %d, and this release has %d: they are of another release, and are left as they are.", set, have[set], known)).

@@ -58,6 +58,7 @@ type DB struct {
 	readers *store.Readers
 	writer  *store.Writer
 
+	known  map[string]int64 // up to which version, by set of tables
 	caveat string
 	listen func() (*sql.DB, error) // a pool of connections to listen by
 
@@ -81,7 +82,7 @@ func Open(ctx context.Context, url string, schema store.Schema) (*DB, error) {
 	if err := prepare(ctx, url, seen, schema, migrate); err != nil {
 		return nil, err
 	}
-	return open(ctx, url, seen)
+	return open(ctx, url, seen, schema)
 }
 
 // OpenAsIs opens the database at url, and changes no table. It refuses one whose tables
@@ -91,12 +92,20 @@ func OpenAsIs(ctx context.Context, url string, schema store.Schema) (*DB, error)
 	if err := prepare(ctx, url, seen, schema, current); err != nil {
 		return nil, err
 	}
-	return open(ctx, url, seen)
+	return open(ctx, url, seen, schema)
 }
 
-func open(ctx context.Context, url string, seen *lineage) (*DB, error) {
-	db := &DB{listen: func() (*sql.DB, error) { return connections(url, seen, slow, slow) }}
+func open(ctx context.Context, url string, seen *lineage, schema store.Schema) (*DB, error) {
+	db := &DB{
+		known:  map[string]int64{},
+		listen: func() (*sql.DB, error) { return connections(url, seen, slow, slow) },
+	}
 	var err error
+	for _, set := range schema {
+		if db.known[set], _, err = store.Known(set); err != nil {
+			return nil, err
+		}
+	}
 	if db.pool, err = connections(url, seen, paused, slow); err != nil {
 		return nil, err
 	}

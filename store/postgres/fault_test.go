@@ -178,11 +178,27 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.Close()
-	name := strings.TrimPrefix(strings.Split(url, "?")[0], "postgres:///")
-	if err := server.Exec(name, "INSERT INTO schema_audit (version_id, is_applied) VALUES (99, true)"); err != nil {
+	if err := server.Exec(databaseOf(url), "INSERT INTO schema_audit (version_id, is_applied) VALUES (99, true)"); err != nil {
 		t.Fatal(err)
 	}
+	next, err := postgres.Open(t.Context(), url, store.Schema{"audit"})
+	if err != nil {
+		t.Errorf("a newer release's tables that this one can live with: %v", err)
+	} else {
+		next.Close()
+	}
+	// One that has the database open finds out when it connects anew.
+	if err := server.Exec(databaseOf(url), "UPDATE kluis_oldest SET version = 98", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kluis' AND datname = '"+databaseOf(url)+"'"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		err := db.Audit().Update(t.Context(), record("act/too/old"))
+		if err == nil || !strings.Contains(err.Error(), "newer release") {
+			return fmt.Errorf("a release that is too old writes: %v", err)
+		}
+		return nil
+	})
+	db.Close()
 	if _, err := postgres.Open(t.Context(), url, store.Schema{"audit"}); err == nil || !strings.Contains(err.Error(), "newer release") {
 		t.Errorf("a newer release's tables: %v", err)
 	}

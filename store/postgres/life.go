@@ -66,7 +66,7 @@ const lifeTable = "kluis_life"
 
 const makeLife = "CREATE UNLOGGED TABLE IF NOT EXISTS " + lifeTable + " (one BOOLEAN PRIMARY KEY DEFAULT true CHECK (one), id TEXT NOT NULL)"
 
-// begin makes the table, once.
+// begin makes the table, and the one that tells which releases may use the others, once.
 func begin(ctx context.Context, pool *sql.DB) error {
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
@@ -76,8 +76,10 @@ func begin(ctx context.Context, pool *sql.DB) error {
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(writerLock)); err != nil { // two that make it at once would fail
 		return explain(err)
 	}
-	if _, err := tx.ExecContext(ctx, makeLife); err != nil {
-		return explain(err)
+	for _, statement := range []string{makeLife, store.MakeOldest} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return explain(err)
+		}
 	}
 	return explain(tx.Commit())
 }

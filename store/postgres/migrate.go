@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -43,6 +44,15 @@ func prepare(ctx context.Context, url string, seen *lineage, schema store.Schema
 
 // current makes sure that the tables are this release's.
 func current(ctx context.Context, pool *sql.DB, schema store.Schema) error {
+	have, err := versions(ctx, pool, schema)
+	if err != nil {
+		return err
+	}
+	return store.Current(schema, have)
+}
+
+// versions returns how far the sets of tables have come.
+func versions(ctx context.Context, pool *sql.DB, schema store.Schema) (map[string]int64, error) {
 	have := map[string]int64{}
 	for _, set := range schema {
 		table, version := "schema_"+set, int64(0)
@@ -51,42 +61,56 @@ func current(ctx context.Context, pool *sql.DB, schema store.Schema) error {
 			err = pool.QueryRowContext(ctx, "SELECT max(version_id) FROM "+table).Scan(&version)
 		}
 		if err != nil {
-			return explain(err)
+			return nil, explain(err)
 		}
 		have[set] = version
 	}
-	return store.Current(schema, have)
+	return have, nil
 }
 
-// migrate brings a schema's tables up to date. Replicas that start together take
-// turns, by a lock of their session.
+// migrate brings a schema's tables up to date, beside processes of the release before,
+// which may use them meanwhile. Replicas that start together take turns, by a lock of
+// their session.
 func migrate(ctx context.Context, pool *sql.DB, schema store.Schema) error {
-	for _, set := range schema {
-		dir, err := store.Migrations(set)
-		if err != nil {
-			return err
+	have, err := versions(ctx, pool, schema)
+	if err != nil {
+		return err
+	}
+	if err := begin(ctx, pool); err != nil {
+		return err
+	}
+	var users *sql.Conn // that holds the lock, until it is closed
+	defer func() {
+		if users != nil {
+			users.Raw(func(any) error { return driver.ErrBadConn })
+			users.Close()
 		}
+	}()
+	alone := func() (err error) {
+		if users == nil {
+			if users, err = pool.Conn(ctx); err != nil {
+				return err
+			}
+		}
+		var alone bool
+		err = users.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", int64(usersLock)).Scan(&alone)
+		if err == nil && !alone {
+			err = errOlderServes
+		}
+		return err
+	}
+	return explain(store.Forward(ctx, pool, schema, have, alone, func(set string, dir fs.FS) error {
 		turns, err := lock.NewPostgresSessionLocker()
 		if err != nil {
 			return err
 		}
 		p, err := goose.NewProvider(goose.DialectPostgres, pool, dialect{dir},
 			goose.WithTableName("schema_"+set), goose.WithDisableGlobalRegistry(true), goose.WithSessionLocker(turns))
-		if err != nil {
-			return err
+		if err == nil {
+			_, err = p.Up(ctx)
 		}
-		if _, err := p.Up(ctx); err != nil {
-			return explain(err)
-		}
-		current, target, err := p.GetVersions(ctx)
-		if err != nil {
-			return explain(err)
-		}
-		if current > target {
-			return fmt.Errorf("the %s tables are at version %d and this release knows %d: use the newer release", set, current, target)
-		}
-	}
-	return begin(ctx, pool)
+		return err
+	}))
 }
 
 // ours makes sure that the database holds no other party's tables: two parties in one
@@ -102,7 +126,11 @@ func ours(ctx context.Context, pool *sql.DB, schema store.Schema) error {
 		if err := rows.Scan(&table); err != nil {
 			return explain(err)
 		}
-		if set := strings.TrimPrefix(table, "schema_"); !slices.Contains(schema, set) {
+		set := strings.TrimPrefix(table, "schema_")
+		if _, _, err := store.Known(set); errors.Is(err, fs.ErrNotExist) {
+			continue // a newer release has added it
+		}
+		if !slices.Contains(schema, set) {
 			return fmt.Errorf("the database holds the %s tables, which are another party's: each party has a database of its own", set)
 		}
 	}

@@ -23,14 +23,17 @@ var ErrLeft = fault.New(fault.Unavailable, "What this database held was moved el
 	WithMend("Have the file database in the party's folder name where it is now, or remove the file if it is embedded again.")
 
 var (
-	errNotAlone = fault.New(fault.Conflict, "Another process uses the database.").WithMend("Stop every server that uses it.")
-	errTaken    = fault.New(fault.Unavailable, "A process has the database for itself, to move it.").WithMend("Wait until it has ended.")
+	errNotAlone    = fault.New(fault.Conflict, "Another process uses the database.").WithMend("Stop every server that uses it.")
+	errOlderServes = fault.New(fault.Conflict, "This release changes tables in a way that the release before cannot live with, and another process uses them.").
+			WithMend("Stop every server of the older release first.")
+	errTaken = fault.New(fault.Unavailable, "A process has the database for itself, to move it.").WithMend("Wait until it has ended.")
 )
 
 // enter joins those who write, in the session of the writer.
 func (db *DB) enter() error {
-	var joined, left bool
-	err := db.write.Row("SELECT pg_try_advisory_lock_shared($1), to_regclass($2) IS NOT NULL", []any{int64(usersLock), leftTable}, &joined, &left)
+	var joined, left, told bool
+	err := db.write.Row("SELECT pg_try_advisory_lock_shared($1), to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL",
+		[]any{int64(usersLock), leftTable, store.OldestTable}, &joined, &left, &told)
 	switch {
 	case err != nil:
 		return err
@@ -38,9 +41,29 @@ func (db *DB) enter() error {
 		return errTaken
 	case left:
 		return ErrLeft
+	case told:
+		if err := db.still(); err != nil {
+			return err
+		}
 	}
 	db.write.life, err = life(db.write.Conn)
 	return err
+}
+
+// still makes sure that no newer release has moved the tables in a way that this one
+// cannot live with.
+func (db *DB) still() error {
+	return db.write.Once(context.Background(), "SELECT tables, version FROM "+store.OldestTable, nil, func(scan func(...any) error) error {
+		var set string
+		var oldest int64
+		if err := scan(&set, &oldest); err != nil {
+			return err
+		}
+		if known, ours := db.known[set]; ours && known < oldest {
+			return fault.New(fault.Unavailable, "A newer release has changed the tables in a way that this one cannot live with.").WithMend("Serve with the newer release.")
+		}
+		return nil
+	})
 }
 
 // Alone makes sure that nobody else writes to the database until it is closed, and fails

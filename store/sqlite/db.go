@@ -17,6 +17,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -119,31 +120,34 @@ func dsn(path, lock string) string {
 }
 
 func (db *DB) migrate(ctx context.Context, schema store.Schema) error {
-	for _, set := range schema {
-		dir, err := store.Migrations(set)
-		if err != nil {
-			return err
-		}
+	have, err := db.versions(ctx, schema)
+	if err != nil {
+		return err
+	}
+	if _, err := db.pool.ExecContext(ctx, store.MakeOldest+" STRICT"); err != nil {
+		return err
+	}
+	alone := func() error { return nil } // one process has the file
+	return store.Forward(ctx, db.pool, schema, have, alone, func(set string, dir fs.FS) error {
 		p, err := goose.NewProvider(goose.DialectSQLite3, db.pool, dir,
 			goose.WithTableName("schema_"+set), goose.WithDisableGlobalRegistry(true))
-		if err != nil {
-			return err
+		if err == nil {
+			_, err = p.Up(ctx)
 		}
-		current, target, err := p.GetVersions(ctx)
-		if err != nil {
-			return err
-		}
-		if current > target {
-			return fmt.Errorf("the %s tables are at version %d and this release knows %d: use the newer release", set, current, target)
-		}
-		if _, err := p.Up(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+		return err
+	})
 }
 
 func (db *DB) current(ctx context.Context, schema store.Schema) error {
+	have, err := db.versions(ctx, schema)
+	if err != nil {
+		return err
+	}
+	return store.Current(schema, have)
+}
+
+// versions returns how far the sets of tables have come.
+func (db *DB) versions(ctx context.Context, schema store.Schema) (map[string]int64, error) {
 	have := map[string]int64{}
 	for _, set := range schema {
 		table, version := "schema_"+set, int64(0)
@@ -152,11 +156,11 @@ func (db *DB) current(ctx context.Context, schema store.Schema) error {
 			err = db.pool.QueryRowContext(ctx, "SELECT max(version_id) FROM "+table).Scan(&version)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		have[set] = version
 	}
-	return store.Current(schema, have)
+	return have, nil
 }
 
 // Close waits for the transactions that have begun, and closes the database.

@@ -15,7 +15,7 @@ func (db *DB) Tables(ctx context.Context) (sorted []store.Table, err error) {
 		var left []store.Table
 		parents := map[string][]string{}
 		err := c.Once(ctx, `SELECT t.name, c.name, c.pk FROM sqlite_schema t, pragma_table_info(t.name) c
-			WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND t.name NOT LIKE 'schema\_%' ESCAPE '\'
+			WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND t.name NOT LIKE 'schema\_%' ESCAPE '\' AND t.name <> '`+store.OldestTable+`'
 			ORDER BY t.name, c.cid`, nil, func(scan func(...any) error) error {
 			var table, column string
 			var key int
