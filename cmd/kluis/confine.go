@@ -91,6 +91,10 @@ func (c Config) files() (read, write []string, err error) {
 		}
 	}
 	write = []string{c.Data, "/dev/null"}
+	// Replicas may share the folder of extents by a link to it.
+	if extents, err := filepath.EvalSymlinks(filepath.Join(c.Data, platformDir, extentsDir)); err == nil {
+		write = append(write, extents)
+	}
 	for _, folder := range []string{c.Witness, c.Audit.Files} {
 		if folder == "" {
 			continue

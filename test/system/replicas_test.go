@@ -346,6 +346,7 @@ type load struct {
 
 	writes, reads, failed atomic.Int64
 	wrong                 atomic.Pointer[string]
+	cause                 atomic.Pointer[error] // why one failed last
 }
 
 func (s *site) load(ctx context.Context, writers, readers int) *load {
@@ -356,7 +357,7 @@ func (s *site) load(ctx context.Context, writers, readers int) *load {
 			l.busy.Go(func() {
 				r := rand.New(rand.NewPCG(uint64(i), 7))
 				for k := 0; ctx.Err() == nil; k++ {
-					ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+					ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // a machine may be busy
 					do(ctx, i, k, r)
 					cancel()
 				}
@@ -368,7 +369,7 @@ func (s *site) load(ctx context.Context, writers, readers int) *load {
 		size := []int{100, 9_000, 60_000, 400_000}[r.IntN(4)]
 		body := bytes.Repeat([]byte(fmt.Sprintf("%d/%d|", i, k)), size/6+1)
 		if _, err := s.engineer.Blobs.UploadBuffer(ctx, s.container, name, body, nil); err != nil {
-			l.failed.Add(1)
+			l.fails(err)
 			return
 		}
 		l.writes.Add(1)
@@ -395,7 +396,7 @@ func (s *site) load(ctx context.Context, writers, readers int) *load {
 			said := name + " was acknowledged, and is not there"
 			l.wrong.Store(&said)
 		case err != nil:
-			l.failed.Add(1)
+			l.fails(err)
 		case !bytes.Equal(got, want):
 			said := fmt.Sprintf("%s has %d bytes, of which some are others: want %d", name, len(got), len(want))
 			l.wrong.Store(&said)
@@ -404,6 +405,11 @@ func (s *site) load(ctx context.Context, writers, readers int) *load {
 		}
 	})
 	return l
+}
+
+func (l *load) fails(err error) {
+	l.cause.Store(&err)
+	l.failed.Add(1)
 }
 
 func (l *load) check(t *testing.T, what string) {
@@ -424,7 +430,7 @@ func (l *load) goesOn(ctx context.Context, t *testing.T, what string) {
 			switch {
 			case l.failed.Load() > failed:
 				failed, reads, writes, began = l.failed.Load(), l.reads.Load(), l.writes.Load(), time.Now()
-				return errors.New("some requests fail")
+				return fmt.Errorf("some requests fail: %w", *l.cause.Load())
 			case l.reads.Load() == reads || l.writes.Load() == writes || time.Since(began) < time.Second:
 				return errors.New("nothing was read or written yet")
 			}
