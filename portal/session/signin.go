@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
@@ -166,9 +167,10 @@ func (s *Sessions) signOut(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, p.endSession+separator+q.Encode(), http.StatusSeeOther)
 }
 
-// local returns a path on this host, "/" for anything else.
+// local returns a path on this host, "/" for anything else: also for what a browser makes an
+// address elsewhere of, which takes a backslash for a slash and tabs away.
 func local(path string) string {
-	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsAny(path, "\\\r\n") {
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.Contains(path, `\`) || strings.ContainsFunc(path, unicode.IsControl) {
 		return "/"
 	}
 	return path
