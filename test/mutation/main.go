@@ -62,7 +62,11 @@ func main() {
 	if *list {
 		return
 	}
-	fmt.Printf("proof: threats=%d breaks=%d breaks-that-no-test-noticed=%d\n", len(seen), tried, tried-noticed)
+	figures := "threats=%d breaks=%d"
+	if *threat != "" { // of which there are more runs, to be added up
+		figures = "threats-with-all-their-breaks=%d their-breaks=%d"
+	}
+	fmt.Printf("proof: "+figures+" breaks-that-no-test-noticed=%d\n", len(seen), tried, tried-noticed)
 	if noticed < tried || tried == 0 {
 		os.Exit(1)
 	}
