@@ -40,6 +40,11 @@ bench:
 mutation:
 	$(GO) run ./test/mutation $(BREAKS)
 
+# Known flaws in what is built in, as vuln.go.dev tells them.
+.PHONY: vulncheck
+vulncheck:
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
 # All promises, as evidence: docs/proof.md. It goes on where the last run stopped. EFFORT=short takes minutes, and leaves out what
 # the tests do, EFFORT=medium hours; ONLY=power does one proof.
 EFFORT ?= full
