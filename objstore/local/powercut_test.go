@@ -230,5 +230,5 @@ func TestPowerCut(t *testing.T) {
 			t.Fatal("it never finishes")
 		}
 	}
-	effort.Proof(t, "cuts", cuts, "committed-objects-lost", 0)
+	effort.Proof(t, "cuts-in-the-model", cuts, "committed-objects-lost", 0)
 }
