@@ -113,7 +113,8 @@ type Filter struct {
 	Standing Standing         // Open if ""
 	AtLeast  posture.Severity // this bad, or worse
 	Control  string           // or the beginning of one that ends in *
-	Resource string           // a part of the resource's id; case does not matter
+	Resource string           // a part of the resource's id or name; case does not matter
+	Order    history.Order    // history.Oldest if ""
 	After    string           // where the page before ended, as [Page.Next] says
 	Limit    int              // of a page, 1 to [MostFindings]
 }
@@ -128,8 +129,8 @@ type Page struct {
 	Total    int    // of all pages, as of now
 }
 
-// Findings returns a page of findings, in the order of estate, beginning and id: that of
-// one does not change while others come and go.
+// Findings returns a page of findings. A finding's place among the others does not change
+// while those come and go.
 func (r *Records) Findings(ctx context.Context, c identity.Caller, f Filter) (p Page, err error) {
 	err = r.read(ctx, c, rbac.FindingsRead, "ListFindings", "/findings", func(tx Tx) error {
 		if f.Limit < 1 || f.Limit > MostFindings {
@@ -139,7 +140,7 @@ func (r *Records) Findings(ctx context.Context, c identity.Caller, f Filter) (p 
 		if err != nil {
 			return err
 		}
-		after, err := placeOf(f.After)
+		after, err := placeOf(f.After, sel.Order)
 		if err != nil {
 			return err
 		}
@@ -151,7 +152,7 @@ func (r *Records) Findings(ctx context.Context, c identity.Caller, f Filter) (p 
 		all, err := tx.SelectSpans(sel, after, f.Limit+1)
 		if len(all) > f.Limit {
 			all = all[:f.Limit]
-			p.Next = position(all[f.Limit-1])
+			p.Next = position(all[f.Limit-1], sel.Order)
 		}
 		p.Findings = all
 		return err
@@ -171,8 +172,10 @@ func Select(tx history.Tx, f Filter) ([]history.Span, error) {
 
 // selection checks a filter.
 func (f Filter) selection() (history.Selection, error) {
-	sel := history.Selection{Estate: f.Estate, Standing: cmp.Or(f.Standing, Open), AtLeast: f.AtLeast, Control: f.Control, Resource: f.Resource}
+	sel := history.Selection{Estate: f.Estate, Standing: cmp.Or(f.Standing, Open), AtLeast: f.AtLeast, Control: f.Control, Resource: f.Resource, Order: cmp.Or(f.Order, history.Oldest)}
 	switch {
+	case !slices.Contains(history.Orders, sel.Order):
+		return sel, fault.New(fault.InvalidArgument, "Findings are in the order oldest, newest or worst.")
 	case !slices.Contains([]Standing{Open, Excepted, Resolved, Any}, sel.Standing):
 		return sel, fault.New(fault.InvalidArgument, "Findings are open, excepted, resolved or any.")
 	case f.AtLeast != "" && !slices.Contains(posture.Severities, f.AtLeast):
@@ -181,24 +184,24 @@ func (f Filter) selection() (history.Selection, error) {
 	return sel, nil
 }
 
-// position is a span's place as one text, which is that of the page after it.
-func position(s history.Span) string {
+// position is a span's place in an order as one text, which is that of the page after it.
+func position(s history.Span, order history.Order) string {
 	p := s.Place()
-	return p.Estate + "\n" + strconv.FormatInt(p.First.UnixMicro(), 10) + "\n" + p.Finding
+	return strings.Join([]string{string(order), string(p.Severity), p.Estate, strconv.FormatInt(p.First.UnixMicro(), 10), p.Finding}, "\n")
 }
 
-func placeOf(position string) (p history.Place, err error) {
+func placeOf(position string, order history.Order) (p history.Place, err error) {
 	if position == "" {
 		return p, nil
 	}
 	part := strings.Split(position, "\n")
-	if len(part) == 3 {
+	if len(part) == 5 {
 		var at int64
-		at, err = strconv.ParseInt(part[1], 10, 64)
-		p = history.Place{Estate: part[0], First: time.UnixMicro(at).UTC(), Finding: part[2]}
+		at, err = strconv.ParseInt(part[3], 10, 64)
+		p = history.Place{Severity: posture.Severity(part[1]), Estate: part[2], First: time.UnixMicro(at).UTC(), Finding: part[4]}
 	}
-	if len(part) != 3 || err != nil {
-		return p, fault.New(fault.InvalidContinuation, "This is not where a page of findings ended.")
+	if len(part) != 5 || err != nil || part[0] != string(order) {
+		return p, fault.New(fault.InvalidContinuation, "This is not where a page of findings in this order ended.")
 	}
 	return p, nil
 }

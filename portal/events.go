@@ -21,15 +21,8 @@ const streamLife = 10 * time.Minute
 
 // Stream answers with events until fn returns, the reader goes or the portal closes.
 func (c *Call) Stream(fn func(ctx context.Context, s *Stream) error) error {
-	ctx, cancel := context.WithTimeout(c.Context(), streamLife)
+	ctx, cancel := c.untilClosed(c.Context())
 	defer cancel()
-	go func() {
-		select {
-		case <-c.portal.closed:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	h := c.W.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // proxies would keep them back
@@ -42,6 +35,26 @@ func (c *Call) Stream(fn func(ctx context.Context, s *Stream) error) error {
 		}
 	}
 	return nil // the answer has begun
+}
+
+// untilClosed returns a context that ends when the portal closes too, and after the life
+// of a stream at the latest.
+func (c *Call) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, streamLife)
+	go func() {
+		select {
+		case <-c.portal.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// Outlasting returns a context for what goes on when whoever asked for it has gone: it ends
+// as a stream does, but for that.
+func (c *Call) Outlasting() (context.Context, context.CancelFunc) {
+	return c.untilClosed(context.WithoutCancel(c.Context()))
 }
 
 // Fragment sends a part of a page, unless it is what was sent last.

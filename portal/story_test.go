@@ -358,7 +358,7 @@ func (s *story) govern() {
 	b.WaitFor("No scan yet")
 	b.Click("form[action$=scan] button")
 	b.WaitFor("By type and classification")
-	b.Go("/governance/findings?control=CMK/Microsoft.Fabric/workspaces*")
+	b.Go("/governance/findings?control=CMK/Microsoft.Fabric/workspaces*&resource=PAYROLL-2&order=newest")
 	b.WaitFor("payroll-2026")
 	b.Click("#rows a.row")
 	b.WaitFor("under the platform's key")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,12 +88,6 @@ func scanSpan(scan func(...any) error) (s history.Span, err error) {
 	return s, json.Unmarshal(body, &s.Finding)
 }
 
-// selected is the condition of a selection, of the parameters that selection returns.
-const selected = `($1 = '' OR estate = $1)
-	AND ($2 = 'any' OR ($2 = 'resolved') = (resolved > 0)) AND ($3 < 0 OR excepted = $3)
-	AND severity <= $4 AND ($5 = '' OR SUBSTR(control, 1, LENGTH($5)) = $5) AND ($6 = 1 OR control = $5)
-	AND ($7 = '' OR subject LIKE $7 ESCAPE '\') AND ($8 = '' OR finding = $8)`
-
 // rank orders severities, the worst first; one that is none comes last.
 func rank(s posture.Severity) int {
 	if i := slices.Index(posture.Severities, s); i >= 0 {
@@ -105,42 +100,74 @@ const unranked = 9
 
 var likely = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
-func selection(s history.Selection) []any {
-	standing, excepted := "any", -1
+// selection returns the condition of a selection, with its parameters: of what is asked
+// for alone, so that an engine sees which rows it will have to read.
+func selection(s history.Selection) (where string, args []any) {
+	where = "1 = 1"
+	and := func(condition string, arg any) {
+		args = append(args, arg)
+		where += " AND " + strings.ReplaceAll(condition, "?", "$"+strconv.Itoa(len(args)))
+	}
+	if s.Estate != "" {
+		and("estate = ?", s.Estate)
+	}
 	switch s.Standing {
 	case history.Open:
-		standing = "open"
+		where += " AND resolved = 0"
 	case history.Accepted:
-		standing, excepted = "open", 1
+		where += " AND resolved = 0 AND excepted = 1"
 	case history.NotAccepted:
-		standing, excepted = "open", 0
+		where += " AND resolved = 0 AND excepted = 0"
 	case history.Over:
-		standing = "resolved"
+		where += " AND resolved > 0"
 	}
-	worst := unranked
 	if s.AtLeast != "" {
-		worst = rank(s.AtLeast)
+		and("severity <= ?", rank(s.AtLeast))
 	}
-	begin, more := s.Beginning()
-	part := ""
+	switch begin, more := s.Beginning(); {
+	case s.Control == "":
+	case more:
+		and("SUBSTR(control, 1, LENGTH(?)) = ?", begin)
+	default:
+		and("control = ?", begin)
+	}
 	if s.Resource != "" {
-		part = "%" + likely.Replace(strings.ToLower(s.Resource)) + "%"
+		and(`subject LIKE ? ESCAPE '\'`, "%"+likely.Replace(strings.ToLower(s.Resource))+"%")
 	}
-	return []any{s.Estate, standing, excepted, worst, begin, more || s.Control == "", part, s.Finding}
+	if s.Finding != "" {
+		and("finding = ?", s.Finding)
+	}
+	return where, args
 }
 
 // SelectSpans implements [history.Tx].
 func (t *Tx) SelectSpans(sel history.Selection, after history.Place, limit int) ([]history.Span, error) {
-	return many(t, scanSpan, `SELECT `+spanColumns+` FROM posture_span WHERE `+selected+`
-		AND (estate, first_seen, finding) > ($9, $10, $11)
-		ORDER BY estate, first_seen, finding LIMIT $12`,
-		append(selection(sel), after.Estate, micros(after.First), after.Finding, limit)...)
+	where, args := selection(sel)
+	columns, place, direction, beyond := "estate, first_seen, finding", []any{after.Estate, micros(after.First), after.Finding}, "", ">"
+	switch sel.Order {
+	case history.Worst:
+		columns, place = "severity, "+columns, append([]any{rank(after.Severity)}, place...)
+	case history.Newest:
+		columns, place, direction, beyond = "first_seen, estate, finding", []any{micros(after.First), after.Estate, after.Finding}, " DESC", "<"
+	}
+	if after != (history.Place{}) {
+		var marks []string
+		for _, v := range place {
+			args = append(args, v)
+			marks = append(marks, "$"+strconv.Itoa(len(args)))
+		}
+		where += " AND (" + columns + ") " + beyond + " (" + strings.Join(marks, ", ") + ")"
+	}
+	order := strings.ReplaceAll(columns, ",", direction+",") + direction
+	args = append(args, limit)
+	return many(t, scanSpan, `SELECT `+spanColumns+` FROM posture_span WHERE `+where+` ORDER BY `+order+` LIMIT $`+strconv.Itoa(len(args)), args...)
 }
 
 // CountSpans implements [history.Tx].
 func (t *Tx) CountSpans(sel history.Selection) (map[posture.Severity]int, error) {
 	out := map[posture.Severity]int{}
-	return out, t.rows(`SELECT severity, COUNT(*) FROM posture_span WHERE `+selected+` GROUP BY severity`, selection(sel), func(scan func(...any) error) error {
+	where, args := selection(sel)
+	return out, t.rows(`SELECT severity, COUNT(*) FROM posture_span WHERE `+where+` GROUP BY severity`, args, func(scan func(...any) error) error {
 		var at, n int
 		if err := scan(&at, &n); err != nil {
 			return err
@@ -169,7 +196,7 @@ func (t *Tx) PutSpan(s history.Span) error {
 		ON CONFLICT (estate, finding, first_seen) DO UPDATE SET last_seen = excluded.last_seen, resolved = excluded.resolved, body = excluded.body,
 			turns = excluded.turns, ended = excluded.ended, control = excluded.control, subject = excluded.subject, severity = excluded.severity, excepted = excluded.excepted`,
 		s.Estate, s.Finding.ID, micros(s.First), micros(s.Last), micros(s.Resolved), string(body), string(turns), string(s.Ended),
-		s.Finding.Control, strings.ToLower(s.Finding.Resource), rank(s.Finding.Severity), s.Finding.Excepted != nil)
+		s.Finding.Control, strings.ToLower(s.Finding.Resource+" "+s.Finding.Name), rank(s.Finding.Severity), s.Finding.Excepted != nil)
 	return err
 }
 

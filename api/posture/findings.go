@@ -46,7 +46,7 @@ func filter(r *http.Request) (f governance.Filter, err error) {
 	q := r.URL.Query()
 	f = governance.Filter{
 		Estate: q.Get("estate"), Standing: governance.Standing(q.Get("standing")), AtLeast: judged.Severity(q.Get("atLeast")),
-		Control: q.Get("control"), Resource: q.Get("resource"),
+		Control: q.Get("control"), Resource: q.Get("resource"), Order: history.Order(q.Get("order")),
 	}
 	if f.Limit, err = number(q.Get("top"), 100); err != nil {
 		return f, err

@@ -144,6 +144,7 @@ func TestOperations(t *testing.T) {
 		{"GET", "/findings?top=1001", "", 400, 400},
 		{"GET", "/findings?standing=shut", "", 400, 400},
 		{"GET", "/findings?atLeast=dire", "", 400, 400},
+		{"GET", "/findings?order=odd", "", 400, 400},
 		{"GET", "/findings?after=%21%21", "", 400, 400},
 		{"GET", "/findings?after=Zm9v", "", 400, 400}, // foo
 		{"GET", "/findings/0000000000000003", "", 200, 200},
@@ -205,8 +206,9 @@ func TestRights(t *testing.T) {
 // TestNextLink follows pages to their end.
 func TestNextLink(t *testing.T) {
 	w := newWorld(t)
-	for _, top := range []int{1, 7, 25, 100} {
-		seen, at := map[string]bool{}, fmt.Sprintf("/posture/v1/findings?top=%d&control=G1*", top)
+	for i, top := range []int{1, 7, 25, 100, 7, 7} {
+		order := []string{"", "", "", "oldest", "newest", "worst"}[i]
+		seen, at := map[string]bool{}, fmt.Sprintf("/posture/v1/findings?top=%d&control=G1*&order=%s", top, order)
 		for pages := 0; at != ""; pages++ {
 			status, body := w.do(auditor, "GET", at, "")
 			if status != 200 || pages > 25 || body["total"] != 25.0 {

@@ -74,24 +74,27 @@ func (k Key) Identifier() string {
 	return strings.Join(strings.Split(k.Key.KID, "/")[:min(5, len(strings.Split(k.Key.KID, "/")))], "/")
 }
 
-// vaultKeys is the party of a vault's keys.
-func (c *Clients) vaultKeys(vault string) Party {
-	p := c.Keys
-	if c.VaultSuffix != "" {
-		p.Address = "https://" + url.PathEscape(vault) + "." + c.VaultSuffix
+// PlaceOf is the party of a vault's or managed HSM's keys.
+func (c *Clients) PlaceOf(p Place) Party {
+	party, suffix := c.Keys, c.VaultSuffix
+	if p.HSM {
+		party, suffix = c.HSMs, c.HSMSuffix
 	}
-	return p
+	if suffix != "" {
+		party.Address = "https://" + url.PathEscape(p.Name) + "." + suffix
+	}
+	return party
 }
 
 // Key makes a call of a vault's keys API, at a path such as "/keys/NAME". The answer's
 // headers may name the approval that is wanted first.
-func (c *Clients) Key(ctx context.Context, vault, method, path string, in, out any) (http.Header, error) {
-	return c.Exchange(ctx, c.vaultKeys(vault), method, WithQuery(path, "api-version", keyVersion), nil, in, out)
+func (c *Clients) Key(ctx context.Context, p Place, method, path string, in, out any) (http.Header, error) {
+	return c.Exchange(ctx, c.PlaceOf(p), method, WithQuery(path, "api-version", keyVersion), nil, in, out)
 }
 
 // ListKeys returns a listing of a vault's: "/keys", "/keys/NAME/versions", "/deletedkeys".
-func (c *Clients) ListKeys(ctx context.Context, vault, path string, limit int) ([]KeyItem, bool, error) {
-	return List[KeyItem](ctx, c, c.vaultKeys(vault), WithQuery(path, "api-version", keyVersion), limit)
+func (c *Clients) ListKeys(ctx context.Context, p Place, path string, limit int) ([]KeyItem, bool, error) {
+	return List[KeyItem](ctx, c, c.PlaceOf(p), WithQuery(path, "api-version", keyVersion), limit)
 }
 
 // A RotationPolicy says when a key is rotated by itself.
@@ -133,9 +136,9 @@ type KeyHolder struct {
 }
 
 // WhoCan returns who holds a permission on a key: "unwrapKey".
-func (c *Clients) WhoCan(ctx context.Context, vault, key, permission string) ([]KeyHolder, error) {
+func (c *Clients) WhoCan(ctx context.Context, p Place, key, permission string) ([]KeyHolder, error) {
 	var page Page[KeyHolder]
-	_, err := c.Exchange(ctx, c.vaultKeys(vault), http.MethodGet, "/access?"+url.Values{"key": {key}, "permission": {permission}}.Encode(), nil, nil, &page)
+	_, err := c.Exchange(ctx, c.PlaceOf(p), http.MethodGet, "/access?"+url.Values{"key": {key}, "permission": {permission}}.Encode(), nil, nil, &page)
 	return page.Value, err
 }
 
@@ -153,18 +156,18 @@ type Approval struct {
 }
 
 // Approvals returns those of a vault that are the user's business.
-func (c *Clients) Approvals(ctx context.Context, vault string) ([]Approval, error) {
+func (c *Clients) Approvals(ctx context.Context, p Place) ([]Approval, error) {
 	var page Page[Approval]
-	_, err := c.Exchange(ctx, c.vaultKeys(vault), http.MethodGet, "/approvals", nil, nil, &page)
+	_, err := c.Exchange(ctx, c.PlaceOf(p), http.MethodGet, "/approvals", nil, nil, &page)
 	return page.Value, err
 }
 
 // Decide agrees to a request for approval, or rejects it; one's own it withdraws.
-func (c *Clients) Decide(ctx context.Context, vault, id string, agree bool) error {
+func (c *Clients) Decide(ctx context.Context, p Place, id string, agree bool) error {
 	verb := "reject"
 	if agree {
 		verb = "approve"
 	}
-	_, err := c.Exchange(ctx, c.vaultKeys(vault), http.MethodPost, "/approvals/"+url.PathEscape(id)+"/"+verb, nil, nil, nil)
+	_, err := c.Exchange(ctx, c.PlaceOf(p), http.MethodPost, "/approvals/"+url.PathEscape(id)+"/"+verb, nil, nil, nil)
 	return err
 }

@@ -15,7 +15,13 @@ const (
 	keyVersion   = "7.4"
 )
 
-// A Vault is one, as Resource Manager shows it.
+// A Place is where keys are: a vault, or a managed HSM.
+type Place struct {
+	Name string
+	HSM  bool
+}
+
+// A Vault is one, or a managed HSM, as Resource Manager shows it.
 type Vault struct {
 	ID         string `json:"id"`
 	Name       string `json:"name"`
@@ -31,7 +37,24 @@ type Vault struct {
 		TrustedServices []string       `json:"trustedServices"`
 		RequireApproval bool           `json:"requireApproval"`
 		SeparateDuties  bool           `json:"separationOfDuties"`
+		Admins          []string       `json:"initialAdminObjectIds"` // of a managed HSM
+		Domain          *struct {
+			Status string `json:"activationStatus"`
+		} `json:"securityDomainProperties"`
 	} `json:"properties"`
+}
+
+// Place returns where its keys are.
+func (v Vault) Place() Place {
+	return Place{v.Name, strings.Contains(strings.ToLower(v.ID), "/managedhsms/")}
+}
+
+// Roles reports whether roles say who may do what with its keys, and not access policies.
+func (v Vault) Roles() bool { return v.Properties.RBAC || v.Place().HSM }
+
+// Dormant reports whether it is a managed HSM that has not been activated.
+func (v Vault) Dormant() bool {
+	return v.Properties.Domain != nil && v.Properties.Domain.Status != "Active"
 }
 
 // Group returns the resource group that the vault lies in.
@@ -64,26 +87,35 @@ type IPRule struct {
 	Value string `json:"value"`
 }
 
-// VaultID returns the resource id of a vault.
-func (c *Clients) VaultID(group, name string) string {
-	return "/subscriptions/" + url.PathEscape(c.Subscription) + "/resourceGroups/" + url.PathEscape(group) +
-		"/providers/Microsoft.KeyVault/vaults/" + url.PathEscape(name)
+// provider is where in a group the kind of place stands.
+func (p Place) provider() string {
+	if p.HSM {
+		return "/providers/Microsoft.KeyVault/managedHSMs"
+	}
+	return "/providers/Microsoft.KeyVault/vaults"
+}
+
+func (c *Clients) subscription() string { return "/subscriptions/" + url.PathEscape(c.Subscription) }
+
+// VaultID returns the resource id of a vault or managed HSM.
+func (c *Clients) VaultID(group string, p Place) string {
+	return c.subscription() + "/resourceGroups/" + url.PathEscape(group) + p.provider() + "/" + url.PathEscape(p.Name)
 }
 
 func (c *Clients) vaults(ctx context.Context, method, path string, in, out any) error {
 	return c.Call(ctx, c.Parties.Vaults, method, WithQuery(path, "api-version", vaultVersion), in, out)
 }
 
-// AllVaults returns those of the subscription.
-func (c *Clients) AllVaults(ctx context.Context) ([]Vault, error) {
-	path := WithQuery("/subscriptions/"+url.PathEscape(c.Subscription)+"/providers/Microsoft.KeyVault/vaults", "api-version", vaultVersion)
+// AllVaults returns the vaults of the subscription, or its managed HSMs.
+func (c *Clients) AllVaults(ctx context.Context, hsms bool) ([]Vault, error) {
+	path := WithQuery(c.subscription()+Place{HSM: hsms}.provider(), "api-version", vaultVersion)
 	all, _, err := List[Vault](ctx, c, c.Parties.Vaults, path, 0)
 	return all, err
 }
 
 // VaultNamed returns one.
-func (c *Clients) VaultNamed(ctx context.Context, group, name string) (v Vault, err error) {
-	err = c.vaults(ctx, http.MethodGet, c.VaultID(group, name), nil, &v)
+func (c *Clients) VaultNamed(ctx context.Context, group string, p Place) (v Vault, err error) {
+	err = c.vaults(ctx, http.MethodGet, c.VaultID(group, p), nil, &v)
 	return v, err
 }
 
@@ -93,30 +125,37 @@ func (c *Clients) PutGroup(ctx context.Context, group, location string) error {
 	return c.Call(ctx, c.Parties.Vaults, http.MethodPut, WithQuery(path, "api-version", "2021-04-01"), map[string]string{"location": location}, nil)
 }
 
-// PutVault makes a vault of properties, in the directory of a tenant.
-func (c *Clients) PutVault(ctx context.Context, tenant, group, name, location string, properties map[string]any) error {
+// PutVault makes a vault or managed HSM of properties, in the directory of a tenant.
+func (c *Clients) PutVault(ctx context.Context, tenant, group string, p Place, location string, properties map[string]any) error {
 	properties["tenantId"] = tenant
-	properties["sku"] = map[string]string{"family": "A", "name": "standard"}
-	return c.vaults(ctx, http.MethodPut, c.VaultID(group, name), map[string]any{"location": location, "properties": properties}, nil)
+	sku := map[string]string{"family": "A", "name": "standard"}
+	body := map[string]any{"location": location, "properties": properties}
+	if p.HSM {
+		body["sku"] = map[string]string{"family": "B", "name": "Standard_B1"}
+	} else {
+		properties["sku"] = sku
+	}
+	return c.vaults(ctx, http.MethodPut, c.VaultID(group, p), body, nil)
 }
 
 // PatchVault changes some of a vault's properties. Its answer's headers may name the
 // approval that is wanted first.
-func (c *Clients) PatchVault(ctx context.Context, group, name string, properties map[string]any) (http.Header, error) {
-	path := WithQuery(c.VaultID(group, name), "api-version", vaultVersion)
+func (c *Clients) PatchVault(ctx context.Context, group string, p Place, properties map[string]any) (http.Header, error) {
+	path := WithQuery(c.VaultID(group, p), "api-version", vaultVersion)
 	return c.Exchange(ctx, c.Parties.Vaults, http.MethodPatch, path, nil, map[string]any{"properties": properties}, nil)
 }
 
 // DeleteVault soft-deletes one.
-func (c *Clients) DeleteVault(ctx context.Context, group, name string) (http.Header, error) {
-	return c.Exchange(ctx, c.Parties.Vaults, http.MethodDelete, WithQuery(c.VaultID(group, name), "api-version", vaultVersion), nil, nil, nil)
+func (c *Clients) DeleteVault(ctx context.Context, group string, p Place) (http.Header, error) {
+	return c.Exchange(ctx, c.Parties.Vaults, http.MethodDelete, WithQuery(c.VaultID(group, p), "api-version", vaultVersion), nil, nil, nil)
 }
 
-// A DeletedVault is a soft-deleted one.
+// A DeletedVault is a soft-deleted one, or a managed HSM.
 type DeletedVault struct {
 	Name       string `json:"name"`
 	Properties struct {
 		VaultID         string    `json:"vaultId"`
+		HSMID           string    `json:"mhsmId"`
 		Location        string    `json:"location"`
 		Deleted         time.Time `json:"deletionDate"`
 		PurgeAt         time.Time `json:"scheduledPurgeDate"`
@@ -124,20 +163,27 @@ type DeletedVault struct {
 	} `json:"properties"`
 }
 
-// Group returns the resource group that the vault lay in.
-func (v DeletedVault) Group() string { return Vault{ID: v.Properties.VaultID}.Group() }
-
-// DeletedVaults returns those of the subscription.
-func (c *Clients) DeletedVaults(ctx context.Context) ([]DeletedVault, error) {
-	path := WithQuery("/subscriptions/"+url.PathEscape(c.Subscription)+"/providers/Microsoft.KeyVault/deletedVaults", "api-version", vaultVersion)
-	all, _, err := List[DeletedVault](ctx, c, c.Parties.Vaults, path, 0)
-	return all, err
+// Vault returns what it was.
+func (v DeletedVault) Vault() Vault {
+	return Vault{ID: v.Properties.VaultID + v.Properties.HSMID, Name: v.Name}
 }
 
-// RecoverVault brings a soft-deleted vault back as it was.
-func (c *Clients) RecoverVault(ctx context.Context, tenant, group, name, location string) error {
-	body := map[string]any{"location": location, "properties": map[string]any{"tenantId": tenant, "createMode": "recover", "sku": map[string]string{"family": "A", "name": "standard"}}}
-	return c.vaults(ctx, http.MethodPut, c.VaultID(group, name), body, nil)
+// DeletedVaults returns those of the subscription, managed HSMs with them.
+func (c *Clients) DeletedVaults(ctx context.Context) (all []DeletedVault, err error) {
+	for _, kind := range []string{"deletedVaults", "deletedManagedHSMs"} {
+		path := WithQuery(c.subscription()+"/providers/Microsoft.KeyVault/"+kind, "api-version", vaultVersion)
+		some, _, err := List[DeletedVault](ctx, c, c.Parties.Vaults, path, 0)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// RecoverVault brings a soft-deleted vault or managed HSM back as it was.
+func (c *Clients) RecoverVault(ctx context.Context, tenant, group string, p Place, location string) error {
+	return c.PutVault(ctx, tenant, group, p, location, map[string]any{"createMode": "recover"})
 }
 
 // A RoleAssignment gives a principal a role at a scope, and below it.
@@ -159,25 +205,38 @@ func (a RoleAssignment) RoleID() string {
 	return a.Properties.Role[strings.LastIndex(a.Properties.Role, "/")+1:]
 }
 
+// authorization is the party that keeps the roles at a scope of a vault, which is a
+// resource id, or of a managed HSM, which is "/" or "/keys/NAME"; and a path there.
+func (c *Clients) authorization(p Place, path string) (Party, string) {
+	if p.HSM {
+		return c.PlaceOf(p), WithQuery(path, "api-version", keyVersion)
+	}
+	return c.Parties.Vaults, WithQuery(path, "api-version", roleVersion)
+}
+
+const authorization = "/providers/Microsoft.Authorization/"
+
 // RoleAssignments returns what is given at a scope, above it and below it.
-func (c *Clients) RoleAssignments(ctx context.Context, scope string) ([]RoleAssignment, error) {
-	path := WithQuery(scope+"/providers/Microsoft.Authorization/roleAssignments", "api-version", roleVersion)
-	all, _, err := List[RoleAssignment](ctx, c, c.Parties.Vaults, path, 0)
+func (c *Clients) RoleAssignments(ctx context.Context, p Place, scope string) ([]RoleAssignment, error) {
+	party, path := c.authorization(p, strings.TrimSuffix(scope, "/")+authorization+"roleAssignments")
+	all, _, err := List[RoleAssignment](ctx, c, party, path, 0)
 	return all, err
 }
 
 // Assign gives a principal a role at a scope, under a fresh id.
-func (c *Clients) Assign(ctx context.Context, scope, id, role, principal, kind string) error {
-	path := WithQuery(scope+"/providers/Microsoft.Authorization/roleAssignments/"+url.PathEscape(id), "api-version", roleVersion)
-	return c.Call(ctx, c.Parties.Vaults, http.MethodPut, path, map[string]any{"properties": map[string]string{
-		"roleDefinitionId": "/subscriptions/" + c.Subscription + "/providers/Microsoft.Authorization/roleDefinitions/" + role,
-		"principalId":      principal, "principalType": kind,
-	}}, nil)
+func (c *Clients) Assign(ctx context.Context, p Place, scope, id, role, principal, kind string) error {
+	party, path := c.authorization(p, strings.TrimSuffix(scope, "/")+authorization+"roleAssignments/"+url.PathEscape(id))
+	properties := map[string]string{"roleDefinitionId": c.subscription() + authorization + "roleDefinitions/" + role, "principalId": principal, "principalType": kind}
+	if p.HSM {
+		properties = map[string]string{"roleDefinitionId": "Microsoft.KeyVault" + authorization + "roleDefinitions/" + role, "principalId": principal}
+	}
+	return c.Call(ctx, party, http.MethodPut, path, map[string]any{"properties": properties}, nil)
 }
 
 // Unassign takes a role assignment away, by its resource id.
-func (c *Clients) Unassign(ctx context.Context, id string) (http.Header, error) {
-	return c.Exchange(ctx, c.Parties.Vaults, http.MethodDelete, WithQuery(id, "api-version", roleVersion), nil, nil, nil)
+func (c *Clients) Unassign(ctx context.Context, p Place, id string) (http.Header, error) {
+	party, path := c.authorization(p, id)
+	return c.Exchange(ctx, party, http.MethodDelete, path, nil, nil, nil)
 }
 
 // A Role is a role definition.
@@ -195,10 +254,10 @@ type Role struct {
 	} `json:"properties"`
 }
 
-// Roles returns the definitions that there are.
-func (c *Clients) Roles(ctx context.Context, scope string) ([]Role, error) {
-	path := WithQuery(scope+"/providers/Microsoft.Authorization/roleDefinitions", "api-version", roleVersion)
-	all, _, err := List[Role](ctx, c, c.Parties.Vaults, path, 0)
+// Roles returns the definitions that there are at a scope.
+func (c *Clients) Roles(ctx context.Context, p Place, scope string) ([]Role, error) {
+	party, path := c.authorization(p, strings.TrimSuffix(scope, "/")+authorization+"roleDefinitions")
+	all, _, err := List[Role](ctx, c, party, path, 0)
 	return all, err
 }
 

@@ -119,7 +119,9 @@ func show(c *portal.Call) error {
 	return c.Render(s.view())
 }
 
-// run runs a drill to its end, and tells an open page how it goes.
+// run runs a drill to its end, and tells an open page how it goes. One that takes the key
+// away itself goes on when the page is closed: it is measured, the key is given back, and
+// the platform's log has it. If the portal stops, the key is given back at once.
 func run(c *portal.Call) error {
 	s, err := read(c)
 	if err != nil {
@@ -130,16 +132,30 @@ func run(c *portal.Call) error {
 			Mend: fmt.Sprintf("Type %q to go on.", s.Workspace.DisplayName)}
 	}
 	d := &drill{Clients: c.Parties, stage: s, takes: s.Takes && c.R.PostFormValue("watch") == ""}
+	ctx := c.Context()
+	if d.takes {
+		lasting, cancel := c.Outlasting()
+		defer cancel()
+		ctx = lasting
+	}
 	if !c.Partial() {
-		err := d.run(c.Context(), func(state) error { return nil })
+		err := d.run(ctx, func(state) error { return nil })
 		s.State = &d.state
 		if err != nil {
 			s.State.Problem = c.Explain(client.FromSDK(c.Parties.Keys, err))
 		}
 		return c.Render(s.view())
 	}
-	return c.Stream(func(ctx context.Context, out *portal.Stream) error {
-		tell := func(now state) error { return out.Fragment("drill/drill", "clock", now) }
+	return c.Stream(func(reader context.Context, out *portal.Stream) error {
+		if !d.takes {
+			ctx = reader
+		}
+		tell := func(now state) error {
+			if err := out.Fragment("drill/drill", "clock", now); err != nil && !d.takes {
+				return err
+			}
+			return nil
+		}
 		if err := d.run(ctx, tell); err != nil {
 			d.state.Problem = c.Explain(client.FromSDK(c.Parties.Keys, err))
 			return tell(d.state)

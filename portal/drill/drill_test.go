@@ -1,9 +1,11 @@
 package drill_test
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
+	"github.com/kluis-io/kluis/portal/client"
 	"github.com/kluis-io/kluis/portal/drill"
 	"github.com/kluis-io/kluis/portal/portaltest"
 )
@@ -15,7 +17,8 @@ func TestMain(m *testing.M) { portaltest.Main(m) }
 func TestDrill(t *testing.T) {
 	portaltest.Slow(t)
 	e := portaltest.Furnish(t)
-	b := portaltest.NewBrowser(t, portaltest.Open(t, e.Clients, portaltest.Parties(e.Clients.Target), drill.Section()))
+	parties := portaltest.Parties(e.Clients.Target)
+	b := portaltest.NewBrowser(t, portaltest.Open(t, e.Clients, parties, drill.Section()))
 
 	b.SignIn("engineer")
 	b.Go("/drill")
@@ -55,6 +58,31 @@ func TestDrill(t *testing.T) {
 	b.Inspect("drill-finished")
 	if s, err := e.Engineer.Fabric.Encryption(t.Context(), e.Workspace); err != nil || s.Serving.State != "Serving" {
 		t.Errorf("after the drill: %+v, %v", s.Serving, err)
+	}
+
+	// A drill goes on without its page: it is recorded, and the key is given back.
+	auditor := client.New(parties, e.Clients.HTTP, portaltest.Tokens(e.Clients, "auditor"))
+	recorded := func() int {
+		all, err := auditor.AuditEntries(t.Context(), "platform", url.Values{"operation": {"RecordRevocationDrill"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := recorded()
+	b.Go("/drill/" + e.Workspace)
+	b.WaitFor("Take the key away")
+	b.Fill("#name", "Sales")
+	b.Click("button.danger")
+	b.WaitUntil("#clock .legend")
+	b.Go("/drill")
+	for end := time.Now().Add(2 * time.Minute); recorded() == before; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a drill whose page was left is not recorded")
+		}
+	}
+	if s, err := e.Engineer.Fabric.Encryption(t.Context(), e.Workspace); err != nil || s.Serving.State != "Serving" {
+		t.Errorf("after the drill that was left: %+v, %v", s.Serving, err)
 	}
 
 	b.SignIn("custodian")

@@ -16,20 +16,23 @@ const pageSize = "50"
 // listing is the page of findings.
 type listing struct {
 	pane
-	Resource, Control, Standing, AtLeast string
-	Rows                                 []client.Span
-	Total                                int
-	Next, First                          string // addresses of pages
+	Resource, Control, Standing, AtLeast, Order string
+	Rows                                        []client.Span
+	Total                                       int
+	Next, First                                 string // addresses of pages
 }
 
 func findings(c *portal.Call) error {
 	q := c.R.URL.Query()
-	l := listing{Resource: strings.TrimSpace(q.Get("resource")), Control: q.Get("control"), Standing: q.Get("standing"), AtLeast: q.Get("atLeast")}
+	l := listing{Resource: strings.TrimSpace(q.Get("resource")), Control: q.Get("control"), Standing: q.Get("standing"), AtLeast: q.Get("atLeast"), Order: q.Get("order")}
 	if l.Standing == "" {
 		l.Standing = "open"
 	}
+	if l.Order == "" {
+		l.Order = "worst"
+	}
 	ask := url.Values{"top": {pageSize}}
-	for name, v := range map[string]string{"resource": l.Resource, "control": l.Control, "standing": l.Standing, "atLeast": l.AtLeast, "after": q.Get("after")} {
+	for name, v := range map[string]string{"resource": l.Resource, "control": l.Control, "standing": l.Standing, "atLeast": l.AtLeast, "order": l.Order, "after": q.Get("after")} {
 		if v != "" {
 			ask.Set(name, v)
 		}

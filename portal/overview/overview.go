@@ -44,12 +44,17 @@ type data struct {
 	Scopes  *scopes         // nil if the platform tells nothing
 	Missing *portal.Problem // why
 
+	Custody *custody // nil if the user sees no vault
+
 	Posture    *standing
 	NoPosture  *portal.Problem
 	Coverage   chart.Series
 	Blocked    chart.Series
 	HasBlocked bool
 }
+
+// Told reports whether governance has told how keys stand.
+func (d data) Told() bool { return d.Posture != nil && d.Posture.Scan != nil }
 
 // scopes are the workspaces that the user sees, counted.
 type scopes struct {
@@ -93,6 +98,7 @@ func show(c *portal.Call) error {
 			d.Posture, d.NoPosture = nil, c.Explain(err)
 		}
 	})
+	all.Go(func() { d.Custody, _ = custodian(c.Context(), c.Parties, d.Window.days) }) // who may see no vault sees none
 	all.Wait()
 	return c.Render(portal.View{Title: "Overview", Template: "overview/overview", Data: d})
 }

@@ -104,16 +104,45 @@ func (b *Browser) Go(path string) {
 	b.do("opening "+path, chromedp.Navigate(b.base+path))
 }
 
-// Click clicks what a CSS selector names. It is scrolled to first, and a moment left to
-// draw that: a click on what has only just come into view is lost.
+// Click clicks what a CSS selector names. It is scrolled to first. A click on what has only
+// just come into view can be lost, and is then made again. Where it leads to another page,
+// that page is there when Click returns: nothing is looked for on the old one.
 func (b *Browser) Click(selector string) {
 	b.Helper()
 	at := chromedp.CSS(selector)
 	b.do("looking for "+selector, chromedp.WaitVisible(at))
-	Eval[bool](b, `document.querySelector(`+quote(selector)+`)?.scrollIntoView({block: "center", behavior: "instant"}); true`)
-	time.Sleep(50 * time.Millisecond)
-	b.do("clicking "+selector, chromedp.Click(at))
+	leads := Eval[bool](b, `((e) => { e?.scrollIntoView({block: "center", behavior: "instant"}); window.stillHere = true; window.clickSeen = false;
+document.addEventListener("click", () => { window.clickSeen = true; }, {capture: true, once: true}); `+leadsScript+` })(document.querySelector(`+quote(selector)+`))`)
+	for end := time.Now().Add(30 * time.Second); ; {
+		time.Sleep(50 * time.Millisecond)
+		b.do("clicking "+selector, chromedp.Click(at))
+		if b.soon(3*time.Second, `window.stillHere !== true || window.clickSeen`) || time.Now().After(end) {
+			break
+		}
+	}
+	if leads {
+		b.soon(30*time.Second, `window.stillHere !== true && document.readyState === "complete"`)
+	}
 }
+
+// soon reports whether a script comes to be true in a while.
+func (b *Browser) soon(while time.Duration, script string) bool {
+	for end := time.Now().Add(while); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if is, err := evaluate[bool](b, script); err == nil && is {
+			return true
+		}
+	}
+	return false
+}
+
+// leadsScript tells whether a click on the element e leads to another page: links do, and
+// buttons of forms that are filled in, unless htmx handles them or they lead within the
+// page.
+const leadsScript = `const link = e?.closest("a[href]"), form = e?.closest("button, input[type=submit]")?.form;
+const ours = [...(link || e)?.attributes || [], ...form?.attributes || []].some(a => /^hx-(get|post|put|delete)$/.test(a.name));
+if (ours) return false;
+if (link) return link.href.split("#")[0] !== location.href.split("#")[0] || !link.href.includes("#");
+return !!form && (e.closest("button")?.type ?? "submit") === "submit" && form.checkValidity();`
 
 // Fill writes into a field in place of what it holds.
 func (b *Browser) Fill(selector, text string) {
@@ -254,7 +283,12 @@ func (b *Browser) accessible(what string) {
 	Eval[bool](b, `window.axeFound = null; axe.run(document, {resultTypes: ["violations"]}).then(r => window.axeFound = JSON.stringify(r.violations), e => window.axeFound = JSON.stringify([{id: "axe", help: String(e), nodes: []}])); true`)
 	var found string
 	for end := time.Now().Add(30 * time.Second); found == ""; time.Sleep(20 * time.Millisecond) {
-		found = Eval[string](b, `window.axeFound || ""`)
+		found = Eval[string](b, `window.axeFound === undefined ? "gone" : window.axeFound || ""`)
+		if found == "gone" { // the page was loaded again by itself
+			b.settle()
+			b.accessible(what)
+			return
+		}
 		if time.Now().After(end) {
 			b.Fatalf("%s: axe-core does not end", what)
 		}

@@ -57,11 +57,14 @@ func showAccess(c *portal.Call) error {
 		return err
 	}
 	d := access{pane: p}
-	given, err := c.Parties.RoleAssignments(c.Context(), p.Scope)
+	if p.Vault.Dormant() {
+		return c.Render(p.view("access", p.Vault.Name, d, portal.Crumb{Title: "Access"}))
+	}
+	given, err := c.Parties.RoleAssignments(c.Context(), p.Place, p.Scope)
 	if err != nil {
 		return err
 	}
-	roles, err := c.Parties.Roles(c.Context(), p.Scope)
+	roles, err := c.Parties.Roles(c.Context(), p.Place, p.Scope)
 	if err != nil {
 		return err
 	}
@@ -91,8 +94,10 @@ func showAccess(c *portal.Call) error {
 // scopeName says in a word where an assignment is given.
 func (p pane) scopeName(scope string) string {
 	switch {
+	case p.Place.HSM && scope == "/keys":
+		return "all keys"
 	case strings.EqualFold(scope, p.Scope):
-		return "this vault"
+		return "this " + p.Noun()
 	case above(p.Scope, scope):
 		return "key " + scope[strings.LastIndex(scope, "/")+1:]
 	case strings.Count(scope, "/") <= 2:
@@ -113,6 +118,9 @@ func roleName(roles []client.Role, id string) string {
 // encryptionUser is the role that lets the platform get, wrap and unwrap, and nothing
 // else. It is offered first.
 const encryptionUser = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
+
+// localEncryptionUser is the same of a managed HSM.
+const localEncryptionUser = "33413926-3206-4cdd-b39a-83574fe37a17"
 
 // steps are those of giving a right: find a principal, pick a role or permissions,
 // review.
@@ -168,7 +176,7 @@ func readSteps(c *portal.Call, p pane, q url.Values) (d steps, err error) {
 	if d.Step == 1 {
 		return d, nil
 	}
-	if !p.Vault.Properties.RBAC {
+	if !p.Vault.Roles() {
 		if len(d.Chosen) == 0 {
 			d.Chosen = permissions[:3]
 		} else if q.Has("review") {
@@ -176,16 +184,20 @@ func readSteps(c *portal.Call, p pane, q url.Values) (d steps, err error) {
 		}
 		return d, nil
 	}
-	if d.Roles, err = c.Parties.Roles(c.Context(), p.Scope); err != nil {
+	if d.Roles, err = c.Parties.Roles(c.Context(), p.Place, p.Scope); err != nil {
 		return d, err
 	}
 	slices.SortFunc(d.Roles, func(a, b client.Role) int {
-		if first := a.ID == encryptionUser; first != (b.ID == encryptionUser) {
+		want := encryptionUser
+		if p.Place.HSM {
+			want = localEncryptionUser
+		}
+		if first := a.ID == want; first != (b.ID == want) {
 			return map[bool]int{true: -1, false: 1}[first]
 		}
 		return strings.Compare(a.Properties.Name, b.Properties.Name)
 	})
-	d.Keys, _, _ = c.Parties.ListKeys(c.Context(), p.Vault.Name, "/keys", 200) // who may not list them gives roles at the vault
+	d.Keys, _, _ = c.Parties.ListKeys(c.Context(), p.Place, "/keys", 200) // who may not list them gives roles at the vault
 	for _, r := range d.Roles {
 		if r.ID == q.Get("role") {
 			d.Role, d.Step = r, 3
@@ -211,12 +223,12 @@ func assign(c *portal.Call) error {
 	if d.Step != 3 {
 		return invalid("No principal or no role was chosen.")
 	}
-	if p.Vault.Properties.RBAC {
+	if p.Vault.Roles() {
 		scope := p.Scope
 		if d.Key != "" {
-			scope += "/keys/" + url.PathEscape(d.Key)
+			scope = p.KeyScope(d.Key)
 		}
-		if err := c.Parties.Assign(c.Context(), scope, uuid.NewString(), d.Role.ID, d.Who.ID, d.Who.Kind()); err != nil {
+		if err := c.Parties.Assign(c.Context(), p.Place, scope, uuid.NewString(), d.Role.ID, d.Who.ID, d.Who.Kind()); err != nil {
 			return err
 		}
 		return c.Done(p.Base+"/access", "%s has the role %s.", d.Who.DisplayName, d.Role.Properties.Name)
@@ -224,7 +236,7 @@ func assign(c *portal.Call) error {
 	policies := slices.DeleteFunc(slices.Clone(p.Vault.Properties.Policies), func(a client.AccessPolicy) bool { return a.ObjectID == d.Who.ID })
 	added := client.AccessPolicy{TenantID: p.Vault.Properties.TenantID, ObjectID: d.Who.ID}
 	added.Permissions.Keys = d.Chosen
-	h, err := c.Parties.PatchVault(c.Context(), p.Vault.Group(), p.Vault.Name, map[string]any{"accessPolicies": append(policies, added)})
+	h, err := c.Parties.PatchVault(c.Context(), p.Vault.Group(), p.Place, map[string]any{"accessPolicies": append(policies, added)})
 	return p.finish(c, h, err, p.Base+"/access", "%s has an access policy.", d.Who.DisplayName)
 }
 
@@ -233,11 +245,11 @@ func (p pane) right(c *portal.Call) (what, id string, err error) {
 	if object := c.R.FormValue("policy"); object != "" {
 		return "the access policy of " + named(c, object)(object).DisplayName, object, nil
 	}
-	given, err := c.Parties.RoleAssignments(c.Context(), p.Scope)
+	given, err := c.Parties.RoleAssignments(c.Context(), p.Place, p.Scope)
 	if err != nil {
 		return "", "", err
 	}
-	roles, err := c.Parties.Roles(c.Context(), p.Scope)
+	roles, err := c.Parties.Roles(c.Context(), p.Place, p.Scope)
 	if err != nil {
 		return "", "", err
 	}
@@ -272,7 +284,7 @@ func confirmRemove(c *portal.Call) error {
 		Text:   "It holds at once. If it is the platform’s right to unwrap, what lies under the vault’s keys goes dark.",
 		Hidden: map[string]string{"assignment": c.R.FormValue("assignment"), "policy": c.R.FormValue("policy")},
 	}
-	keys, _, err := c.Parties.ListKeys(c.Context(), p.Vault.Name, "/keys", 100)
+	keys, _, err := c.Parties.ListKeys(c.Context(), p.Place, "/keys", 100)
 	if err != nil {
 		q.Unknown = append(q.Unknown, c.Explain(err))
 	}
@@ -293,9 +305,9 @@ func remove(c *portal.Call) error {
 	}
 	if c.R.PostFormValue("policy") != "" {
 		rest := slices.DeleteFunc(slices.Clone(p.Vault.Properties.Policies), func(a client.AccessPolicy) bool { return a.ObjectID == id })
-		h, err := c.Parties.PatchVault(c.Context(), p.Vault.Group(), p.Vault.Name, map[string]any{"accessPolicies": rest})
+		h, err := c.Parties.PatchVault(c.Context(), p.Vault.Group(), p.Place, map[string]any{"accessPolicies": rest})
 		return p.finish(c, h, err, p.Base+"/access", "Taken away: %s.", what)
 	}
-	h, err := c.Parties.Unassign(c.Context(), id)
+	h, err := c.Parties.Unassign(c.Context(), p.Place, id)
 	return p.finish(c, h, err, p.Base+"/access", "Taken away: %s.", what)
 }

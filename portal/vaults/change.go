@@ -61,14 +61,14 @@ const lately = 30 * 24 * time.Hour
 // look adds what hangs on a key.
 func (q *question) look(c *portal.Call, key string) {
 	q.Keys = append(q.Keys, key)
-	identifier := "https://" + q.Vault.Name + "." + c.Parties.VaultSuffix + keyPath(key)
+	identifier := c.Parties.PlaceOf(q.Place).Address + keyPath(key)
 	var impact client.Impact
 	var page client.Page[client.Usage]
 	var err1, err2 error
 	var both sync.WaitGroup
 	both.Go(func() { impact, err1 = c.Parties.Impact(c.Context(), identifier) })
 	both.Go(func() {
-		_, err2 = c.Parties.Key(c.Context(), q.Vault.Name, http.MethodGet, keyPath(key)+"/usage", nil, &page)
+		_, err2 = c.Parties.Key(c.Context(), q.Place, http.MethodGet, keyPath(key)+"/usage", nil, &page)
 	})
 	both.Wait()
 	for _, err := range []error{err1, err2} {
@@ -100,7 +100,7 @@ func rotate(c *portal.Call) error {
 		return err
 	}
 	name := c.R.PathValue("key")
-	h, err := c.Parties.Key(c.Context(), p.Vault.Name, http.MethodPost, keyPath(name)+"/rotate", nil, nil)
+	h, err := c.Parties.Key(c.Context(), p.Place, http.MethodPost, keyPath(name)+"/rotate", nil, nil)
 	return p.finish(c, h, err, p.Base+"/keys/"+url.PathEscape(name), "The key has a new version. Platforms take it up by themselves.")
 }
 
@@ -146,7 +146,7 @@ func setEnabled(c *portal.Call, on bool) error {
 	versions := d.chosen(c.R.PostFormValue("version"), !on)
 	for _, v := range versions {
 		body := map[string]any{"attributes": map[string]any{"enabled": on}}
-		if h, err := c.Parties.Key(c.Context(), d.Vault.Name, http.MethodPatch, keyPath(d.Name)+"/"+url.PathEscape(v), body, nil); err != nil {
+		if h, err := c.Parties.Key(c.Context(), d.Place, http.MethodPatch, keyPath(d.Name)+"/"+url.PathEscape(v), body, nil); err != nil {
 			return d.finish(c, h, err, d.At, "")
 		}
 	}
@@ -191,7 +191,7 @@ func deleteKey(c *portal.Call) error {
 		return err
 	}
 	name := c.R.PathValue("key")
-	h, err := c.Parties.Key(c.Context(), p.Vault.Name, http.MethodDelete, keyPath(name), nil, nil)
+	h, err := c.Parties.Key(c.Context(), p.Place, http.MethodDelete, keyPath(name), nil, nil)
 	return p.finish(c, h, err, p.Base, "The key %s is deleted. It can be recovered below.", name)
 }
 
@@ -201,7 +201,7 @@ func recoverKey(c *portal.Call) error {
 		return err
 	}
 	name := c.R.PathValue("key")
-	h, err := c.Parties.Key(c.Context(), p.Vault.Name, http.MethodPost, "/deletedkeys/"+url.PathEscape(name)+"/recover", nil, nil)
+	h, err := c.Parties.Key(c.Context(), p.Place, http.MethodPost, "/deletedkeys/"+url.PathEscape(name)+"/recover", nil, nil)
 	return p.finish(c, h, err, p.Base+"/keys/"+url.PathEscape(name), "The key %s is back.", name)
 }
 
@@ -215,7 +215,7 @@ func confirmPurge(c *portal.Call) error {
 		pane: p, Title: "Purge the key " + name, May: p.Rights.Purge, Button: "Purge for good", Action: p.Base + "/deleted/" + url.PathEscape(name) + "/purge", Back: p.Base, Type: name,
 		Text: "The key is destroyed. What is still under it can never be read again, by anybody.",
 	}
-	if impact, err := c.Parties.Impact(c.Context(), "https://"+p.Vault.Name+"."+c.Parties.VaultSuffix+keyPath(name)); err != nil {
+	if impact, err := c.Parties.Impact(c.Context(), c.Parties.PlaceOf(p.Place).Address+keyPath(name)); err != nil {
 		q.Unknown = append(q.Unknown, c.Explain(err))
 	} else {
 		for _, w := range impact.All() {
@@ -235,7 +235,7 @@ func purge(c *portal.Call) error {
 		return err
 	}
 	name := c.R.PathValue("key")
-	h, err := c.Parties.Key(c.Context(), p.Vault.Name, http.MethodDelete, "/deletedkeys/"+url.PathEscape(name), nil, nil)
+	h, err := c.Parties.Key(c.Context(), p.Place, http.MethodDelete, "/deletedkeys/"+url.PathEscape(name), nil, nil)
 	return p.finish(c, h, err, p.Base, "The key %s is purged.", name)
 }
 
@@ -263,7 +263,7 @@ func showPolicy(c *portal.Call) error {
 		return err
 	}
 	var p client.RotationPolicy
-	if _, err := c.Parties.Key(c.Context(), d.Vault.Name, http.MethodGet, keyPath(d.Name)+"/rotationpolicy", nil, &p); err != nil {
+	if _, err := c.Parties.Key(c.Context(), d.Place, http.MethodGet, keyPath(d.Name)+"/rotationpolicy", nil, &p); err != nil {
 		return err
 	}
 	d.Policy = policyOf(p)
@@ -288,7 +288,7 @@ func setPolicy(c *portal.Call) error {
 	if d.Policy.Expiry != "" {
 		attributes["expiryTime"] = d.Policy.Expiry
 	}
-	_, err = c.Parties.Key(c.Context(), d.Vault.Name, http.MethodPut, keyPath(d.Name)+"/rotationpolicy", map[string]any{"lifetimeActions": actions, "attributes": attributes}, nil)
+	_, err = c.Parties.Key(c.Context(), d.Place, http.MethodPut, keyPath(d.Name)+"/rotationpolicy", map[string]any{"lifetimeActions": actions, "attributes": attributes}, nil)
 	if err != nil {
 		d.Problem = c.Explain(err)
 		return c.Render(d.view("policy", "Rotation of "+d.Name, d, d.crumb(), portal.Crumb{Title: "Rotation"}))

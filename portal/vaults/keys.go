@@ -35,11 +35,11 @@ func showKeys(c *portal.Call) error {
 	var all sync.WaitGroup
 	all.Go(func() {
 		var err error
-		if d.Rows, d.More, err = c.Parties.ListKeys(c.Context(), p.Vault.Name, "/keys", pageSize); err != nil {
+		if d.Rows, d.More, err = c.Parties.ListKeys(c.Context(), p.Place, "/keys", pageSize); err != nil {
 			d.NoKeys = c.Explain(err)
 		}
 	})
-	all.Go(func() { d.Deleted, _, _ = c.Parties.ListKeys(c.Context(), p.Vault.Name, "/deletedkeys", pageSize) })
+	all.Go(func() { d.Deleted, _, _ = c.Parties.ListKeys(c.Context(), p.Place, "/deletedkeys", pageSize) })
 	all.Wait()
 	return c.Render(p.view("keys", p.Vault.Name, d))
 }
@@ -65,6 +65,13 @@ func createKey(c *portal.Call) error {
 	}
 	d := keyDraft{pane: p, Name: strings.TrimSpace(c.R.PostFormValue("name")), Bits: c.R.PostFormValue("bits"), Expires: c.R.PostFormValue("expires")}
 	bits, _ := strconv.Atoi(d.Bits)
+	kind := "RSA"
+	switch {
+	case p.Place.HSM && d.Bits == "oct":
+		kind, bits = "oct-HSM", 256
+	case p.Place.HSM:
+		kind = "RSA-HSM"
+	}
 	attributes := map[string]any{"enabled": true}
 	if d.Expires != "" {
 		day, err := time.Parse(time.DateOnly, d.Expires)
@@ -73,8 +80,8 @@ func createKey(c *portal.Call) error {
 		}
 		attributes["exp"] = day.Unix()
 	}
-	_, err = c.Parties.Key(c.Context(), p.Vault.Name, http.MethodPost, keyPath(d.Name)+"/create",
-		map[string]any{"kty": "RSA", "key_size": bits, "key_ops": []string{"wrapKey", "unwrapKey"}, "attributes": attributes}, nil)
+	_, err = c.Parties.Key(c.Context(), p.Place, http.MethodPost, keyPath(d.Name)+"/create",
+		map[string]any{"kty": kind, "key_size": bits, "key_ops": []string{"wrapKey", "unwrapKey"}, "attributes": attributes}, nil)
 	if err != nil {
 		d.Problem = c.Explain(err)
 		v := p.view("newkey", "New key", d, portal.Crumb{Title: "New key"})
@@ -131,10 +138,10 @@ func openKey(c *portal.Call) (d keyPage, err error) {
 	}
 	d.Name = c.R.PathValue("key")
 	d.At = d.Base + "/keys/" + url.PathEscape(d.Name)
-	if _, err = c.Parties.Key(c.Context(), d.Vault.Name, http.MethodGet, keyPath(d.Name), nil, &d.Key); err != nil {
+	if _, err = c.Parties.Key(c.Context(), d.Place, http.MethodGet, keyPath(d.Name), nil, &d.Key); err != nil {
 		return d, err
 	}
-	d.Versions, _, err = c.Parties.ListKeys(c.Context(), d.Vault.Name, keyPath(d.Name)+"/versions", 0)
+	d.Versions, _, err = c.Parties.ListKeys(c.Context(), d.Place, keyPath(d.Name)+"/versions", 0)
 	slices.SortStableFunc(d.Versions, func(a, b client.KeyItem) int { return cmp.Compare(b.Attributes.Created, a.Attributes.Created) })
 	for _, v := range d.Versions {
 		if v.Attributes.Enabled {
@@ -158,14 +165,14 @@ func showKey(c *portal.Call) error {
 	var all sync.WaitGroup
 	all.Go(func() {
 		var page client.Page[client.Usage]
-		if _, err := c.Parties.Key(c.Context(), d.Vault.Name, http.MethodGet, keyPath(d.Name)+"/usage", nil, &page); err != nil {
+		if _, err := c.Parties.Key(c.Context(), d.Place, http.MethodGet, keyPath(d.Name)+"/usage", nil, &page); err != nil {
 			d.NoUsage = c.Explain(err)
 		}
 		used = page.Value
 	})
 	for _, permission := range []string{"unwrapKey", "update"} {
 		all.Go(func() {
-			found, err := c.Parties.WhoCan(c.Context(), d.Vault.Name, d.Name, permission)
+			found, err := c.Parties.WhoCan(c.Context(), d.Place, d.Name, permission)
 			lock.Lock()
 			defer lock.Unlock()
 			if holders[permission] = found; err != nil {
@@ -175,11 +182,11 @@ func showKey(c *portal.Call) error {
 	}
 	all.Go(func() {
 		var p client.RotationPolicy
-		if _, err := c.Parties.Key(c.Context(), d.Vault.Name, http.MethodGet, keyPath(d.Name)+"/rotationpolicy", nil, &p); err == nil {
+		if _, err := c.Parties.Key(c.Context(), d.Place, http.MethodGet, keyPath(d.Name)+"/rotationpolicy", nil, &p); err == nil {
 			d.Policy = policyOf(p)
 		}
 	})
-	all.Go(func() { roles, _ = c.Parties.Roles(c.Context(), d.Scope) })
+	all.Go(func() { roles, _ = c.Parties.Roles(c.Context(), d.Place, d.Scope) })
 	all.Wait()
 	var ids []string
 	for _, u := range used {

@@ -20,44 +20,72 @@ type rights struct {
 	Recover, Purge, Policy                bool
 }
 
-// rightsAt reckons the user's rights at a scope, and in a vault of the older model by its
-// access policies. What cannot be read gives none.
-func rightsAt(c *portal.Call, scope string, v *client.Vault) rights {
+// rightsAt reckons the user's rights at a scope: by his roles there, in a vault of the
+// older model by its access policies, and in a managed HSM by its own roles. What cannot
+// be read gives none.
+func rightsAt(c *portal.Call, p pane) rights {
+	var managing, local []client.Role
+	var all sync.WaitGroup
+	resource, kind, data := p.Scope, "Microsoft.KeyVault/vaults/", "Microsoft.KeyVault/vaults/"
+	if p.Place.HSM {
+		resource, kind, data = p.Resource, "Microsoft.KeyVault/managedHSMs/", "Microsoft.KeyVault/managedHsm/"
+		all.Go(func() { local = held(c, p.Place, p.Scope) })
+	}
+	all.Go(func() { managing = held(c, client.Place{}, resource) })
+	all.Wait()
+	if !p.Place.HSM {
+		local = managing
+	}
+	may := func(action string) bool {
+		return slices.ContainsFunc(managing, func(r client.Role) bool { return allows(r, action, false) })
+	}
+	key := func(action, hsms, permission string) bool {
+		switch {
+		case p.Vault.ID != "" && !p.Vault.Roles():
+			return slices.ContainsFunc(p.Vault.Properties.Policies, func(p client.AccessPolicy) bool {
+				return p.ObjectID == c.User.ID && slices.ContainsFunc(p.Permissions.Keys, func(s string) bool { return strings.EqualFold(s, permission) })
+			})
+		case p.Place.HSM:
+			action = hsms
+		}
+		return slices.ContainsFunc(local, func(r client.Role) bool { return allows(r, data+action, true) })
+	}
+	r := rights{
+		CreateVault: may(kind + "write"), ChangeVault: may(kind + "write"), DeleteVault: may(kind + "delete"),
+		Read:   key("keys/read", "keys/read/action", "list"),
+		Create: key("keys/create/action", "keys/create", "create"),
+		Update: key("keys/update/action", "keys/write/action", "update"),
+		Rotate: key("keys/rotate/action", "keys/rotate/action", "rotate"),
+		Delete: key("keys/delete", "keys/delete", "delete"), Recover: key("keys/recover/action", "keys/deletedKeys/recover/action", "recover"),
+		Purge: key("keys/purge/action", "keys/deletedKeys/delete", "purge"), Policy: key("keyrotationpolicies/write", "keys/write/action", "setrotationpolicy"),
+	}
+	if p.Place.HSM {
+		r.Give, r.Take = key("", "roleAssignments/write/action", ""), key("", "roleAssignments/delete/action", "")
+	} else {
+		r.Give, r.Take = may("Microsoft.Authorization/roleAssignments/write"), may("Microsoft.Authorization/roleAssignments/delete")
+	}
+	return r
+}
+
+// held returns the roles that the user holds at a scope.
+func held(c *portal.Call, p client.Place, scope string) (out []client.Role) {
 	var given []client.RoleAssignment
 	var roles []client.Role
 	var all sync.WaitGroup
-	all.Go(func() { given, _ = c.Parties.RoleAssignments(c.Context(), scope) })
-	all.Go(func() { roles, _ = c.Parties.Roles(c.Context(), scope) })
+	all.Go(func() { given, _ = c.Parties.RoleAssignments(c.Context(), p, scope) })
+	all.Go(func() { roles, _ = c.Parties.Roles(c.Context(), p, scope) })
 	all.Wait()
-	var held []client.Role
 	for _, a := range given {
 		if a.Properties.Principal != c.User.ID || !above(a.Properties.Scope, scope) {
 			continue
 		}
 		for _, r := range roles {
 			if r.ID == a.RoleID() {
-				held = append(held, r)
+				out = append(out, r)
 			}
 		}
 	}
-	may := func(action string) bool {
-		return slices.ContainsFunc(held, func(r client.Role) bool { return allows(r, action, false) })
-	}
-	key := func(action, permission string) bool {
-		if v != nil && !v.Properties.RBAC {
-			return slices.ContainsFunc(v.Properties.Policies, func(p client.AccessPolicy) bool {
-				return p.ObjectID == c.User.ID && slices.ContainsFunc(p.Permissions.Keys, func(s string) bool { return strings.EqualFold(s, permission) })
-			})
-		}
-		return slices.ContainsFunc(held, func(r client.Role) bool { return allows(r, "Microsoft.KeyVault/vaults/"+action, true) })
-	}
-	return rights{
-		CreateVault: may("Microsoft.KeyVault/vaults/write"), ChangeVault: may("Microsoft.KeyVault/vaults/write"), DeleteVault: may("Microsoft.KeyVault/vaults/delete"),
-		Give: may("Microsoft.Authorization/roleAssignments/write"), Take: may("Microsoft.Authorization/roleAssignments/delete"),
-		Read: key("keys/read", "list"), Create: key("keys/create/action", "create"), Update: key("keys/update/action", "update"),
-		Rotate: key("keys/rotate/action", "rotate"), Delete: key("keys/delete", "delete"), Recover: key("keys/recover/action", "recover"),
-		Purge: key("keys/purge/action", "purge"), Policy: key("keyrotationpolicies/write", "setrotationpolicy"),
-	}
+	return out
 }
 
 // above reports whether a scope is the other or contains it.

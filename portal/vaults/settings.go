@@ -41,8 +41,8 @@ func changeSettings(c *portal.Call) error {
 	if on("purge") { // it is never switched off
 		properties["enablePurgeProtection"] = true
 	}
-	h, err := c.Parties.PatchVault(c.Context(), p.Vault.Group(), p.Vault.Name, properties)
-	return p.finish(c, h, err, p.Base+"/settings", "The vault’s protection is changed.")
+	h, err := c.Parties.PatchVault(c.Context(), p.Vault.Group(), p.Place, properties)
+	return p.finish(c, h, err, p.Base+"/settings", "The %s’s protection is changed.", p.Noun())
 }
 
 func confirmDeleteVault(c *portal.Call) error {
@@ -51,11 +51,11 @@ func confirmDeleteVault(c *portal.Call) error {
 		return err
 	}
 	q := question{
-		pane: p, Title: "Delete the vault " + p.Vault.Name, May: p.Rights.DeleteVault, Button: "Delete the vault", Action: p.Base + "/delete", Back: p.Base + "/settings", Type: p.Vault.Name,
-		Text: "Every key in it is cut off at once, and all data under them goes dark. The vault can be recovered, with its keys, for " +
+		pane: p, Title: "Delete the " + p.Noun() + " " + p.Vault.Name, May: p.Rights.DeleteVault, Button: "Delete the " + p.Noun(), Action: p.Base + "/delete", Back: p.Base + "/settings", Type: p.Vault.Name,
+		Text: "Every key in it is cut off at once, and all data under them goes dark. It can be recovered, with its keys, for " +
 			strconv.Itoa(p.Vault.Properties.RetentionDays) + " days.",
 	}
-	keys, _, err := c.Parties.ListKeys(c.Context(), p.Vault.Name, "/keys", 100)
+	keys, _, err := c.Parties.ListKeys(c.Context(), p.Place, "/keys", 100)
 	if err != nil {
 		q.Unknown = append(q.Unknown, c.Explain(err))
 	}
@@ -71,10 +71,10 @@ func deleteVault(c *portal.Call) error {
 		return err
 	}
 	if strings.TrimSpace(c.R.PostFormValue("name")) != p.Vault.Name {
-		return invalid("What was typed is not the vault’s name.")
+		return invalid("What was typed is not the " + p.Noun() + "’s name.")
 	}
-	h, err := c.Parties.DeleteVault(c.Context(), p.Vault.Group(), p.Vault.Name)
-	return p.finish(c, h, err, "/vaults", "The vault %s is deleted. It can be recovered below.", p.Vault.Name)
+	h, err := c.Parties.DeleteVault(c.Context(), p.Vault.Group(), p.Place)
+	return p.finish(c, h, err, "/vaults", "The %s %s is deleted. It can be recovered below.", p.Noun(), p.Vault.Name)
 }
 
 // approvals is the page of what waits for a second person.
@@ -88,7 +88,7 @@ func showApprovals(c *portal.Call) error {
 	if err != nil {
 		return err
 	}
-	all, err := c.Parties.Approvals(c.Context(), p.Vault.Name)
+	all, err := c.Parties.Approvals(c.Context(), p.Place)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func decide(c *portal.Call) error {
 		return err
 	}
 	agree := c.R.PostFormValue("verdict") == "approve"
-	if err := c.Parties.Decide(c.Context(), p.Vault.Name, c.R.PathValue("id"), agree); err != nil {
+	if err := c.Parties.Decide(c.Context(), p.Place, c.R.PathValue("id"), agree); err != nil {
 		return err
 	}
 	if agree {

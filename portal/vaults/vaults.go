@@ -24,47 +24,68 @@ var templates embed.FS
 
 // Section returns the part of the portal.
 func Section() portal.Section {
-	return portal.Section{
+	s := portal.Section{
 		Name: "vaults", Title: "Vaults and keys", Group: "Custodian", Icon: "vault", Templates: templates,
 		Routes: map[string]portal.Handler{
-			"GET /vaults":                                        list,
-			"GET /vaults/new":                                    newForm,
-			"POST /vaults/new":                                   create,
-			"POST /vaults/{group}/{vault}/recover":               recoverVault,
-			"GET /vaults/{group}/{vault}":                        showKeys,
-			"GET /vaults/{group}/{vault}/settings":               showSettings,
-			"POST /vaults/{group}/{vault}/settings":              changeSettings,
-			"GET /vaults/{group}/{vault}/delete":                 confirmDeleteVault,
-			"POST /vaults/{group}/{vault}/delete":                deleteVault,
-			"GET /vaults/{group}/{vault}/access":                 showAccess,
-			"GET /vaults/{group}/{vault}/access/new":             assignSteps,
-			"POST /vaults/{group}/{vault}/access/new":            assign,
-			"GET /vaults/{group}/{vault}/access/remove":          confirmRemove,
-			"POST /vaults/{group}/{vault}/access/remove":         remove,
-			"GET /vaults/{group}/{vault}/approvals":              showApprovals,
-			"POST /vaults/{group}/{vault}/approvals/{id}":        decide,
-			"GET /vaults/{group}/{vault}/keys/new":               newKey,
-			"POST /vaults/{group}/{vault}/keys/new":              createKey,
-			"GET /vaults/{group}/{vault}/keys/{key}":             showKey,
-			"POST /vaults/{group}/{vault}/keys/{key}/rotate":     rotate,
-			"POST /vaults/{group}/{vault}/keys/{key}/enable":     enable,
-			"GET /vaults/{group}/{vault}/keys/{key}/disable":     confirmDisable,
-			"POST /vaults/{group}/{vault}/keys/{key}/disable":    disable,
-			"GET /vaults/{group}/{vault}/keys/{key}/delete":      confirmDelete,
-			"POST /vaults/{group}/{vault}/keys/{key}/delete":     deleteKey,
-			"GET /vaults/{group}/{vault}/keys/{key}/policy":      showPolicy,
-			"POST /vaults/{group}/{vault}/keys/{key}/policy":     setPolicy,
-			"POST /vaults/{group}/{vault}/deleted/{key}/recover": recoverKey,
-			"GET /vaults/{group}/{vault}/deleted/{key}/purge":    confirmPurge,
-			"POST /vaults/{group}/{vault}/deleted/{key}/purge":   purge,
+			"GET /vaults":      list,
+			"GET /vaults/new":  newForm,
+			"POST /vaults/new": create,
 		},
 		Visible: func(_ context.Context, c *client.Clients) bool { return c.Vaults.Address != "" },
 	}
+	// A managed HSM has the pages of a vault, at a path of its own.
+	for pattern, h := range map[string]portal.Handler{
+		"POST /recover":               recoverVault,
+		"GET ":                        showKeys,
+		"GET /settings":               showSettings,
+		"POST /settings":              changeSettings,
+		"GET /delete":                 confirmDeleteVault,
+		"POST /delete":                deleteVault,
+		"GET /access":                 showAccess,
+		"GET /access/new":             assignSteps,
+		"POST /access/new":            assign,
+		"GET /access/remove":          confirmRemove,
+		"POST /access/remove":         remove,
+		"GET /approvals":              showApprovals,
+		"POST /approvals/{id}":        decide,
+		"GET /keys/new":               newKey,
+		"POST /keys/new":              createKey,
+		"GET /keys/{key}":             showKey,
+		"POST /keys/{key}/rotate":     rotate,
+		"POST /keys/{key}/enable":     enable,
+		"GET /keys/{key}/disable":     confirmDisable,
+		"POST /keys/{key}/disable":    disable,
+		"GET /keys/{key}/delete":      confirmDelete,
+		"POST /keys/{key}/delete":     deleteKey,
+		"GET /keys/{key}/policy":      showPolicy,
+		"POST /keys/{key}/policy":     setPolicy,
+		"POST /deleted/{key}/recover": recoverKey,
+		"GET /deleted/{key}/purge":    confirmPurge,
+		"POST /deleted/{key}/purge":   purge,
+	} {
+		method, path, _ := strings.Cut(pattern, " ")
+		for _, base := range []string{vaultsAt, hsmsAt} {
+			s.Routes[method+" "+base+"/{group}/{vault}"+path] = h
+		}
+	}
+	return s
+}
+
+// The paths below which vaults' pages are, and managed HSMs'.
+const (
+	vaultsAt = "/vaults"
+	hsmsAt   = "/hsms"
+)
+
+// place returns the vault or managed HSM that a request's path names.
+func place(c *portal.Call) client.Place {
+	return client.Place{Name: c.R.PathValue("vault"), HSM: strings.HasPrefix(c.R.URL.Path, hsmsAt+"/")}
 }
 
 // listing is the page of vaults.
 type listing struct {
 	Vaults  []client.Vault
+	HSMs    []client.Vault
 	Deleted []client.DeletedVault
 	Rights  rights
 }
@@ -72,18 +93,22 @@ type listing struct {
 func list(c *portal.Call) error {
 	var d listing
 	var err error
-	if d.Vaults, err = c.Parties.AllVaults(c.Context()); err != nil {
+	if d.Vaults, err = c.Parties.AllVaults(c.Context(), false); err != nil {
+		return err
+	}
+	if d.HSMs, err = c.Parties.AllVaults(c.Context(), true); err != nil {
 		return err
 	}
 	var all sync.WaitGroup
 	all.Go(func() { d.Deleted, _ = c.Parties.DeletedVaults(c.Context()) }) // whoever may not see them sees none
-	all.Go(func() { d.Rights = rightsAt(c, "/subscriptions/"+c.Parties.Subscription, nil) })
+	all.Go(func() { d.Rights = rightsAt(c, pane{Scope: "/subscriptions/" + c.Parties.Subscription}) })
 	all.Wait()
 	return c.Render(portal.View{Title: "Vaults and keys", Template: "vaults/list", Data: d})
 }
 
-// A draft is the form of a vault that is to be.
+// A draft is the form of a vault or managed HSM that is to be.
 type draft struct {
+	HSM                                          bool
 	Name, Group, Location, Days, Network, Ranges string
 	Purge, Approval, Duties                      bool
 	Problem                                      *portal.Problem
@@ -104,7 +129,7 @@ func newView(d draft) portal.View {
 func create(c *portal.Call) error {
 	field := func(name string) string { return strings.TrimSpace(c.R.PostFormValue(name)) }
 	d := draft{
-		Name: field("name"), Group: field("group"), Location: field("location"), Days: field("days"), Network: field("network"), Ranges: field("ranges"),
+		HSM: field("kind") == "hsm", Name: field("name"), Group: field("group"), Location: field("location"), Days: field("days"), Network: field("network"), Ranges: field("ranges"),
 		Purge: field("purge") != "", Approval: field("approval") != "", Duties: field("duties") != "",
 	}
 	days, err := strconv.Atoi(d.Days)
@@ -112,22 +137,31 @@ func create(c *portal.Call) error {
 		d.Problem = invalid("The days are not a whole number.")
 		return c.Render(newView(d))
 	}
+	p := client.Place{Name: d.Name, HSM: d.HSM}
 	properties := map[string]any{
-		"enableRbacAuthorization": true, "enableSoftDelete": true, "softDeleteRetentionInDays": days,
+		"enableSoftDelete": true, "softDeleteRetentionInDays": days,
 		"networkAcls": network(d.Network, d.Ranges), "requireApproval": d.Approval, "separationOfDuties": d.Duties,
 	}
 	if d.Purge {
 		properties["enablePurgeProtection"] = true
 	}
+	if d.HSM {
+		properties["initialAdminObjectIds"] = []string{c.User.ID}
+	} else {
+		properties["enableRbacAuthorization"] = true
+	}
 	err = c.Parties.PutGroup(c.Context(), d.Group, d.Location)
 	if err == nil {
-		err = c.Parties.PutVault(c.Context(), c.User.Tenant, d.Group, d.Name, d.Location, properties)
+		err = c.Parties.PutVault(c.Context(), c.User.Tenant, d.Group, p, d.Location, properties)
 	}
 	if err != nil {
 		d.Problem = c.Explain(err)
 		return c.Render(newView(d))
 	}
-	return c.Done(at(d.Group, d.Name), "The vault %s is made. Give the platform its role next.", d.Name)
+	if d.HSM {
+		return c.Done(at(d.Group, p), "The managed HSM %s is made. It does no key operation until it is activated.", d.Name)
+	}
+	return c.Done(at(d.Group, p), "The vault %s is made. Give the platform its role next.", d.Name)
 }
 
 func invalid(detail string) *portal.Problem {
@@ -147,40 +181,66 @@ func network(action, ranges string) client.NetworkRules {
 }
 
 func recoverVault(c *portal.Call) error {
-	group, name := c.R.PathValue("group"), c.R.PathValue("vault")
-	if err := c.Parties.RecoverVault(c.Context(), c.User.Tenant, group, name, c.R.PostFormValue("location")); err != nil {
+	group, p := c.R.PathValue("group"), place(c)
+	if err := c.Parties.RecoverVault(c.Context(), c.User.Tenant, group, p, c.R.PostFormValue("location")); err != nil {
 		return err
 	}
-	return c.Done(at(group, name), "The vault %s is back, with its keys as they were.", name)
+	return c.Done(at(group, p), "%s is back, with its keys as they were.", p.Name)
 }
 
-// at is the path of a vault's pages.
-func at(group, vault string) string {
-	return "/vaults/" + url.PathEscape(group) + "/" + url.PathEscape(vault)
+// at is the path of a vault's pages, or of a managed HSM's.
+func at(group string, p client.Place) string {
+	base := vaultsAt
+	if p.HSM {
+		base = hsmsAt
+	}
+	return base + "/" + url.PathEscape(group) + "/" + url.PathEscape(p.Name)
 }
 
 // pane is what all pages of a vault have.
 type pane struct {
-	Vault   client.Vault
-	Base    string // path of the vault's pages
-	Scope   string // resource id
-	Rights  rights
-	Problem *portal.Problem
+	Vault    client.Vault
+	Place    client.Place
+	Base     string // path of the vault's pages
+	Resource string // its resource id
+	Scope    string // at which its roles are given: its resource id, or "/" in a managed HSM
+	Rights   rights
+	Problem  *portal.Problem
+}
+
+// Noun says what it is.
+func (p pane) Noun() string {
+	if p.Place.HSM {
+		return "managed HSM"
+	}
+	return "vault"
+}
+
+// KeyScope is where a role at one key is given.
+func (p pane) KeyScope(key string) string {
+	return strings.TrimSuffix(p.Scope, "/") + "/keys/" + url.PathEscape(key)
 }
 
 // open reads the vault that a path names, and what the user may do there.
 func open(c *portal.Call) (p pane, err error) {
-	group, name := c.R.PathValue("group"), c.R.PathValue("vault")
-	p.Base, p.Scope = at(group, name), c.Parties.VaultID(group, name)
-	if p.Vault, err = c.Parties.VaultNamed(c.Context(), group, name); err != nil {
+	group := c.R.PathValue("group")
+	p.Place = place(c)
+	p.Base, p.Resource = at(group, p.Place), c.Parties.VaultID(group, p.Place)
+	if p.Scope = p.Resource; p.Place.HSM {
+		p.Scope = "/"
+	}
+	if p.Vault, err = c.Parties.VaultNamed(c.Context(), group, p.Place); err != nil {
 		return p, err
 	}
-	p.Rights = rightsAt(c, p.Scope, &p.Vault)
+	p.Rights = rightsAt(c, p)
 	return p, nil
 }
 
 func (p pane) view(template, title string, data any, crumbs ...portal.Crumb) portal.View {
 	v := portal.View{Title: title, Template: "vaults/" + template, Data: data, Crumbs: append([]portal.Crumb{{Title: p.Vault.Name, Path: p.Base}}, crumbs...)}
+	if p.Place.HSM {
+		v.Subtitle = "Managed HSM in " + p.Vault.Group()
+	}
 	if p.Problem != nil {
 		v.Status = p.Problem.Status
 	}

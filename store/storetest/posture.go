@@ -100,6 +100,9 @@ func Posture(t *testing.T, open func(t *testing.T) history.Store) {
 		update(t, s, func(tx history.Tx) error {
 			for i := range 24 {
 				f := posture.Finding{ID: string(rune('a' + i)), Control: []string{"CMK/T", "CMK/U", "G1", "cmk/T"}[i%4], Severity: posture.Severities[i%3], Resource: "/S/R_" + string(rune('A'+i)) + "%"}
+				if i == 2 {
+					f.Name = "Pay Roll"
+				}
 				if i%5 == 0 {
 					f.Excepted = &posture.Exception{Owner: "ann"}
 				}
@@ -132,6 +135,10 @@ func Posture(t *testing.T, open func(t *testing.T) history.Store) {
 				{history.Selection{Control: "CMK/T", AtLeast: posture.Critical}, "aa am"},
 				{history.Selection{Control: "CMK/*", Estate: "b"}, "bb bf bj bn br bv"},
 				{history.Selection{Resource: "r_c"}, "ac"},
+				{history.Selection{Resource: "pay r"}, "ac"},
+				{history.Selection{Order: history.Newest}, "bx bv bt aw au as br bp bn aq ao am bl bj bh ak ai ag bf bd bb ae ac aa"},
+				{history.Selection{Order: history.Newest, Standing: history.Over}, "bv ao bh aa"},
+				{history.Selection{Order: history.Worst, Standing: history.NotAccepted, Estate: "a", AtLeast: posture.High}, "ag am as ae aq aw"},
 				{history.Selection{Resource: "%"}, strings.Join(want, " ")},
 				{history.Selection{Resource: `\`}, ""},
 				{history.Selection{Finding: "x"}, "bx"},

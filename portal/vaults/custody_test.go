@@ -1,0 +1,179 @@
+package vaults_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kluis-io/kluis/internal/devtest"
+	"github.com/kluis-io/kluis/internal/sdk"
+	"github.com/kluis-io/kluis/portal/client"
+	"github.com/kluis-io/kluis/portal/portaltest"
+	"github.com/kluis-io/kluis/portal/vaults"
+)
+
+// TestManagedHSM makes a managed HSM in a browser, which does nothing before its security
+// domain has been taken out by the command line, gives its own roles, and makes a key.
+func TestManagedHSM(t *testing.T) {
+	portaltest.Slow(t)
+	target := portaltest.Serve(t)
+	c, err := sdk.New(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := portaltest.NewBrowser(t, portaltest.Open(t, c, portaltest.Parties(target), vaults.Section()))
+	const hsm, key = "/hsms/keys/steel", "/hsms/keys/steel/keys/sales"
+	b.SignIn("custodian")
+	b.Go("/vaults/new")
+	b.Click("#kindhsm")
+	b.Fill("#name", "steel")
+	b.Fill("#group", "keys")
+	b.Click("main button.primary")
+	b.WaitFor("The managed HSM steel is made")
+	b.WaitFor("is not activated")
+	b.Inspect("hsm-dormant")
+	b.Go("/vaults")
+	b.WaitFor("Not activated")
+	b.Inspect("vaults-hsm")
+
+	activate(t, target, "steel")
+	b.Go(hsm)
+	b.WaitFor("No keys yet")
+	if b.Has(".heading a.button") {
+		t.Error("an administrator, who uses no key, is offered to make one")
+	}
+	b.Go(hsm + "/settings")
+	b.WaitFor("Activated")
+	b.Inspect("hsm-protection")
+	b.Go(hsm + "/access/new?q=fabric+platform")
+	b.WaitUntil("#found a.button")
+	b.Click("#found a.button")
+	b.WaitFor("Managed HSM Crypto Service Encryption User")
+	b.Inspect("hsm-access-role")
+	b.Click("main button.primary")
+	b.WaitFor("It holds at once")
+	b.Click("main button.primary")
+	b.WaitFor("Fabric Platform CMK has the role Managed HSM Crypto Service Encryption User")
+	b.WaitFor("this managed HSM")
+	b.Inspect("hsm-access")
+
+	// The administrator makes himself a user of keys too: this HSM does not keep duties apart.
+	crypto := url.Values{"principal": {string(target.Principals["custodian"].ObjectID)}, "role": {"21dbd100-6940-42c2-9190-5d6cb909625b"}}
+	if got := b.Fetch("POST", hsm+"/access/new", crypto); got.Status != http.StatusOK {
+		t.Fatalf("a role for himself: %d\n%.2000s", got.Status, got.Body)
+	}
+	b.Go(hsm + "/keys/new")
+	b.WaitFor("AES, 256 bits")
+	b.Inspect("hsm-key-new")
+	b.Fill("#name", "sales")
+	b.Fill("#bits", "oct")
+	b.Click("main button.primary")
+	b.WaitFor("The key sales is made")
+	b.WaitFor("oct-HSM")
+	b.Click(`form[action$="/rotate"] button`)
+	b.WaitFor("Rotated: a new version")
+	b.Inspect("hsm-key")
+	b.Go(key + "/disable")
+	b.WaitFor("What it does")
+	b.Click("main button.danger")
+	b.WaitFor("2 versions are disabled")
+
+	// Whoever has no role in it is refused, whatever he holds above it.
+	b.SignIn("auditor")
+	b.Go(hsm)
+	b.WaitFor("refused")
+	for path, form := range map[string]url.Values{hsm + "/access/new": crypto, key + "/enable": nil, key + "/delete": {"name": {"sales"}}, hsm + "/keys/new": {"name": {"mine"}, "bits": {"oct"}}} {
+		if got := b.Fetch("POST", path, form); got.Status != http.StatusForbidden {
+			t.Errorf("the auditor's POST of %s: %d", path, got.Status)
+		}
+	}
+}
+
+// activate takes a managed HSM's security domain out, for three officers.
+func activate(t *testing.T, target sdk.Target, name string) {
+	t.Helper()
+	dir := t.TempDir()
+	profile, err := json.Marshal(target)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "profile.json"), profile, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{
+		"init-keys --dir officers",
+		"download " + name + " --file " + name + ".domain --quorum 2 --officer officers/officer1.cer --officer officers/officer2.cer --officer officers/officer3.cer",
+	} {
+		cmd := exec.Command(devtest.Binary(t), append([]string{"vault", "security-domain"}, strings.Fields(args)...)...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "KLUIS_PROFILE="+filepath.Join(dir, "profile.json"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// TestAccessPolicies gives the platform its permissions in a vault of the older model and
+// takes them away, in a browser; and checks that whoever may not is refused.
+func TestAccessPolicies(t *testing.T) {
+	portaltest.Slow(t)
+	target := portaltest.Serve(t)
+	c, err := sdk.New(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parties := portaltest.Parties(target)
+	custodian := client.New(parties, c.HTTP, portaltest.Tokens(c, "custodian"))
+	if err := custodian.PutGroup(t.Context(), "keys", "local"); err != nil {
+		t.Fatal(err)
+	}
+	if err := custodian.PutVault(t.Context(), target.TenantID, "keys", client.Place{Name: "older"}, "local", map[string]any{"enableRbacAuthorization": false, "accessPolicies": []any{}}); err != nil {
+		t.Fatal(err)
+	}
+	b := portaltest.NewBrowser(t, portaltest.Open(t, c, parties, vaults.Section()))
+	const access = "/vaults/keys/older/access"
+	platform := target.Platform.ObjectID
+	b.SignIn("custodian")
+	b.Go(access)
+	b.WaitFor("Access policies")
+	b.Click(".heading a.button")
+	b.WaitFor("Which permissions")
+	b.Go(access + "/new?q=fabric+platform")
+	b.WaitUntil("#found a.button")
+	b.Click("#found a.button")
+	b.WaitFor("Permissions on keys")
+	b.Inspect("policy-permissions")
+	b.Click("main button.primary")
+	b.WaitFor("It holds at once")
+	b.Inspect("policy-review")
+	b.Click("main button.primary")
+	b.WaitFor("Fabric Platform CMK has an access policy")
+	b.WaitFor("get, wrapKey, unwrapKey")
+	b.Inspect("policy-given")
+
+	b.SignIn("auditor")
+	b.Go(access)
+	b.WaitFor("get, wrapKey, unwrapKey")
+	if b.Has(".heading a.button") || b.Has("tbody a.button") {
+		t.Errorf("an auditor is offered to change access policies:\n%s", b.Text())
+	}
+	for path, form := range map[string]url.Values{access + "/new": {"principal": {platform}, "permission": {"get", "purge"}}, access + "/remove": {"policy": {platform}}} {
+		if got := b.Fetch("POST", path, form); got.Status != http.StatusForbidden {
+			t.Errorf("the auditor's POST of %s: %d", path, got.Status)
+		}
+	}
+
+	b.SignIn("custodian")
+	b.Go(access)
+	b.WaitFor("get, wrapKey, unwrapKey")
+	b.Click("tbody a.button")
+	b.WaitFor("Take away the access policy of Fabric Platform CMK")
+	b.Inspect("policy-remove")
+	b.Click("main button.danger")
+	b.WaitFor("Taken away")
+	b.WaitFor("Nobody yet")
+}
