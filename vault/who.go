@@ -43,8 +43,8 @@ func (p KeyPermission) action() rbac.Action {
 }
 
 // WhoCan lists who holds a permission on a key, or on a live vault's keys if the key
-// is "": by the model that the vault has, and whatever its network lets in. It
-// takes the right to read role assignments at the vault.
+// is "": by the model that the vault has, a managed HSM's own roles among them, and
+// whatever its network lets in. It takes the right to read role assignments there.
 func (v *Vaults) WhoCan(ctx context.Context, c identity.Caller, name Name, key KeyName, permission string) (all []Holder, err error) {
 	a := begin(c, "AccessList", "")
 	err = v.read(ctx, a, func(tx Tx) error {
@@ -63,7 +63,12 @@ func (v *Vaults) WhoCan(ctx context.Context, c identity.Caller, name Name, key K
 				return err
 			}
 		}
-		if err := v.authorise(tx, a, vault.Tenant, rbac.RoleAssignmentsRead, false, scope); err != nil {
+		if vault.Flavour == ManagedHSM {
+			err = v.authoriseLocal(tx, a, vault, rbac.HSMAssignmentsRead, scope)
+		} else {
+			err = v.authorise(tx, a, vault.Tenant, rbac.RoleAssignmentsRead, false, scope)
+		}
+		if err != nil {
 			return err
 		}
 		p, ok := parsePermission(permission)
@@ -87,6 +92,10 @@ func (v *Vaults) holders(tx Tx, vault Vault, scope rbac.Scope, p KeyPermission) 
 		}
 		return all, nil
 	}
+	roles, action := v.roles, p.action()
+	if vault.Flavour == ManagedHSM {
+		roles, action = rbac.HSMRoles, localAction(action)
+	}
 	held, err := tx.RoleAssignmentsAt(scope, false)
 	if err != nil {
 		return nil, err
@@ -95,7 +104,7 @@ func (v *Vaults) holders(tx Tx, vault Vault, scope rbac.Scope, p KeyPermission) 
 		if as.Tenant != vault.Tenant {
 			continue
 		}
-		if _, ok := rbac.Allowed(v.roles, []rbac.Assignment{as}, p.action(), true, scope); ok {
+		if _, ok := rbac.Allowed(roles, []rbac.Assignment{as}, action, true, scope); ok {
 			all = append(all, Holder{Principal: as.Principal, Type: as.PrincipalType, Assignment: as.ID, Role: as.Role, Scope: as.Scope})
 		}
 	}

@@ -81,6 +81,10 @@ func TestManagedHSMShapes(t *testing.T) {
 	if k := key["key"].(map[string]any); k["kty"] != "oct-HSM" || k["k"] != nil || key["attributes"].(map[string]any)["hsmPlatform"] != "software" {
 		t.Errorf("created %v", key)
 	}
+	// Its own roles say who may, and those above it nothing.
+	if all := ask(200, "GET", "/access?key=k&permission=unwrapKey", "")["value"].([]any); len(all) != 1 || all[0].(map[string]any)["roleDefinitionId"] != string(rbac.ManagedHSMCryptoUser) {
+		t.Errorf("who may unwrap: %v", all)
+	}
 	wrapped := ask(200, "POST", "/keys/k/wrapkey", `{"alg":"A256KW","value":"`+b64(make([]byte, 32))+`"}`)
 	if wrapped["alg"] != "A256KW" || wrapped["kid"] == "" {
 		t.Errorf("wrapped %v", wrapped)

@@ -111,13 +111,18 @@ func (b *Browser) Click(selector string) {
 	b.Helper()
 	at := chromedp.CSS(selector)
 	b.do("looking for "+selector, chromedp.WaitVisible(at))
-	leads := Eval[bool](b, `((e) => { e?.scrollIntoView({block: "center", behavior: "instant"}); window.stillHere = true; window.clickSeen = false;
-document.addEventListener("click", () => { window.clickSeen = true; }, {capture: true, once: true}); `+leadsScript+` })(document.querySelector(`+quote(selector)+`))`)
+	leads := Eval[bool](b, `((e) => { e?.scrollIntoView({block: "center", behavior: "instant"}); window.stillHere = true; window.taken = false;
+const leads = ((e) => { `+leadsScript+` })(e), form = leads && !e.closest("a[href]");
+document.addEventListener(form ? "submit" : "click", ev => { if (form || e.contains(ev.target)) window.taken = true; }, {capture: true});
+return leads; })(document.querySelector(`+quote(selector)+`))`)
 	for end := time.Now().Add(30 * time.Second); ; {
 		time.Sleep(50 * time.Millisecond)
 		b.do("clicking "+selector, chromedp.Click(at))
-		if b.soon(3*time.Second, `window.stillHere !== true || window.clickSeen`) || time.Now().After(end) {
+		if b.soon(3*time.Second, `window.stillHere !== true || window.taken`) || time.Now().After(end) {
 			break
+		}
+		if lost, err := evaluate[bool](b, `window.stillHere === true && !window.taken`); err != nil || !lost {
+			break // the page is on its way to another
 		}
 	}
 	if leads {

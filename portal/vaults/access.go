@@ -93,6 +93,9 @@ func showAccess(c *portal.Call) error {
 
 // scopeName says in a word where an assignment is given.
 func (p pane) scopeName(scope string) string {
+	if within, ok := strings.CutPrefix(strings.ToLower(scope), strings.ToLower(p.Resource)); ok && p.Place.HSM {
+		scope = "/" + strings.TrimPrefix(scope[len(scope)-len(within):], "/") // as its own roles name it
+	}
 	switch {
 	case p.Place.HSM && scope == "/keys":
 		return "all keys"

@@ -77,6 +77,7 @@ func TestManagedHSM(t *testing.T) {
 	b.WaitFor("oct-HSM")
 	b.Click(`form[action$="/rotate"] button`)
 	b.WaitFor("Rotated: a new version")
+	b.WaitFor("Managed HSM Crypto Service Encryption User") // who may use it, by the HSM's own roles
 	b.Inspect("hsm-key")
 	b.Go(key + "/disable")
 	b.WaitFor("What it does")

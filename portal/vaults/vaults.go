@@ -1,4 +1,4 @@
-// Package vaults is the portal's part for the custodian's side: vaults with what
+// Package vaults is the portal's part for the custodian's side: vaults and managed HSMs with what
 // protects them, who may do what in them, and the keys with their lives.
 //
 // What would cut somebody off from data is shown before it is done. What the user may
