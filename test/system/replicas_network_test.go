@@ -65,8 +65,8 @@ func (f *fleet) throughProxies(t *testing.T, store *servertest.Server) (database
 // acknowledged write is lost, a key that is switched off meanwhile is used nowhere for longer
 // than a lease, and once the network is well all replicas go on by themselves.
 func TestReplicasNetwork(t *testing.T) {
-	if !slow {
-		t.Skip("SKIPPED: three servers and a database: CI=true")
+	if os.Getenv("KLUIS_NETWORK") == "" {
+		t.Skip("SKIPPED: each fault takes twenty seconds; make proof runs it (KLUIS_NETWORK=all, or one for the worst alone)")
 	}
 	ctx := t.Context()
 	store := inS3(t)
