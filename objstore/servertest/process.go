@@ -35,7 +35,7 @@ const (
 // installTime bounds an installation, startTime a start.
 const (
 	installTime = 10 * time.Minute
-	startTime   = time.Minute
+	startTime   = 3 * time.Minute
 )
 
 // The one account of Azurite, whose key is public:
