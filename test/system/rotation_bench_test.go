@@ -60,14 +60,28 @@ func lastSegment(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
 // cpu returns how much CPU the process has used so far, in seconds.
 func (p *process) cpu(t testing.TB) float64 {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	must(t, err)
+	return cpuOf(t, strconv.Itoa(p.cmd.Process.Pid), false)
+}
+
+// cpuOf returns what a process has used of the CPU, in seconds, with its children that are
+// gone if asked to; 0 if it is gone itself (proc(5)).
+func cpuOf(t testing.TB, pid string, gone bool) (seconds float64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0
+	}
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	user, err := strconv.ParseFloat(fields[11], 64)
-	must(t, err)
-	system, err := strconv.ParseFloat(fields[12], 64)
-	must(t, err)
-	return (user + system) / 100 // USER_HZ, the same on every Linux
+	used := fields[11:13] // utime and stime, in hundredths
+	if gone {
+		used = fields[11:15]
+	}
+	for _, v := range used {
+		n, err := strconv.Atoi(v)
+		must(t, err)
+		seconds += float64(n) / 100
+	}
+	return seconds
 }
 
 // written returns how many bytes the process has had written to files so far.
