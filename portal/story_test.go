@@ -382,7 +382,7 @@ func (s *story) audit() {
 	b.Go("/audit?party=vault&operation=KeyRotate")
 	b.WaitFor("KeyRotate")
 	b.Click("tbody td:last-child a")
-	b.WaitFor("All logs")
+	b.WaitFor("What every party has recorded of it")
 	b.WaitFor("KeyRotate")
 	b.Picture("story-9-request")
 	b.Go("/audit/verification")
