@@ -212,6 +212,7 @@ func (s *session) update(ctx context.Context, fn func(Tx) error) error {
 }
 
 func (s *session) run(ctx context.Context, do func(context.Context, func(Tx) error) error, fn func(Tx) error) error {
+	var gone noKey
 	for range maxAttempts {
 		err := do(ctx, fn)
 		var key noKey
@@ -220,10 +221,14 @@ func (s *session) run(ctx context.Context, do func(context.Context, func(Tx) err
 		switch {
 		case errors.As(err, &key):
 			k, err := s.use.Key(ctx, s.item.ID, encryption.KeyID(key))
-			if err != nil {
+			switch {
+			case fault.ReasonOf(err) == fault.Integrity && key != gone:
+				gone = key // it may have been retired since, and what it sealed have another
+			case err != nil:
 				return err
+			default:
+				s.keys[k.ID()] = k
 			}
-			s.keys[k.ID()] = k
 		case errors.As(err, &salt):
 			if err := s.resalt(ctx, NodeID(salt)); err != nil {
 				return err
