@@ -14,19 +14,13 @@ import (
 	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/portal/client"
 	"github.com/kluis-io/kluis/portal/portaltest"
-	"github.com/kluis-io/kluis/portal/vaults"
 )
 
 // TestManagedHSM makes a managed HSM in a browser, which does nothing before its security
 // domain has been taken out by the command line, gives its own roles, and makes a key.
 func TestManagedHSM(t *testing.T) {
-	portaltest.Slow(t)
-	target := portaltest.Serve(t)
-	c, err := sdk.New(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := portaltest.NewBrowser(t, portaltest.Open(t, c, portaltest.Parties(target), vaults.Section()))
+	b, c := open(t)
+	target := c.Target
 	const hsm, key = "/hsms/keys/steel", "/hsms/keys/steel/keys/sales"
 	b.SignIn("custodian")
 	b.Go("/vaults/new")
@@ -121,21 +115,15 @@ func activate(t *testing.T, target sdk.Target, name string) {
 // TestAccessPolicies gives the platform its permissions in a vault of the older model and
 // takes them away, in a browser; and checks that whoever may not is refused.
 func TestAccessPolicies(t *testing.T) {
-	portaltest.Slow(t)
-	target := portaltest.Serve(t)
-	c, err := sdk.New(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parties := portaltest.Parties(target)
-	custodian := client.New(parties, c.HTTP, portaltest.Tokens(c, "custodian"))
+	b, c := open(t)
+	target := c.Target
+	custodian := client.New(portaltest.Parties(target), c.HTTP, portaltest.Tokens(c, "custodian"))
 	if err := custodian.PutGroup(t.Context(), "keys", "local"); err != nil {
 		t.Fatal(err)
 	}
 	if err := custodian.PutVault(t.Context(), target.TenantID, "keys", client.Place{Name: "older"}, "local", map[string]any{"enableRbacAuthorization": false, "accessPolicies": []any{}}); err != nil {
 		t.Fatal(err)
 	}
-	b := portaltest.NewBrowser(t, portaltest.Open(t, c, parties, vaults.Section()))
 	const access = "/vaults/keys/older/access"
 	platform := target.Platform.ObjectID
 	b.SignIn("custodian")

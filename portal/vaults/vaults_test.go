@@ -11,18 +11,23 @@ import (
 
 func TestMain(m *testing.M) { portaltest.Main(m) }
 
+// open opens the portal's vaults in a browser, of a server of its own.
+func open(t *testing.T) (*portaltest.Browser, *sdk.Clients) {
+	t.Helper()
+	portaltest.Slow(t)
+	c, err := sdk.New(portaltest.Serve(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return portaltest.NewBrowser(t, portaltest.Open(t, c, portaltest.Parties(c.Target), vaults.Section())), c
+}
+
 // TestCustodian sets a vault up as Fabric's documents tell a security officer to (soft
 // delete, purge protection, the role Key Vault Crypto Service Encryption User for Fabric
 // Platform CMK), makes a key and leads it through its life, in a browser; and checks
 // that whoever may not is not asked to, and is refused.
 func TestCustodian(t *testing.T) {
-	portaltest.Slow(t)
-	target := portaltest.Serve(t)
-	c, err := sdk.New(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := portaltest.NewBrowser(t, portaltest.Open(t, c, portaltest.Parties(target), vaults.Section()))
+	b, _ := open(t)
 	const vault, key = "/vaults/keys/contoso-keys", "/vaults/keys/contoso-keys/keys/sales"
 
 	b.SignIn("custodian")
