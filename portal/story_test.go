@@ -184,8 +184,9 @@ func (s *story) apply() {
 	b.Click("#apply button.primary")
 	b.WaitFor("The key is applied")
 	s.mark()
-	b.WaitUntil("#live progress")
-	b.Picture("story-3-progress")
+	if b.Has("#live progress") { // on a quick machine all is done before anybody looks
+		b.Picture("story-3-progress")
+	}
 	b.WaitFor("3 active")
 	b.WaitUntil("#live:not(:has(progress))")
 	b.Picture("story-3-active")
