@@ -24,7 +24,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 
 	"github.com/kluis-io/kluis/internal/check"
-	"github.com/kluis-io/kluis/internal/sdk"
 )
 
 // changed returns a column's value with another nth byte: zero, or one if it is that
@@ -58,17 +57,11 @@ func populate(t *testing.T) (data, keyIdentifier string) {
 			t.Fatal(err)
 		}
 	}
-	target, err := sdk.ReadTarget(c.Data)
-	must(err)
-	clients, err := sdk.New(target)
-	must(err)
-	officer, err := clients.Officer()
-	must(err)
+	clients, officer, keys := clientsOf(t, c)
+	target := clients.Target
 	engineer, err := clients.Engineer()
 	must(err)
 	ctx := t.Context()
-	keys, err := officer.Keys(target.VaultURI("default"))
-	must(err)
 	key, err := keys.CreateKey(ctx, "kek", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA), KeySize: to.Ptr[int32](2048)}, nil)
 	must(err)
 	keyIdentifier = strings.TrimSuffix(string(*key.Key.KID), "/"+key.Key.KID.Version())

@@ -28,6 +28,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/objstore/servertest"
 	"github.com/kluis-io/kluis/store/enginetest"
@@ -339,6 +340,19 @@ func (s *site) grantAt(ctx context.Context, scope, id, principal string) error {
 		},
 	}, nil)
 	return err
+}
+
+// underKey starts a server with what furnish makes, its workspace under the customer's
+// key.
+func underKey(ctx context.Context, t testing.TB, env ...string) (*site, *process) {
+	t.Helper()
+	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
+	p := start(t, s.data, s.port, env...)
+	s.connect(t)
+	s.furnish(ctx, t)
+	must(t, s.assign(ctx))
+	s.await(ctx, t, "Active")
+	return s, p
 }
 
 func (s *site) put(ctx context.Context, t testing.TB, path string, data []byte) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
-	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
@@ -24,12 +22,7 @@ import (
 func TestKills(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
-	p := start(t, s.data, s.port)
-	s.connect(t)
-	s.furnish(ctx, t)
-	must(t, s.assign(ctx))
-	s.await(ctx, t, "Active")
+	s, p := underKey(ctx, t)
 	var files []*versioned
 	for i, words := range []int{8, 500, 4_000, 40_000, 200_000} {
 		files = append(files, &versioned{path: fmt.Sprintf("lake.Lakehouse/Files/v/%d.bin", i), size: words})

@@ -28,12 +28,7 @@ func TestMigrate(t *testing.T) {
 		t.Skip("it begins with embedded databases")
 	}
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
-	p := start(t, s.data, s.port)
-	s.connect(t)
-	s.furnish(ctx, t)
-	must(t, s.assign(ctx))
-	s.await(ctx, t, "Active")
+	s, p := underKey(ctx, t)
 
 	parties := []string{"login", "vault", "platform", "governance"}
 	urls := map[string]string{}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/store/enginetest"
 )
@@ -22,12 +21,7 @@ var databaseThere = regexp.MustCompile(`(\S+/kluis\.db) is there: move it away f
 // was there.
 func TestRestoreCrash(t *testing.T) {
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
-	p := start(t, s.data, s.port)
-	s.connect(t)
-	s.furnish(ctx, t)
-	must(t, s.assign(ctx))
-	s.await(ctx, t, "Active")
+	s, p := underKey(ctx, t)
 	p.stop(t)
 	backups := t.TempDir()
 	command := func(arm string, args ...string) (string, error) {

@@ -29,12 +29,7 @@ const bound = 5 * time.Second
 func TestRevocation(t *testing.T) {
 	trials := effort.Of(5, 25, 100)
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
-	p := start(t, s.data, s.port)
-	s.connect(t)
-	s.furnish(ctx, t)
-	must(t, s.assign(ctx))
-	s.await(ctx, t, "Active")
+	s, p := underKey(ctx, t)
 
 	enable := func(on bool) func(context.Context) error {
 		return func(ctx context.Context) error {

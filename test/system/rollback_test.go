@@ -11,7 +11,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
-	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/store/enginetest"
 )
 
@@ -60,12 +59,7 @@ func TestRollback(t *testing.T) {
 	ctx := t.Context()
 	outside := t.TempDir()
 	env := "KLUIS_WITNESS=" + outside
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
-	p := start(t, s.data, s.port, env)
-	s.connect(t)
-	s.furnish(ctx, t)
-	must(t, s.assign(ctx))
-	s.await(ctx, t, "Active")
+	s, p := underKey(ctx, t, env)
 	p.stop(t)
 	old := s.copy(t)
 

@@ -125,12 +125,7 @@ func TestSoak(t *testing.T) {
 	ctx := t.Context()
 	address := "127.0.0.1:" + devtest.FreePort(t)
 	env := "KLUIS_METRICS=" + address
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
-	p := start(t, s.data, s.port, env)
-	s.connect(t)
-	s.furnish(ctx, t)
-	must(t, s.assign(ctx))
-	s.await(ctx, t, "Active")
+	s, p := underKey(ctx, t, env)
 	var files []*versioned
 	for i, words := range []int{8, 500, 4_000, 40_000, 100_000} {
 		files = append(files, &versioned{path: fmt.Sprintf("lake.Lakehouse/Files/v/%d.bin", i), size: words})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 
-	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
@@ -101,12 +99,7 @@ func (v *versioned) check(ctx context.Context, s *site) error {
 func TestCrashUploads(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
-	p := start(t, s.data, s.port)
-	s.connect(t)
-	s.furnish(ctx, t)
-	must(t, s.assign(ctx))
-	s.await(ctx, t, "Active")
+	s, p := underKey(ctx, t)
 	p.stop(t)
 	var files []*versioned
 	for i, words := range []int{8, 500, 4_000, 40_000, 700_000} {

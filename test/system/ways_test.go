@@ -3,15 +3,12 @@ package system_test
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
-
-	"github.com/kluis-io/kluis/internal/devtest"
 )
 
 // A way takes a customer's key from the platform, and gives it back.
@@ -84,12 +81,7 @@ func (c *customer) ways() []way {
 func TestWays(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
-	p := start(t, s.data, s.port)
-	s.connect(t)
-	s.furnish(ctx, t)
-	must(t, s.assign(ctx))
-	s.await(ctx, t, "Active")
+	s, p := underKey(ctx, t)
 	c := &customer{site: s, key: keyName, grant: grantID, id: s.workspace, name: s.container}
 	for _, way := range c.ways() {
 		t.Run(way.name, func(t *testing.T) {
