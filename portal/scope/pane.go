@@ -142,7 +142,7 @@ func (k Kind) watch(c *portal.Call) error {
 				return err
 			}
 			now := fmt.Sprint(p.E.Counts)
-			if counted != "" && now != counted {
+			if now != counted { // at first too: they may have changed since the page was read
 				if err := s.Event(itemsChanged); err != nil {
 					return nil
 				}
