@@ -1,7 +1,7 @@
 // Command proof turns promises into evidence that anyone can rerun: it runs the named
 // proofs, keeps what they found in a state file, and writes docs/proof.md from it.
 //
-//	go run ./test/proof [-effort short|medium|full] [-only REGEXP] [-rounds N] [-again] [-list] [-report]
+//	go run ./test/proof [-effort short|medium|full] [-only REGEXP] [-rounds N] [-again] [-list] [-report] [-logs DIR]
 //
 // The state file, docs/proof.json, is kept with the report: it is what the report says.
 // What a run has done at a commit is not done again at that commit, so that a run that
@@ -43,6 +43,7 @@ func run(ctx context.Context) error {
 	list := flag.Bool("list", false, "only list what there is to do")
 	reportOnly := flag.Bool("report", false, "only write the report of what has been done")
 	stateFile := flag.String("state", stateDefault, "where the results are kept")
+	logs := flag.String("logs", "", "a folder for all that the steps say; by default, only the end of what failed is kept")
 	reportFile := flag.String("o", "docs/proof.md", "the report")
 	flag.Parse()
 	steps, ok := map[string]func(Proof) []Step{"short": Proof.short, "medium": Proof.medium, "full": Proof.full}[*effort]
@@ -64,6 +65,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if *logs != "" {
+		if err := os.MkdirAll(*logs, 0o755); err != nil {
+			return err
+		}
+	}
 	failed := false
 	for _, p := range proofs() {
 		if *reportOnly || !pattern.MatchString(p.Name) {
@@ -83,7 +89,7 @@ func run(ctx context.Context) error {
 					return ctx.Err()
 				}
 				fmt.Printf("%s %-16s %s, round %d of %d\n", time.Now().Format(time.TimeOnly), p.Name, step.Name, n+1, step.rounds())
-				r := step.run(ctx)
+				r := step.run(ctx, step.logFile(*logs, time.Now()))
 				if ctx.Err() != nil {
 					return ctx.Err() // what was interrupted counts for nothing
 				}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -114,8 +115,9 @@ func (s Step) rounds() int { return max(1, s.Rounds) }
 
 const maxTail = 4 << 10
 
-// run runs the step once.
-func (s Step) run(ctx context.Context) record {
+// run runs the step once. What it says is written to the file of that name as well, unless
+// that is "".
+func (s Step) run(ctx context.Context, log string) record {
 	limit := s.Limit
 	if limit == 0 {
 		limit = 2 * time.Hour
@@ -126,12 +128,24 @@ func (s Step) run(ctx context.Context) record {
 	cmd.Env = append(os.Environ(), s.Env...)
 	cmd.WaitDelay = 10 * time.Second
 	r := record{Step: s.Name, Machine: machine(), Began: time.Now().UTC().Truncate(time.Second), Command: s.command()}
-	out, err := cmd.CombinedOutput()
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if log != "" {
+		f, err := os.Create(log)
+		if err != nil {
+			r.Tail = err.Error()
+			return r
+		}
+		defer f.Close()
+		cmd.Stdout = io.MultiWriter(&out, f)
+	}
+	cmd.Stderr = cmd.Stdout
+	err := cmd.Run()
 	r.Seconds = time.Since(r.Began).Seconds()
-	r.read(string(out))
+	r.read(out.String())
 	r.OK = err == nil
 	if err != nil {
-		r.Tail = fmt.Sprintf("%s%s%v", said(out), out[max(0, len(out)-maxTail):], err)
+		r.Tail = fmt.Sprintf("%s%s%v", said(out.Bytes()), out.Bytes()[max(0, out.Len()-maxTail):], err)
 	}
 	return r
 }
@@ -150,6 +164,14 @@ func said(out []byte) string {
 	return b.String() + "…\n"
 }
 
+// logFile is where what a step says is kept in a folder, if it is.
+func (s Step) logFile(dir string, began time.Time) string {
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, notInNames.ReplaceAllString(s.Name, "-")+"-"+began.UTC().Format("20060102T150405")+".log")
+}
+
 // command is the step as it is typed.
 func (s Step) command() string {
 	return strings.Join(append(slices.Clone(s.Env), s.Args...), " ")
@@ -159,6 +181,7 @@ var (
 	figureLine = regexp.MustCompile(`(?m)\bproof:((?: [a-z0-9-]+=[^ \n]+)+)`)
 	fuzzLine   = regexp.MustCompile(`(?m)^fuzz: elapsed: (\S+), execs: (\d+)`)
 	testLine   = regexp.MustCompile(`(?m)^ +\w+_test\.go:\d+: .*$`)
+	notInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 	skipLine   = regexp.MustCompile(`(?m)\bSKIPPED\b.*$`)
 )
 
