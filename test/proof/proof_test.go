@@ -35,6 +35,16 @@ fuzz: elapsed: 6s, execs: 30 (3/sec), new interesting: 1 (total: 2)
 	}
 }
 
+// A test that is skipped proves nothing.
+func TestSkipped(t *testing.T) {
+	for line, want := range map[string]bool{"--- PASS: TestX (1.00s)": true, "    --- SKIP: TestX/a_case (0.00s)": true, "--- SKIP: TestX (0.00s)": false} {
+		s := Step{Name: "x", Args: []string{"echo", line}}
+		if r := s.run(t.Context(), s.logFile(t.TempDir(), time.Now())); r.OK != want {
+			t.Errorf("%s: it holds: %t", line, r.OK)
+		}
+	}
+}
+
 // What is done at a commit is not done again; a failure is told until the step holds.
 func TestState(t *testing.T) {
 	p := Proof{Name: "p"}

@@ -36,7 +36,7 @@ func (p Proof) medium() (steps []Step) {
 		s.Rounds = 1
 		s.Env = slices.DeleteFunc(slices.Clone(s.Env), func(v string) bool { return v == fullEffort })
 		if p.Name == "soak" {
-			s.Env = []string{"KLUIS_SOAK=1h"}
+			s.Env = []string{"CI=true", "KLUIS_SOAK=1h"}
 		}
 		steps = append(steps, s)
 	}

@@ -144,6 +144,10 @@ func (s Step) run(ctx context.Context, log string) record {
 	r.Seconds = time.Since(r.Began).Seconds()
 	r.read(out.String())
 	r.OK = err == nil
+	if skipped := skipTest.FindString(out.String()); skipped != "" && err == nil {
+		err = fmt.Errorf("it proves nothing: %s", skipped)
+		r.OK = false
+	}
 	if err != nil {
 		r.Tail = fmt.Sprintf("%s%s%v", said(out.Bytes()), out.Bytes()[max(0, out.Len()-maxTail):], err)
 	}
@@ -182,6 +186,7 @@ var (
 	fuzzLine   = regexp.MustCompile(`(?m)^fuzz: elapsed: (\S+), execs: (\d+)`)
 	testLine   = regexp.MustCompile(`(?m)^ +\w+_test\.go:\d+: .*$`)
 	notInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
+	skipTest   = regexp.MustCompile(`(?m)^--- SKIP: .*$`) // a whole test
 	skipLine   = regexp.MustCompile(`(?m)\bSKIPPED\b.*$`)
 )
 
