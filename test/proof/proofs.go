@@ -57,6 +57,12 @@ func test(pkg, pattern string, env ...string) Step {
 	}
 }
 
+// beside is a step whose tests run so many side by side.
+func beside(n int, s Step) Step {
+	s.Args = slices.Insert(slices.Clone(s.Args), 2, "-parallel", fmt.Sprint(n))
+	return s
+}
+
 // times is a step repeated.
 func times(n int, s Step) Step {
 	s.Rounds = n
@@ -77,12 +83,13 @@ func proofs() []Proof {
 		{
 			Name:    "power",
 			Promise: "no acknowledged write is lost when the power goes, and nothing is half there",
-			How: "Real cuts of ext4 on loop devices, rows and extents on two of them, under uploads of all sizes (test/system TestPowerCuts); cuts in a model of a disk that drops or keeps anything that was not flushed, in any order, at every call (objstore/local TestPowerCut); " +
-				"every call of the file system fails once, before or after it has happened (TestEveryCallFails).",
-			LeftOut: "torn sectors, and disks that lose what they said they had flushed. Acknowledgements that come while the kernel is cutting, some milliseconds, count as unknown: it then tells waiters of a flush that it gives up",
-			Goal:    "10,000 real cuts and 100,000 in the model",
+			How: "All that ext4 sends to two disks, rows on one and extents on the other, is recorded beneath it while the server starts, files of all sizes are uploaded, replaced and deleted, keys made and rotated, and the server ends. Each cut leaves what had been flushed at a moment of that record, and any part of what had not, any blocks of a write included; the real ext4 mounts it, the real server starts over it, and what clients had been told by then is looked for: the newest version of each file whole, a deleted one gone, a key signing, and fsck at every tenth cut (test/system TestRecordedPowerCuts). A disk that has lost what it said was flushed is noticed. " +
+				"Cuts at the moment itself, by ext4's own shutdown on loop devices (TestPowerCuts); cuts in a model of a disk that drops or keeps anything that was not flushed, in any order, at every call (objstore/local TestPowerCut); every call of the file system fails once, before or after it has happened (TestEveryCallFails).",
+			LeftOut: "torn blocks of 4 KiB, and disks that lose what they said they had flushed. A write that a disk was still at when a flush came counts as flushed. In TestPowerCuts, acknowledgements that come while the kernel is cutting, some milliseconds, count as unknown: it then tells waiters of a flush that it gives up; the record leaves none out",
+			Goal:    "10,000 cuts of ext4 and 100,000 in the model",
 			Full: []Step{
-				times(100, test("./test/system", "^TestPowerCuts$", "KLUIS_POWER_CUTS=100")),
+				times(10, beside(8, test("./test/system", "^TestRecordedPowerCuts$", "KLUIS_RECORDED_CUTS=1000", "KLUIS_RIGS=4"))),
+				times(5, test("./test/system", "^TestPowerCuts$", "KLUIS_POWER_CUTS=100")),
 				test("./objstore/local", "^TestPowerCut$"),
 				test("./objstore/local", "^TestEveryCallFails$"),
 			},

@@ -151,7 +151,7 @@ func TestPowerCuts(t *testing.T) {
 	for i, words := range []int{8, 500, 500, 4_000, 40_000, 40_000} {
 		files = append(files, &versioned{path: fmt.Sprintf("lake.Lakehouse/Files/v/%d.bin", i), size: words})
 	}
-	n, lost := times(t, "KLUIS_POWER_CUTS", 2, 20), 0
+	n, lost := times(t, "KLUIS_POWER_CUTS", 2, 8), 0
 	var acknowledged uint64
 	for i := range n {
 		uploads, cancel := context.WithCancel(ctx)
