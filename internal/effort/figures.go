@@ -8,7 +8,7 @@ import (
 
 // Proof logs figures in the form that test/proof reads from a test's output, as names and
 // values by turns: whole numbers, which it adds up over runs, or durations and numbers whose
-// names end in "-at-most", of which it keeps the greatest.
+// names end in "-at-most" or "-in-all", of which it keeps the greatest.
 func Proof(tb testing.TB, figures ...any) {
 	tb.Helper()
 	var line strings.Builder

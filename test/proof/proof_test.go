@@ -15,22 +15,22 @@ import (
 func TestRead(t *testing.T) {
 	var r record
 	r.read(`=== RUN   TestX
-    x_test.go:12: proof: cuts=75 lost=0 slowest=1.5s
+    x_test.go:12: proof: cuts=75 lost=0 slowest=1.5s points-in-all=62
     x_test.go:13: proof: cuts=5 slowest=900ms word=none
     x_test.go:14: SKIPPED: a disk is missing
 fuzz: elapsed: 3s, execs: 10 (3/sec), new interesting: 1 (total: 2)
 fuzz: elapsed: 6s, execs: 30 (3/sec), new interesting: 1 (total: 2)
 `)
 	want := record{
-		Names:   []string{"cuts", "lost", "slowest", "seconds", "inputs"},
-		Counts:  map[string]int64{"cuts": 80, "lost": 0, "seconds": 6, "inputs": 30},
+		Names:   []string{"cuts", "lost", "slowest", "points-in-all", "seconds", "inputs"},
+		Counts:  map[string]int64{"cuts": 80, "lost": 0, "points-in-all": 62, "seconds": 6, "inputs": 30},
 		Longest: map[string]time.Duration{"slowest": 1500 * time.Millisecond},
 		Skipped: []string{"SKIPPED: a disk is missing"},
 	}
 	if d := cmp.Diff(want, r); d != "" {
 		t.Error(d)
 	}
-	if got, want := figures([]record{r, r}), "cuts 160, lost 0, slowest 1.5s, seconds 12, inputs 60"; got != want {
+	if got, want := figures([]record{r, r}), "cuts 160, lost 0, slowest 1.5s, points in all 62, seconds 12, inputs 60"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

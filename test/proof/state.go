@@ -35,7 +35,7 @@ type record struct {
 	Seconds float64                  `json:"seconds"`
 	OK      bool                     `json:"ok"`
 	Names   []string                 `json:"names,omitempty"`   // the figures', in their order
-	Counts  map[string]int64         `json:"counts,omitempty"`  // to be added up, but for those that end in [greatest]
+	Counts  map[string]int64         `json:"counts,omitempty"`  // to be added up, but for those of [greatest]
 	Longest map[string]time.Duration `json:"longest,omitempty"` // of which the greatest counts
 	Skipped []string                 `json:"skipped,omitempty"` // what tests said that they lack
 	Tail    string                   `json:"tail,omitempty"`    // of the output of what failed
@@ -213,11 +213,12 @@ func (r *record) read(out string) {
 	}
 }
 
-// greatest ends the names of counts of which the greatest counts, and not their sum.
-const greatest = "-at-most"
+// greatest ends the names of counts of which the greatest counts, and not their sum: bounds,
+// and how many there are of what each round finds again.
+var greatest = regexp.MustCompile("-(at-most|in-all)$")
 
 func add(counts map[string]int64, name string, n int64) {
-	if strings.HasSuffix(name, greatest) {
+	if greatest.MatchString(name) {
 		counts[name] = max(counts[name], n)
 	} else {
 		counts[name] += n

@@ -276,7 +276,7 @@ func TestFailpoints(t *testing.T) {
 			})
 		}
 	}
-	effort.Proof(t, "failpoints", len(points), "on-a-crash-scenarios-way", reached, "without-a-scenario", len(points)-reached,
+	effort.Proof(t, "failpoints-in-all", len(points), "on-a-crash-scenarios-way-in-all", reached, "without-a-scenario-in-all", len(points)-reached,
 		"points-and-actions-tried", runs, "of-which-struck", struck, "files-or-keys-lost", 0)
 }
 

@@ -5,77 +5,144 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
-	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kluis-io/kluis/internal/effort"
 )
 
 // TestKills kills the server at any moment, KLUIS_KILLS times, while files of all sizes
-// are written, the key is rotated, and it is switched off and on: each acknowledged write
-// is there after the restart, each file is whole, the key says what its custodian was
-// told, and in the end fsck finds nothing.
+// are written, the key is rotated, and it is switched off and on: after each restart each
+// acknowledged write is there and each file is whole, the key says what its custodian was
+// told, and in the end, and after each hundred kills, fsck finds nothing. KLUIS_RIGS servers
+// are killed side by side.
 func TestKills(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
-	s, p := underKey(ctx, t)
-	var files []*versioned
-	for i, words := range []int{8, 500, 4_000, 40_000, 200_000} {
-		files = append(files, &versioned{path: fmt.Sprintf("lake.Lakehouse/Files/v/%d.bin", i), size: words})
+	var all kills
+	sideBySide(t, times(t, "KLUIS_KILLS", 3, 20), func(t *testing.T, n int) {
+		for n > 0 { // what is replaced stays, so that an installation grows
+			t.Run("installation", func(t *testing.T) { all.add(killed(t, min(n, 100))) })
+			n -= 100
+		}
+	})
+	if all.acknowledged == 0 {
+		t.Error("no write was acknowledged: it proves nothing")
 	}
-	n := times(t, "KLUIS_KILLS", 3, 20)
-	var versions, wanted int // of the key: acknowledged, and asked for
-	for i := range n {
-		work, cancel := context.WithCancel(ctx)
-		var writers sync.WaitGroup
-		for _, v := range files {
-			writers.Go(func() {
-				for work.Err() == nil && p.alive() {
-					one, done := context.WithTimeout(work, 5*time.Second)
-					v.write(one, s)
-					done()
-				}
+	if t.Failed() {
+		return
+	}
+	effort.Proof(t, "kills", all.kills, "acknowledged-writes", all.acknowledged, "acknowledged-writes-lost", 0, "rotations-acknowledged", all.rotations, "rotations-lost", 0,
+		"keys-switched-off", all.switches, "of-them-on-again", 0)
+}
+
+// sideBySide divides n rounds among KLUIS_RIGS installations, one by default, and has them run
+// side by side.
+func sideBySide(t *testing.T, n int, run func(t *testing.T, n int)) {
+	t.Helper()
+	build(t)
+	rigs := times(t, "KLUIS_RIGS", 1, 1)
+	t.Run("rigs", func(t *testing.T) {
+		for i := range rigs {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				run(t, (n+i)/rigs)
 			})
 		}
-		rotated := make(chan struct{})
+	})
+}
+
+// Kills is what came of killing servers.
+type kills struct {
+	mu                         sync.Mutex
+	kills, rotations, switches int
+	acknowledged               uint64
+}
+
+func (k *kills) add(o *kills) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kills += o.kills
+	k.rotations += o.rotations
+	k.switches += o.switches
+	k.acknowledged += o.acknowledged
+}
+
+// keepWriting has each file written over and over until a function that it returns is called.
+func keepWriting(ctx context.Context, files []*versioned, at func(i int) (*site, *process)) (stop func()) {
+	work, cancel := context.WithCancel(ctx)
+	var writers sync.WaitGroup
+	for i, v := range files {
+		s, p := at(i)
+		writers.Go(func() {
+			for work.Err() == nil && p.alive() {
+				one, done := context.WithTimeout(work, 5*time.Second)
+				v.write(one, s)
+				done()
+			}
+		})
+	}
+	return func() {
+		cancel()
+		writers.Wait()
+	}
+}
+
+// filesOf are files of so many words.
+func filesOf(words ...int) (files []*versioned) {
+	for i, w := range words {
+		files = append(files, &versioned{path: fmt.Sprintf("lake.Lakehouse/Files/v/%d.bin", i), size: w})
+	}
+	return files
+}
+
+// killed kills a server n times.
+func killed(t *testing.T, n int) *kills {
+	t.Helper()
+	ctx := t.Context()
+	s, p := underKey(ctx, t)
+	again := func() {
+		p.kill()
+		p = start(t, s.data, s.port)
+		s.clients.HTTP.CloseIdleConnections()
+	}
+	files := filesOf(8, 500, 4_000, 20_000, 60_000)
+	done := &kills{}
+	wanted := 0 // rotations that were asked for
+	for i := range n {
+		stop := keepWriting(ctx, files, func(int) (*site, *process) { return s, p })
+		var rotation sync.WaitGroup
 		if i%20 == 7 || i%20 == 17 {
-			writers.Go(func() {
-				defer close(rotated)
-				wanted++
-				if _, err := s.keys.RotateKey(work, keyName, nil); err == nil {
-					versions++
+			wanted++
+			rotation.Go(func() {
+				if _, err := s.keys.RotateKey(ctx, keyName, nil); err == nil {
+					done.rotations++
 				}
 			})
 		}
 		if i%20 == 17 { // as soon as the rotation is acknowledged
-			<-rotated
+			rotation.Wait()
 		} else {
-			time.Sleep(time.Duration(20+rand.IntN(380)) * time.Millisecond)
+			time.Sleep(time.Duration(10+rand.IntN(190)) * time.Millisecond)
 		}
 		p.kill()
-		cancel()
-		writers.Wait()
-		p = start(t, s.data, s.port)
-		s.connect(t)
+		done.kills++
+		stop()
+		rotation.Wait()
+		again()
 		// Switched off for somebody to have switched it off, on for the reads below.
 		if i%20 == 13 {
-			off := false
-			_, err := s.keys.UpdateKey(ctx, keyName, "", azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &off}}, nil)
-			must(t, err)
-			p.kill()
-			p = start(t, s.data, s.port)
-			s.connect(t)
+			must(t, s.setEnabled(ctx, keyName, false))
+			again()
+			done.kills++
 			got, err := s.keys.GetKey(ctx, keyName, "", nil)
 			must(t, err)
 			if *got.Attributes.Enabled {
-				t.Fatalf("after kill %d: the key was switched off, and is on", i+1)
+				t.Fatalf("after kill %d: the key was switched off, and is on", done.kills)
 			}
-			_, err = s.keys.UpdateKey(ctx, keyName, "", azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(true)}}, nil)
-			must(t, err)
+			done.switches++
+			must(t, s.setEnabled(ctx, keyName, true))
 		}
 		for _, v := range files {
 			eventually(ctx, t, 40*time.Second, func() error {
@@ -84,21 +151,14 @@ func TestKills(t *testing.T) {
 					return err // until the platform has heard that the key is on again
 				}
 				if err != nil {
-					t.Fatalf("after kill %d: %v", i+1, err)
+					t.Fatalf("after kill %d: %v", done.kills, err)
 				}
 				return nil
 			})
 		}
-		if (i+1)%100 == 0 {
-			t.Logf("%d kills so far", i+1)
-		}
 	}
-	var acknowledged uint64
 	for _, v := range files {
-		acknowledged += v.acks
-	}
-	if acknowledged == 0 {
-		t.Error("no write was acknowledged: it proves nothing")
+		done.acknowledged += v.acks
 	}
 	there := 0
 	for pager := s.keys.NewListKeyPropertiesVersionsPager(keyName, nil); pager.More(); {
@@ -106,8 +166,8 @@ func TestKills(t *testing.T) {
 		must(t, err)
 		there += len(page.Value)
 	}
-	if there < 1+versions || there > 1+wanted {
-		t.Errorf("%d versions of the key are there; %d were made, and %d asked for", there, 1+versions, 1+wanted)
+	if there < 1+done.rotations || there > 1+wanted {
+		t.Errorf("%d versions of the key are there; %d were made, and %d asked for", there, 1+done.rotations, 1+wanted)
 	}
 	for path, want := range s.files {
 		if got, err := s.get(ctx, path); err != nil || !bytes.Equal(got, want) {
@@ -116,5 +176,51 @@ func TestKills(t *testing.T) {
 	}
 	p.stop(t)
 	s.fsck(t)
-	effort.Proof(t, "kills", n, "acknowledged-writes", acknowledged, "acknowledged-writes-lost", 0, "rotations-acknowledged", versions, "rotations-lost", 0)
+	return done
+}
+
+// TestKillsOfReplicas kills one of three replicas on PostgreSQL at any moment of writes that
+// come to all of them: what it had acknowledged is at once there at another.
+func TestKillsOfReplicas(t *testing.T) {
+	v := os.Getenv("KLUIS_REPLICA_KILLS")
+	if v == "" {
+		t.Skip("SKIPPED: the replicas' other tests kill them too; make proof kills many (KLUIS_REPLICA_KILLS=200)")
+	}
+	n := times(t, "KLUIS_REPLICA_KILLS", 0, 0)
+	ctx := t.Context()
+	f := newFleet(t, 3)
+	f.furnish(ctx, t)
+	must(t, f.assign(ctx))
+	f.await(ctx, t, "Active")
+	at := []*site{f.at(t, 0), f.at(t, 1), f.at(t, 2)}
+	files := filesOf(8, 500, 4_000, 20_000, 500, 8)
+	for _, v := range files {
+		v.conditional = true
+	}
+	for i := range n {
+		stop := keepWriting(ctx, files, func(i int) (*site, *process) { return at[i%3], f.processes[i%3] })
+		time.Sleep(time.Duration(10+rand.IntN(190)) * time.Millisecond)
+		dies := rand.N(3)
+		f.processes[dies].kill()
+		stop()
+		f.launch(t, dies)
+		for _, v := range files {
+			if err := v.check(ctx, at[(dies+1+rand.N(2))%3]); err != nil {
+				t.Fatalf("after kill %d: %v", i+1, err)
+			}
+		}
+		f.wait(t, dies)
+		at[dies].clients.HTTP.CloseIdleConnections()
+	}
+	var acknowledged uint64
+	for _, v := range files {
+		acknowledged += v.acks
+	}
+	for _, p := range f.processes {
+		p.stop(t)
+	}
+	f.balancer.close()
+	f.once(t)
+	f.fsck(t)
+	effort.Proof(t, "kills-of-a-replica-of-three", n, "writes-acknowledged-by-replicas", acknowledged, "of-them-lost", 0)
 }

@@ -173,7 +173,10 @@ func (r *recording) makeKey(ctx context.Context, s *site, recorder *powercut.Rec
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(made.Key.X), Y: new(big.Int).SetBytes(made.Key.Y)}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, made.Key.X, made.Key.Y))
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	r.promise(recorder.Now(), "the key "+name+" was made", func(ctx context.Context, s *site) error {
 		sum := sha256.Sum256([]byte(name))
 		signed, err := s.keys.Sign(ctx, name, made.Key.KID.Version(), azkeys.SignParameters{Algorithm: to.Ptr(azkeys.SignatureAlgorithmES256), Value: sum[:]}, nil)

@@ -33,25 +33,14 @@ func TestRecordedPowerCuts(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, RUN IT AS ROOT: disks are recorded by FUSE and mounted on loop devices")
 	}
-	build(t)
-	n, rigs := times(t, "KLUIS_RECORDED_CUTS", 2, 10), times(t, "KLUIS_RIGS", 1, 1)
-	tallies := make([]tally, rigs)
-	t.Run("rigs", func(t *testing.T) {
-		for i := range tallies {
-			t.Run(fmt.Sprint(i), func(t *testing.T) {
-				t.Parallel()
-				rig := newRig(t)
-				r, events := rig.cut(t, (n+i)/rigs, &tallies[i])
-				if i == 0 {
-					rig.lie(t, r, events)
-				}
-			})
-		}
-	})
 	var all tally
-	for _, c := range tallies {
-		all.add(c)
-	}
+	sideBySide(t, times(t, "KLUIS_RECORDED_CUTS", 2, 10), func(t *testing.T, n int) {
+		rig := newRig(t)
+		var count tally
+		r, events := rig.cut(t, n, &count)
+		rig.lie(t, r, events)
+		all.add(&count)
+	})
 	if all.promises == 0 || all.checked == 0 {
 		t.Error("nothing was acknowledged: it proves nothing")
 	}
@@ -66,9 +55,14 @@ func TestRecordedPowerCuts(t *testing.T) {
 }
 
 // A tally counts.
-type tally struct{ cuts, lossy, blocks, events, promises, checked int }
+type tally struct {
+	mu                                             sync.Mutex
+	cuts, lossy, blocks, events, promises, checked int
+}
 
-func (c *tally) add(o tally) {
+func (c *tally) add(o *tally) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.cuts += o.cuts
 	c.lossy += o.lossy
 	c.blocks += o.blocks
@@ -177,8 +171,8 @@ func (rig *rig) cut(t *testing.T, n int, count *tally) (r *recording, events []p
 				count.lossy++
 			}
 		}
-		if count.cuts%1000 == 0 {
-			t.Logf("%d cuts so far: %+v", count.cuts, *count)
+		if count.cuts%100 == 0 {
+			t.Logf("%d cuts so far", count.cuts)
 		}
 	}
 	return r, events
@@ -216,7 +210,7 @@ func (rig *rig) verify(t *testing.T, r *recording, at int, dice *rand.Rand, fsck
 			return 0, fmt.Errorf("fsck: %w\n%s", err, out)
 		}
 	}
-	p := start(t, rig.data, rig.port)
+	p := start(t, rig.data, rig.port, "GOGC=off") // it does not live long
 	defer p.kill()
 	rig.clients.HTTP.CloseIdleConnections()
 	if checked, err = r.check(t.Context(), rig.site, at, dice); err != nil {
