@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -26,6 +28,23 @@ import (
 
 // defaultTimeout bounds one question to a vault, tokens and challenges included.
 const defaultTimeout = 5 * time.Second
+
+// again sends a question once more whose connection broke. It goes on for about a second,
+// in which a load balancer notices that a server is gone.
+var again = policy.RetryOptions{
+	MaxRetries: 3,
+	RetryDelay: 100 * time.Millisecond,
+	ShouldRetry: func(_ *http.Response, err error) bool {
+		for _, broken := range []error{
+			syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.ECONNABORTED, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF,
+		} {
+			if errors.Is(err, broken) {
+				return true
+			}
+		}
+		return false
+	},
+}
 
 // maxConns bounds what is kept for vaults: tenants choose the hosts' first labels.
 const maxConns = 4096
@@ -60,7 +79,10 @@ type Config struct {
 //
 // Its errors are [*fault.Error] with one of the five KEK reasons of the table of
 // answers, or [fault.InvalidKeyID] and [fault.InvalidArgument] for what was not
-// sent at all. It does not retry: whether and when to ask again is the caller's.
+// sent at all. A question whose connection broke before any answer came is sent again, as
+// HTTP allows for what may be done twice (RFC 9110, 9.2.2): a vault's replica, or a
+// proxy before it, was being replaced. An answer ends it, whatever it says, and so does
+// silence: whether and when to ask again then is the caller's.
 type Client struct {
 	config      Config
 	http        *http.Client
@@ -273,7 +295,7 @@ func (c *Client) conn(tenant, host string) (*conn, error) {
 	cred := pinned{credentials: c.credentials, tenant: tenant, audience: audience}
 	options := azcore.ClientOptions{
 		Transport: n,
-		Retry:     policy.RetryOptions{MaxRetries: -1}, // one question, one answer: see Client
+		Retry:     again,
 		Telemetry: policy.TelemetryOptions{ApplicationID: "kluis"},
 	}
 	keys, err := azkeys.NewClient("https://"+host, cred, &azkeys.ClientOptions{

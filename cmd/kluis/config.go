@@ -74,6 +74,9 @@ type Config struct {
 	// Affinity is how many of the replicas serve one tenant, where the load balancer keeps
 	// a tenant together; 0 means all of them.
 	Affinity int `yaml:"affinity"`
+	// Drain is for how long the process goes on serving, and says at /readyz that it is
+	// stopping, before it stops: longer than the load balancer takes to notice.
+	Drain time.Duration `yaml:"drain"`
 
 	// Vaults are host suffixes, beyond this installation's own and Azure's, under
 	// which customers' keys may lie, at private addresses too: ".vault.example.com".

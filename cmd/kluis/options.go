@@ -42,6 +42,7 @@ func (c *Config) options() []option {
 		{"vault-budget", &c.VaultBudget, "how many RSA-2048 operations a second one vault is asked for (default 200)"},
 		{"replicas", &c.Replicas, "how many processes use the same database, and share what each vault may be asked"},
 		{"affinity", &c.Affinity, "how many of those serve one tenant, where a load balancer keeps it together (default all)"},
+		{"drain", &c.Drain, "for how long to go on serving once told to stop, until a load balancer has noticed (default 0s)"},
 		{"vaults", &c.Vaults, "further host suffixes under which customers' keys may lie"},
 		{"witness", &c.Witness, "the `FOLDER`, out of reach of who restores databases, that knows how far they had come"},
 		{"metrics", &c.Metrics, "serve Prometheus metrics on this loopback `ADDR`ess and port"},

@@ -48,7 +48,8 @@ local certificate authority, one principal for each role and a vault named
 "default", and writes DIR/bootstrap.json, which tells clients all that they need.
 Without --dev the data directory is one that 'kluis init' has made.
 
-SIGTERM drains and stops.`,
+SIGTERM stops it: it says at /readyz that it is stopping, serves on for as long as
+--drain says, and then ends what is under way.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := readConfig(cmd)
@@ -84,9 +85,11 @@ SIGTERM drains and stops.`,
 			var failure error
 			select {
 			case <-cmd.Context().Done():
+				slog.Info("stopping", "after", c.Drain)
+				failure = s.drain(c.Drain)
 			case failure = <-s.failure:
+				slog.Info("stopping")
 			}
-			slog.Info("stopping")
 			return errors.Join(failure, s.stop())
 		},
 	}

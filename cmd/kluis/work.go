@@ -52,9 +52,23 @@ func (s *server) every(ctx context.Context, p *party, d time.Duration, what stri
 // drainTime bounds how long a stop waits for requests under way.
 const drainTime = 20 * time.Second
 
+var errStopping = errors.New("stopping")
+
+// drain goes on serving, and says that it will not for long, until the load balancer has
+// noticed. It returns why the process must not go on even for that long.
+func (s *server) drain(d time.Duration) error {
+	s.ready.set(errStopping)
+	select {
+	case err := <-s.failure:
+		return err
+	case <-time.After(d):
+		return nil
+	}
+}
+
 // stop drains the listeners, ends the workers and closes the parties.
 func (s *server) stop() error {
-	s.ready.set(errors.New("stopping"))
+	s.ready.set(errStopping)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if s.vaults != nil {

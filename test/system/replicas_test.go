@@ -97,7 +97,8 @@ func (b *balancer) watch(ctx context.Context, s *served) {
 			r.Body.Close()
 		}
 		b.mu.Lock()
-		if s.up = err == nil && r.StatusCode == http.StatusOK; !s.up {
+		s.up = err == nil && r.StatusCode == http.StatusOK
+		if err != nil { // one that says that it stops ends what is under way by itself
 			for c := range s.conns {
 				c.Close()
 			}

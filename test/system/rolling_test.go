@@ -40,7 +40,7 @@ func TestRollingUpgrade(t *testing.T) {
 		t.Skip("two servers and a database, replaced under load: CI=true")
 	}
 	ctx := t.Context()
-	f := newFleet(t, 2)
+	f := newFleet(t, 2, "KLUIS_DRAIN=1s")
 	f.furnish(ctx, t)
 	must(t, f.assign(ctx))
 	f.await(ctx, t, "Active")
