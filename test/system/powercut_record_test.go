@@ -213,7 +213,11 @@ func (rig *rig) verify(t *testing.T, r *recording, at int, dice *rand.Rand, fsck
 	p := start(t, rig.data, rig.port, "GOGC=off") // it does not live long
 	defer p.kill()
 	rig.clients.HTTP.CloseIdleConnections()
-	if checked, err = r.check(t.Context(), rig.site, at, dice); err != nil {
+	err = answered(t.Context(), func() (err error) {
+		checked, err = r.check(t.Context(), rig.site, at, dice)
+		return err
+	})
+	if err != nil {
 		return 0, fmt.Errorf("%w\n%s", err, p.log)
 	}
 	return checked, nil
@@ -239,7 +243,7 @@ func (rig *rig) record(t *testing.T) (*recording, []powercut.Event) {
 	for _, l := range r.files {
 		working.Go(func() {
 			for work.Err() == nil && (len(l.told) < 2 || !enough()) {
-				if err := l.write(work, s, recorder.Now); err != nil && work.Err() == nil {
+				if err := l.write(work, s, recorder.Now); err != nil && !unanswered(err) && work.Err() == nil {
 					t.Errorf("%s: %v", l.path, err)
 					return
 				}
@@ -249,7 +253,7 @@ func (rig *rig) record(t *testing.T) (*recording, []powercut.Event) {
 	for _, act := range []func(context.Context, *site, *powercut.Recorder, int) error{r.makeFile, r.deleteFile, r.makeKey, r.rotate} {
 		working.Go(func() {
 			for i := 0; work.Err() == nil && (i < 1 || !enough()); i++ {
-				if err := act(work, s, recorder, i); err != nil && work.Err() == nil {
+				if err := act(work, s, recorder, i); err != nil && !unanswered(err) && work.Err() == nil {
 					t.Error(err)
 					return
 				}
@@ -260,6 +264,9 @@ func (rig *rig) record(t *testing.T) (*recording, []powercut.Event) {
 	working.Wait()
 	if t.Failed() {
 		t.FailNow()
+	}
+	if r.told() == 0 {
+		t.Fatal("nothing was acknowledged within a minute: it proves nothing")
 	}
 	if rand.IntN(2) == 0 {
 		p.kill()
