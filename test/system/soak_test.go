@@ -201,9 +201,7 @@ func TestSoak(t *testing.T) {
 		}
 		eventually(ctx, t, time.Minute, func() error { _, err := s.get(ctx, s.smallest()); return err })
 		for _, v := range files {
-			if err := v.check(ctx, s); err != nil {
-				t.Fatal(err)
-			}
+			must(t, answered(ctx, func() error { return v.check(ctx, s) }))
 		}
 		if rotations <= int(time.Since(began)/time.Hour) {
 			if _, err := s.keys.RotateKey(ctx, keyName, nil); err == nil {
