@@ -57,6 +57,31 @@ func (t *Tx) DueVaultNotices(by time.Time, limit int) (all []vault.KeyVersion, e
 	return all, err
 }
 
+func (t *Tx) PutVaultDrill(d vault.Drill) error {
+	_, err := t.exec(`INSERT INTO vault_key_drill (key, version, taken, until) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (key, version) DO UPDATE SET taken = excluded.taken, until = excluded.until`,
+		string(d.Key), string(d.Version), micros(d.Taken), micros(d.Until))
+	return err
+}
+
+func (t *Tx) DropVaultDrill(key vault.KeyID, version vault.Version) error {
+	_, err := t.exec(`DELETE FROM vault_key_drill WHERE key = $1 AND version = $2`, string(key), string(version))
+	return err
+}
+
+func (t *Tx) DueVaultDrills(by time.Time, limit int) (all []vault.Drill, err error) {
+	err = t.rows(`SELECT key, version, taken, until FROM vault_key_drill WHERE until <= $1 ORDER BY until, key, version LIMIT $2`,
+		[]any{micros(by), limit}, func(scan func(...any) error) error {
+			var d vault.Drill
+			var taken, until int64
+			err := scan((*string)(&d.Key), (*string)(&d.Version), &taken, &until)
+			d.Taken, d.Until = fromMicros(taken), fromMicros(until)
+			all = append(all, d)
+			return err
+		})
+	return all, err
+}
+
 func (t *Tx) CountVaultUse(key vault.KeyID, u vault.Usage) error {
 	_, err := t.exec(`INSERT INTO vault_key_usage (key, version, principal, operation, count, first, last)
 		VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (key, version, principal, operation) DO UPDATE SET

@@ -31,6 +31,10 @@ func (u KeyUpdate) apply(k *KeyVersion) error {
 	}
 	if u.Enabled != nil {
 		k.Enabled = *u.Enabled
+		if _, marked := k.Tags[TagDrill]; marked && u.Tags == nil { // no drill has done this
+			k.Tags = cloneTags(k.Tags)
+			delete(k.Tags, TagDrill)
+		}
 	}
 	if u.NotBefore != nil {
 		k.NotBefore = u.NotBefore.UTC()
@@ -87,6 +91,9 @@ func (v *Vaults) UpdateKey(ctx context.Context, c identity.Caller, vault Name, n
 			}
 		}
 		if err := tx.SetVaultKeyVersion(b.Version); err != nil {
+			return err
+		}
+		if err := u.order(tx, a, b.Version); err != nil {
 			return err
 		}
 		kind := KeyUpdated

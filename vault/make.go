@@ -78,6 +78,8 @@ func (v *Vaults) next(name KeyName) func(Tx, Vault, *Key) (KeySpec, error) {
 		if err != nil {
 			return KeySpec{}, err
 		}
+		cur.Tags = cloneTags(cur.Tags)
+		delete(cur.Tags, TagDrill) // the new version is not away
 		spec := KeySpec{Type: cur.Type, Bits: cur.Bits, Curve: cur.Curve, KeyUpdate: KeyUpdate{Operations: &cur.Operations, Tags: &cur.Tags}}
 		p, err := policyOf(tx, vault, k.ID)
 		if p.Expiry != "" {

@@ -90,6 +90,13 @@ type Tx interface {
 	// DueVaultNotices returns at most limit versions whose notice lies at or before
 	// a time, of live keys in live vaults.
 	DueVaultNotices(by time.Time, limit int) ([]KeyVersion, error)
+	// PutVaultDrill adds or replaces the order of a version.
+	PutVaultDrill(Drill) error
+	// DropVaultDrill removes it, if there is one.
+	DropVaultDrill(KeyID, Version) error
+	// DueVaultDrills returns at most limit that end at or before a time, the first to end
+	// first.
+	DueVaultDrills(by time.Time, limit int) ([]Drill, error)
 	// VaultKeyByID returns a key, soft-deleted or not, or [fault.KeyNotFound].
 	VaultKeyByID(KeyID) (Key, error)
 

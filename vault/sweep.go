@@ -15,15 +15,15 @@ var afterPurge = failpoint.New("vault/sweep/after-purge")
 const sweepBatch = 100
 
 // Sweep does what is due by now, each in a transaction of its own: it purges the
-// keys and vaults whose retention has ended, rotates keys as their policies say,
-// tells of versions that near their expiry or have expired, destroys what purged
-// keys, and keys that were made and never kept, have left elsewhere, and drops changes that are too old for the feed and
-// approvals that have long expired. A crash in between loses nothing: the next call
-// goes on. It is for a server to call now and then.
+// keys and vaults whose retention has ended, gives back what drills have left away,
+// rotates keys as their policies say, tells of versions that near their expiry or have
+// expired, destroys what purged keys, and keys that were made and never kept, have left
+// elsewhere, and drops changes that are too old for the feed and approvals that have
+// long expired. A crash in between loses nothing: the next call goes on. It is for a server to call now and then.
 func (v *Vaults) Sweep(ctx context.Context, now time.Time) error {
 	return errors.Join(
 		v.sweepKeys(ctx, now), v.sweepVaults(ctx, now), v.sweepRemains(ctx, now),
-		v.sweepRotations(ctx, now), v.sweepNotices(ctx, now), v.sweepFeeds(ctx, now), v.sweepApprovals(ctx, now),
+		v.sweepDrills(ctx, now), v.sweepRotations(ctx, now), v.sweepNotices(ctx, now), v.sweepFeeds(ctx, now), v.sweepApprovals(ctx, now),
 	)
 }
 

@@ -335,6 +335,24 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 		update(t, s, func(tx vault.Tx) error { return tx.SetVaultKeyVersion(disabled) })
 		rotations(due, "")
 
+		drill := vault.Drill{Key: k.ID, Version: "version1", Taken: at, Until: at.Add(time.Hour)}
+		drills := func(by time.Time, want ...vault.Drill) {
+			t.Helper()
+			view(t, s, func(tx vault.Tx) error {
+				all, err := tx.DueVaultDrills(by, 10)
+				same(t, all, slices.Clip(want))
+				return err
+			})
+		}
+		update(t, s, func(tx vault.Tx) error {
+			return firstError(tx.PutVaultDrill(vault.Drill{Key: k.ID, Version: "version1", Taken: at.Add(-1), Until: at}), tx.PutVaultDrill(drill),
+				tx.PutVaultDrill(vault.Drill{Key: k.ID, Version: "version2", Taken: at, Until: at}), tx.DropVaultDrill("none", "version2"))
+		})
+		drills(at.Add(time.Minute), vault.Drill{Key: k.ID, Version: "version2", Taken: at, Until: at})
+		update(t, s, func(tx vault.Tx) error { return tx.DropVaultDrill(k.ID, "version2") })
+		drills(at.Add(time.Minute))
+		drills(at.Add(time.Hour), drill)
+
 		u := vault.Usage{Version: "version1", Principal: "p", Operation: vault.WrapKey, Count: 1, Last: at}
 		later := u
 		later.Count, later.Last = 3, at.Add(time.Second)
@@ -369,6 +387,7 @@ func Vault(t *testing.T, open func(t *testing.T) vault.Store) {
 			return err
 		})
 		update(t, s, func(tx vault.Tx) error { return tx.DropVaultKey(k.ID) })
+		drills(at.Add(time.Hour))
 		left := vault.Remains{
 			Ref: vault.Ref{Vault: v.ID, Key: k.ID, Version: "version2"}, Platform: "token",
 			Material: vault.Material{Type: vault.EC, Bits: 256, Curve: vault.P256, Public: []byte{1, 2}, Sealed: []byte{2}},
