@@ -20,6 +20,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -133,7 +134,7 @@ func Run(ctx context.Context, k Key, d Data, patience time.Duration, tell Tell) 
 	}
 	defer func() {
 		if !given {
-			err = join(err, give())
+			err = errors.Join(err, give())
 		}
 	}()
 	t.Disabled = time.Now()
@@ -174,7 +175,7 @@ const (
 // Measure tries everything until it ends as it should, and returns how many milliseconds
 // after from each did. Whatever has not within patience fails it with what it met last.
 func Measure(ctx context.Context, d Data, reached func(error) bool, from time.Time, patience time.Duration, tell func(since time.Duration, so Times) error) (Times, error) {
-	ctx, cancel := context.WithDeadline(ctx, from.Add(patience))
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -219,13 +220,26 @@ func Measure(ctx context.Context, d Data, reached func(error) bool, from time.Ti
 		case <-time.After(tellPause):
 		}
 	}
-	var problems []error
+	if len(late) > 0 {
+		return out, &Late{After: time.Since(from).Round(time.Millisecond), Last: late}
+	}
+	return out, nil
+}
+
+// Late says which probes did not come to end as they should, and what each met last.
+type Late struct {
+	After time.Duration
+	Last  map[string]error
+}
+
+func (e *Late) Error() string {
+	var all []string
 	for _, what := range Probes {
-		if late[what] != nil {
-			problems = append(problems, fmt.Errorf("%s: after %s still: %w", what, time.Since(from).Round(time.Millisecond), late[what]))
+		if err := e.Last[what]; err != nil {
+			all = append(all, fmt.Sprintf("%s: after %s still: %v", what, e.After, err))
 		}
 	}
-	return out, join(problems...)
+	return strings.Join(all, "\n")
 }
 
 func rest(ctx context.Context, d time.Duration) {

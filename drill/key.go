@@ -26,8 +26,6 @@ var (
 	givenOne = failpoint.New("drill/give/version")
 )
 
-func join(errs ...error) error { return errors.Join(errs...) }
-
 // A Key is the one that a drill takes away, in anybody's vault or managed HSM.
 type Key struct {
 	Client *azkeys.Client // of its vault, as whoever may change it
@@ -36,22 +34,25 @@ type Key struct {
 
 // An Away is a version that a drill took away.
 type Away struct {
-	Version     string
+	KID         string    // with the version
 	From, Until time.Time // seconds
 	tags        map[string]*string
 	updated     time.Time
 }
 
-// Overdue reports whether the drill should have been over by a time: the process that ran
+// Version is the one that is away.
+func (a Away) Version() string { id := azkeys.ID(a.KID); return id.Version() }
+
+// Overdue reports whether the drill should have been over by now: the process that ran
 // it is gone, or its vault did not answer it.
-func (a Away) Overdue(now time.Time) bool { return now.After(a.Until) }
+func (a Away) Overdue() bool { return time.Now().After(a.Until) }
 
 // AwayFrom reads a version's mark. ok is false if no drill has it away: it is enabled, has
 // no mark, or was changed by somebody since.
-func AwayFrom(enabled bool, updated time.Time, mark string) (a Away, ok bool) {
+func AwayFrom(kid string, enabled bool, updated time.Time, mark string) (a Away, ok bool) {
 	s, ok := parseSpan(mark)
 	off := updated.Sub(s.from).Abs()
-	return Away{From: s.from, Until: s.until}, ok && !enabled && off < skew
+	return Away{KID: kid, From: s.from, Until: s.until}, ok && !enabled && off < skew
 }
 
 // skew is how far a vault's clock and that of who marks a version may lie apart, and how
@@ -79,8 +80,8 @@ func (k Key) versions(ctx context.Context) (all []*azkeys.KeyProperties, err err
 func (k Key) Left(ctx context.Context) (all []Away, err error) {
 	versions, err := k.versions(ctx)
 	for _, v := range versions {
-		if a, ok := AwayFrom(*v.Attributes.Enabled, updated(v.Attributes), value(v.Tags[Mark])); ok {
-			a.Version, a.tags, a.updated = v.KID.Version(), v.Tags, updated(v.Attributes)
+		if a, ok := AwayFrom(string(*v.KID), *v.Attributes.Enabled, updated(v.Attributes), value(v.Tags[Mark])); ok {
+			a.tags, a.updated = v.Tags, updated(v.Attributes)
 			all = append(all, a)
 		}
 	}
@@ -96,7 +97,7 @@ type Taken struct {
 // Versions returns those that were taken.
 func (t *Taken) Versions() (all []string) {
 	for _, a := range t.all {
-		all = append(all, a.Version)
+		all = append(all, a.Version())
 	}
 	return all
 }
@@ -124,9 +125,9 @@ func (k Key) Take(ctx context.Context, until time.Time) (*Taken, error) {
 			tags = map[string]*string{}
 		}
 		tags[Mark] = &mark
-		a := Away{Version: v.KID.Version(), Until: until, tags: tags}
+		a := Away{KID: string(*v.KID), Until: until, tags: tags}
 		var got azkeys.UpdateKeyResponse
-		if got, err = k.set(ctx, a.Version, false, tags); err == nil {
+		if got, err = k.set(ctx, a.Version(), false, tags); err == nil {
 			a.updated = updated(got.Attributes)
 			err = takenOne.Hit()
 		}
@@ -166,14 +167,14 @@ func (k Key) Restore(ctx context.Context) (versions []string, err error) {
 	for _, a := range left {
 		e := k.give(ctx, a)
 		if err = errors.Join(err, e); e == nil {
-			versions = append(versions, a.Version)
+			versions = append(versions, a.Version())
 		}
 	}
 	return versions, err
 }
 
 func (k Key) give(ctx context.Context, a Away) error {
-	now, err := k.Client.GetKey(ctx, k.Name, a.Version, nil)
+	now, err := k.Client.GetKey(ctx, k.Name, a.Version(), nil)
 	if err != nil && !forbidden(err) {
 		return err
 	}
@@ -185,13 +186,13 @@ func (k Key) give(ctx context.Context, a Away) error {
 		case on && !marked:
 			return nil // the vault has given it back, or it was never taken
 		case !marked, !a.updated.IsZero() && !updated(now.Attributes).Equal(a.updated):
-			return &Changed{k.Name, a.Version}
+			return &Changed{k.Name, a.Version()}
 		}
 		tags = now.Tags
 	}
 	tags = maps.Clone(tags)
 	delete(tags, Mark)
-	if _, err := k.set(ctx, a.Version, true, tags); err != nil {
+	if _, err := k.set(ctx, a.Version(), true, tags); err != nil {
 		return err
 	}
 	return givenOne.Hit()

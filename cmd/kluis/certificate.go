@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kluis-io/kluis/audit"
-	"github.com/kluis-io/kluis/cmd/kluis/cli"
+	"github.com/kluis-io/kluis/drill"
 )
 
 func certificateCommand() *cobra.Command {
@@ -71,7 +71,7 @@ The exit code is 3 if the certificate does not hold.`,
 // readCertificate reads a certificate, or that of a drill's evidence, whose entry
 // must then be about the report beside it.
 func readCertificate(text []byte) (cert audit.Certificate, err error) {
-	var e cli.Evidence
+	var e drill.Evidence
 	if err := json.Unmarshal(text, &e); err != nil {
 		return cert, err
 	}

@@ -4,9 +4,13 @@
 //
 // Whoever may change the key and use the data runs a drill alone. Where two people do,
 // one watches here while the other acts at the vault.
+//
+// If the portal dies while a drill has a key away, the key's own mark tells of it: who
+// may see the key finds the drill here and on the overview, and gives the key back.
 package drill
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -15,6 +19,7 @@ import (
 	"strings"
 	"sync"
 
+	revocation "github.com/kluis-io/kluis/drill"
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
 )
@@ -31,6 +36,7 @@ func Section() portal.Section {
 			"GET /drill/{id}":           show,
 			"POST /drill/{id}":          run,
 			"POST /drill/{id}/evidence": evidence,
+			"POST /drill/restore":       restore,
 		},
 		Visible: func(ctx context.Context, c *client.Clients) bool {
 			p, err := c.Workspaces(ctx, "Admin", "")
@@ -42,7 +48,22 @@ func Section() portal.Section {
 // candidate is a workspace that can be drilled.
 type candidate struct {
 	client.Workspace
-	E client.Encryption
+	E    client.Encryption
+	Left *revocation.Away // nil if no drill has its key away, as far as the user may see
+}
+
+// leftAway tells of a drill that has a key away, nil if there is none. It fails where
+// the user may not see the key.
+func leftAway(ctx context.Context, c *client.Clients, kid string) (*revocation.Away, error) {
+	k, err := key(c, kid)
+	if err != nil {
+		return nil, err
+	}
+	all, err := k.Left(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return &all[0], nil
 }
 
 // mostCandidates bounds the workspaces that are offered.
@@ -60,6 +81,9 @@ func list(c *portal.Call) error {
 		asking.Go(func() {
 			all[i].Workspace = page.Value[i]
 			all[i].E, _ = c.Parties.Encryption(c.Context(), client.WorkspaceScope(page.Value[i].ID)) // one that is gone is not offered
+			if e := all[i].E; e.KeyVersion != "" && e.Serving.State == "Revoked" {
+				all[i].Left, _ = leftAway(c.Context(), c.Parties, e.KeyVersion)
+			}
 		})
 	}
 	asking.Wait()
@@ -78,7 +102,8 @@ type stage struct {
 	Workspace client.Workspace
 	E         client.Encryption
 	Impact    client.Impact
-	Takes     bool // the user may change the key himself
+	Takes     bool             // the user may change the key himself
+	Left      *revocation.Away // nil if no drill has the key away
 	Why       *portal.Problem
 	State     *state // of a drill that was run; nil before
 	Steps     []string
@@ -100,7 +125,7 @@ func read(c *portal.Call) (stage, error) {
 	if s.Impact, err = c.Parties.Impact(c.Context(), s.E.Detail.KeyIdentifier); err != nil {
 		return s, err
 	}
-	_, err = versions(c.Context(), c.Parties, s.E.KeyVersion)
+	s.Left, err = leftAway(c.Context(), c.Parties, s.E.KeyVersion)
 	if s.Takes = err == nil; !s.Takes {
 		s.Why = c.Explain(client.FromSDK(c.Parties.Keys, err))
 	}
@@ -162,6 +187,24 @@ func run(c *portal.Call) error {
 		}
 		return nil
 	})
+}
+
+// restore gives back a key that a drill has left away.
+func restore(c *portal.Call) error {
+	kid := c.R.PostFormValue("kid")
+	k, err := key(c.Parties, kid)
+	if err != nil {
+		return err
+	}
+	versions, err := k.Restore(c.Context())
+	if err != nil {
+		return problem(client.FromSDK(c.Parties.Keys, err))
+	}
+	text := "The key is back. Access returns by itself."
+	if len(versions) == 0 {
+		text = "No drill has this key away any more."
+	}
+	return c.Done(cmp.Or(c.R.PostFormValue("return"), "/drill"), "%s", text)
 }
 
 // evidence hands a finished drill's evidence back as a file.

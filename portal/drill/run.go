@@ -2,38 +2,30 @@ package drill
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"sync"
+	"net/http"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/google/uuid"
 
+	revocation "github.com/kluis-io/kluis/drill"
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
 )
 
-// The things that a drill tries, as 'kluis drill' does.
-var probes = []string{"read", "write", "list", "restore"}
-
 const (
-	probePause = 25 * time.Millisecond  // between two tries of one thing
-	tellPause  = 100 * time.Millisecond // between two pictures of the clock
-	patience   = 9 * time.Minute        // for the whole of a drill
+	patience  = 4 * time.Minute        // for the key to be missed, and again for it to be back
+	whole     = 9 * time.Minute        // for a drill of two people
+	tellPause = 100 * time.Millisecond // between two pictures of the clock
 )
 
-// The stages of a drill.
+// The stages of a drill, beside those of a trial.
 const (
 	preparing = "Preparing"
 	waiting   = "Waiting for the key to be taken away"
-	darkening = "Going dark"
 	missing   = "Dark: waiting for the key to be given back"
-	returning = "Coming back"
 	finished  = "Finished"
 )
 
@@ -42,8 +34,8 @@ type state struct {
 	ID      string
 	Stage   string
 	Since   time.Duration    // of the stage
-	Dark    map[string]int64 // milliseconds until each was refused
-	Back    map[string]int64 // and until each went again
+	Dark    revocation.Times // until each was refused
+	Back    revocation.Times // and until each went again
 	Alone   bool             // the user takes the key away himself
 	Taken   time.Time        // when the vault had confirmed it; of two people's drill, when the first thing was refused
 	Given   time.Time
@@ -53,41 +45,13 @@ type state struct {
 }
 
 // Probes are the things tried, in their order.
-func (state) Probes() []string { return probes }
+func (state) Probes() []string { return revocation.Probes }
 
 // Running reports whether the drill goes on.
 func (s state) Running() bool { return s.Stage != finished && s.Problem == nil }
 
 // Seconds spells how long the stage has taken.
 func (s state) Seconds() string { return fmt.Sprintf("%.1f", s.Since.Seconds()) }
-
-// Slowest is the longest of some times, in milliseconds.
-func (state) Slowest(of map[string]int64) (n int64) {
-	for _, ms := range of {
-		n = max(n, ms)
-	}
-	return n
-}
-
-// report has the form of the one that 'kluis drill' makes.
-type report struct {
-	Server    string    `json:"server"`
-	Version   string    `json:"clientVersion"`
-	Produced  bool      `json:"production"`
-	Workspace string    `json:"workspaceId"`
-	KID       string    `json:"kid"`
-	Disabled  []string  `json:"disabledVersions"`
-	Bound     int64     `json:"killSwitchBoundSeconds"`
-	Started   time.Time `json:"started"`
-	Trials    []trial   `json:"trials"`
-}
-
-type trial struct {
-	Disabled time.Time        `json:"disabled"`
-	Dark     map[string]int64 `json:"darkMilliseconds"`
-	Enabled  time.Time        `json:"enabled"`
-	Back     map[string]int64 `json:"backMilliseconds"`
-}
 
 // A drill is one run of one.
 type drill struct {
@@ -98,43 +62,15 @@ type drill struct {
 	file  string // that is read and written
 }
 
-// versions returns the versions of a key that are switched on.
-func versions(ctx context.Context, c *client.Clients, kid string) (on []string, err error) {
+// key is the one that is drilled.
+func key(c *client.Clients, kid string) (revocation.Key, error) {
 	keys, err := c.KeysOf(kid)
-	if err != nil {
-		return nil, err
-	}
-	id := azkeys.ID(kid)
-	for p := keys.NewListKeyPropertiesVersionsPager(id.Name(), nil); p.More(); {
-		page, err := p.NextPage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range page.Value {
-			if v.Attributes != nil && v.Attributes.Enabled != nil && *v.Attributes.Enabled {
-				on = append(on, v.KID.Version())
-			}
-		}
-	}
-	return on, nil
+	_, name := revocation.KeyAt(kid)
+	return revocation.Key{Client: keys, Name: name}, err
 }
 
-// turn switches versions on or off; where one fails the others are tried all the same.
-func (d *drill) turn(ctx context.Context, versions []string, on bool) error {
-	keys, err := d.KeysOf(d.E.KeyVersion)
-	if err != nil {
-		return err
-	}
-	id := azkeys.ID(d.E.KeyVersion)
-	for _, v := range versions {
-		_, e := keys.UpdateKey(ctx, id.Name(), v, azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &on}}, nil)
-		err = errors.Join(err, e)
-	}
-	return err
-}
-
-// try does one thing with the data.
-func (d *drill) try(ctx context.Context, what string) error {
+// Try does one thing with the data, as [revocation.Data] has it.
+func (d *drill) Try(ctx context.Context, what string) error {
 	switch what {
 	case "read":
 		return d.ProbeFile(ctx, d.ID, d.file)
@@ -146,12 +82,12 @@ func (d *drill) try(ctx context.Context, what string) error {
 	return d.ProbeRecoverable(ctx, d.ID)
 }
 
-// run takes the key away, or waits until somebody has, and gives it back whatever
-// happens.
-func (d *drill) run(ctx context.Context, tell func(state) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	d.state = state{ID: d.ID, Stage: preparing, Alone: d.takes, Bound: d.E.Bound, Dark: map[string]int64{}, Back: map[string]int64{}}
+// Refused reports whether the vault has refused the key.
+func (d *drill) Refused(err error) bool { return client.KeyRefused(err) }
+
+// run takes the key away and gives it back, or waits until somebody has.
+func (d *drill) run(ctx context.Context, tell func(state) error) error {
+	d.state = state{ID: d.ID, Stage: preparing, Alone: d.takes, Bound: d.E.Bound}
 	if err := tell(d.state); err != nil {
 		return err
 	}
@@ -159,139 +95,112 @@ func (d *drill) run(ctx context.Context, tell func(state) error) (err error) {
 		return err
 	}
 	defer d.DeleteFile(context.WithoutCancel(ctx), d.ID, d.file)
-	started := time.Now().UTC()
-	var taken []string
+	act := d.watch
 	if d.takes {
-		if taken, err = d.take(ctx); err != nil {
-			return err
-		}
-		back := false
-		give := func() error {
-			back = true
-			return d.turn(context.WithoutCancel(ctx), taken, true)
-		}
-		defer func() {
-			if !back {
-				err = errors.Join(err, give())
-			}
-		}()
-		d.state.Taken = time.Now()
-		if err := d.measure(ctx, darkening, d.state.Taken, d.state.Dark, client.KeyRefused, tell); err != nil {
-			return err
-		}
-		if err := give(); err != nil {
-			return err
-		}
-		d.state.Given = time.Now()
-		if err := d.measure(ctx, returning, d.state.Given, d.state.Back, works, tell); err != nil {
-			return err
-		}
-	} else if err := d.watch(ctx, tell); err != nil {
-		return err
+		act = d.take
 	}
-	return d.conclude(ctx, started, taken, tell)
+	if err := act(ctx, tell); err != nil {
+		return problem(err)
+	}
+	d.state.Stage = finished
+	return tell(d.state)
 }
 
-func works(err error) bool { return err == nil }
+// problem says what a drill's own errors mean for somebody at the page.
+func problem(err error) error {
+	var late *revocation.Late
+	var changed *revocation.Changed
+	var none *revocation.None
+	switch {
+	case errors.As(err, &changed):
+		return &portal.Problem{Status: http.StatusConflict, Title: "Somebody else has changed the key", Detail: "The drill has left it as it is.",
+			Mend: "Find out who did, and why, before you enable it.", Cause: err}
+	case errors.As(err, &none):
+		return &portal.Problem{Status: http.StatusConflict, Title: "The key is off already", Detail: "No version of it is enabled."}
+	case errors.As(err, &late):
+		return &portal.Problem{Status: http.StatusGatewayTimeout, Title: "The drill was given up", Detail: "It took too long.",
+			Mend: "Look whether the key is enabled again, and at the workspace's encryption.", Cause: err}
+	}
+	return err
+}
 
-// take switches all versions of the key off.
-func (d *drill) take(ctx context.Context) ([]string, error) {
-	on, err := versions(ctx, d.Clients, d.E.KeyVersion)
+// take makes one trial, and has the platform vouch for it.
+func (d *drill) take(ctx context.Context, tell func(state) error) error {
+	k, err := key(d.Clients, d.E.KeyVersion)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(on) == 0 {
-		return nil, &portal.Problem{Status: 409, Title: "The key is off already", Detail: "No version of it is enabled."}
+	started := time.Now().UTC().Truncate(time.Microsecond)
+	trial, versions, err := revocation.Run(ctx, k, d, patience, func(stage revocation.Stage, since time.Duration, so revocation.Trial) error {
+		d.state.Stage, d.state.Since = string(stage), since
+		d.state.Taken, d.state.Dark, d.state.Given, d.state.Back = so.Disabled, so.Dark, so.Enabled, so.Back
+		return tell(d.state)
+	})
+	if err != nil {
+		return err
 	}
-	if err := d.turn(ctx, on, false); err != nil {
-		return nil, errors.Join(err, d.turn(context.WithoutCancel(ctx), on, true))
+	r := revocation.Report{
+		Server: d.Fabric.Address, ClientVersion: "portal", Production: true, Workspace: d.ID, KID: d.E.KeyVersion, Bound: d.E.Bound, Started: started,
 	}
-	return on, nil
+	r.Add(trial, versions)
+	text, sum, err := r.Text()
+	if err != nil {
+		return err
+	}
+	e := revocation.Evidence{Report: text}
+	dark, back := r.Slowest()
+	if err := d.RecordDrill(ctx, d.ID, sum, len(r.Trials), dark, back, &e.Certificate); err != nil {
+		return err
+	}
+	proof, err := json.Marshal(e)
+	d.state.Proof = string(proof)
+	return err
 }
 
 // watch waits until somebody else has taken the key away, and given it back. Its times
 // run from the first refusal, and from the first success: what came before, only the
-// vault knows.
-func (d *drill) watch(ctx context.Context, tell func(state) error) error {
+// vault knows. So nobody could vouch for them, and they are recorded nowhere.
+func (d *drill) watch(ctx context.Context, tell func(state) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, whole)
+	defer cancel()
 	if err := d.until(ctx, waiting, client.KeyRefused, tell); err != nil {
 		return err
 	}
 	d.state.Taken = time.Now()
-	if err := d.measure(ctx, darkening, d.state.Taken, d.state.Dark, client.KeyRefused, tell); err != nil {
+	if d.state.Dark, err = d.measure(ctx, revocation.Darkening, d.state.Taken, d.Refused, &d.state.Dark, tell); err != nil {
 		return err
 	}
-	if err := d.until(ctx, missing, works, tell); err != nil {
+	if err := d.until(ctx, missing, revocation.Works, tell); err != nil {
 		return err
 	}
 	d.state.Given = time.Now()
-	return d.measure(ctx, returning, d.state.Given, d.state.Back, works, tell)
+	d.state.Back, err = d.measure(ctx, revocation.Returning, d.state.Given, revocation.Works, &d.state.Back, tell)
+	return err
+}
+
+// measure measures one stage, and shows how far it is.
+func (d *drill) measure(ctx context.Context, stage revocation.Stage, from time.Time, reached func(error) bool, shown *revocation.Times, tell func(state) error) (revocation.Times, error) {
+	return revocation.Measure(ctx, d, reached, from, whole, func(since time.Duration, so revocation.Times) error {
+		d.state.Stage, d.state.Since, *shown = string(stage), since, so
+		return tell(d.state)
+	})
 }
 
 // until tries to read until the outcome is as wanted.
 func (d *drill) until(ctx context.Context, stage string, reached func(error) bool, tell func(state) error) error {
 	from := time.Now()
-	for !reached(d.try(ctx, "read")) {
+	for !reached(d.Try(ctx, "read")) {
 		d.state.Stage, d.state.Since = stage, time.Since(from)
 		if err := tell(d.state); err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return slow(stage)
+			return &revocation.Late{After: time.Since(from)}
 		case <-time.After(tellPause):
 		}
 	}
 	return nil
-}
-
-func slow(stage string) error {
-	return &portal.Problem{Status: 504, Title: "The drill was given up", Detail: "It took too long: " + stage + ".", Mend: "Look whether the key is enabled again, and at the workspace's encryption."}
-}
-
-// measure tries everything until it ends as it should, and writes down how long after
-// from each did.
-func (d *drill) measure(ctx context.Context, stage string, from time.Time, into map[string]int64, reached func(error) bool, tell func(state) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	for _, what := range probes {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				err := d.try(ctx, what)
-				if took := time.Since(from); reached(err) {
-					mu.Lock()
-					into[what] = took.Milliseconds()
-					mu.Unlock()
-					return
-				}
-				time.Sleep(probePause)
-			}
-		})
-	}
-	done := make(chan struct{})
-	go func() { all.Wait(); close(done) }()
-	show := func() error {
-		mu.Lock()
-		d.state.Stage, d.state.Since = stage, time.Since(from)
-		now := d.state
-		now.Dark, now.Back = maps.Clone(now.Dark), maps.Clone(now.Back)
-		mu.Unlock()
-		return tell(now)
-	}
-	defer func() { cancel(); <-done }()
-	for {
-		if err := show(); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return slow(stage)
-		case <-done:
-			return show()
-		case <-time.After(tellPause):
-		}
-	}
 }
 
 // place puts the file there that is tried.
@@ -304,32 +213,5 @@ func (d *drill) place(ctx context.Context) error {
 		return &portal.Problem{Status: 409, Title: "There is nothing to try", Detail: "The workspace has no Lakehouse in which a file could be read and written.", Mend: "Make one, or drill another workspace."}
 	}
 	d.file = items[0].ID + "/Files/kluis-drill-" + uuid.NewString()[:8]
-	return d.try(ctx, "write")
-}
-
-// conclude has the platform vouch for the report, and shows it. Who only watched has
-// measured no time that anybody could vouch for: he sees his times, and records none.
-func (d *drill) conclude(ctx context.Context, started time.Time, taken []string, tell func(state) error) error {
-	if d.takes {
-		micro := func(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
-		text, err := json.Marshal(report{
-			Server: d.Fabric.Address, Version: "portal", Produced: true, Workspace: d.ID, KID: d.E.KeyVersion, Disabled: taken, Bound: d.E.Bound, Started: micro(started),
-			Trials: []trial{{micro(d.state.Taken), d.state.Dark, micro(d.state.Given), d.state.Back}},
-		})
-		if err != nil {
-			return err
-		}
-		sum := sha256.Sum256(text)
-		var proof json.RawMessage
-		if err := d.RecordDrill(ctx, d.ID, hex.EncodeToString(sum[:]), 1, d.state.Slowest(d.state.Dark), d.state.Slowest(d.state.Back), &proof); err != nil {
-			return err
-		}
-		whole, err := json.Marshal(map[string]json.RawMessage{"report": text, "certificate": proof})
-		if err != nil {
-			return err
-		}
-		d.state.Proof = string(whole)
-	}
-	d.state.Stage = finished
-	return tell(d.state)
+	return d.Try(ctx, "write")
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kluis-io/kluis/drill"
 	"github.com/kluis-io/kluis/portal/client"
 )
 
@@ -23,7 +24,8 @@ type custody struct {
 	Overdue      int // keys that their policy would have had rotated by now
 	NoPolicy     int // keys that nothing rotates
 	Look         []lookAt
-	Blocked      int // attempts in the window, by the vaults' log
+	Drills       []drill.Away // keys that drills have away
+	Blocked      int          // attempts in the window, by the vaults' log
 	BlockedMore  bool
 	MayLog       bool // whether the log may be read
 }
@@ -88,6 +90,7 @@ func (d *custody) add(o custody) {
 	d.NoPolicy += o.NoPolicy
 	d.Capped = d.Capped || o.Capped
 	d.Look = append(d.Look, o.Look...)
+	d.Drills = append(d.Drills, o.Drills...)
 }
 
 // look asks one vault for its keys. One that does not let the user list them counts
@@ -110,6 +113,10 @@ func look(ctx context.Context, p *client.Clients, v client.Vault) (d custody) {
 		if !k.Attributes.Enabled {
 			d.Disabled++
 			seen("Disabled")
+			if a, ok := away(ctx, p, v, k); ok {
+				d.Look[len(d.Look)-1].Why = "Away for a drill"
+				d.Drills = append(d.Drills, a)
+			}
 			continue
 		}
 		if at := k.Attributes.Expires.Time(); !at.IsZero() && at.Sub(now) < nearExpiry {
@@ -132,6 +139,20 @@ func look(ctx context.Context, p *client.Clients, v client.Vault) (d custody) {
 		}
 	}
 	return d
+}
+
+// away tells of the drill that has a key away. Its newest version may have been off before.
+func away(ctx context.Context, p *client.Clients, v client.Vault, k client.KeyItem) (drill.Away, bool) {
+	versions, _, err := p.ListKeys(ctx, v.Place(), "/keys/"+url.PathEscape(k.Name())+"/versions", mostKeys)
+	if err != nil {
+		versions = []client.KeyItem{k}
+	}
+	for _, one := range versions {
+		if a, ok := drill.AwayFrom(one.KID, one.Attributes.Enabled, one.Attributes.Updated.Time(), one.Tags[drill.Mark]); ok {
+			return a, true
+		}
+	}
+	return drill.Away{}, false
 }
 
 // rotation returns when a policy has a key rotated whose newest version is of a time; ok

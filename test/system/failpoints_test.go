@@ -31,6 +31,7 @@ var otherTests = map[string]string{
 	"vault/sweep/after-purge":                  "test/system TestCrashWhenDue",
 	"identity/rotate-signing-key/after-commit": "test/system TestCrashWhenDue",
 	"posture/alert/after-send":                 "test/system TestAlertCrash",
+	"drill/":                                   "test/system TestDrillCrash",
 	"kluis/restore/":                           "test/system TestRestoreCrash",
 	"kluis/migrate/":                           "test/system TestMigrate",
 	"store/postgres/":                          "store/postgres TestServerCrash, by ending the server's processes",
