@@ -67,6 +67,8 @@ var bans = []ban{
 		reason: "an adapter translates; what it needs, a domain gives it"},
 	{from: []string{"portal"}, banned: append([]string{"api", "store", "objstore", "cmd", "posture"}, domains...),
 		reason: "the portal holds no right of its own: it reaches every party over HTTPS, as the user who has signed in"},
+	{from: []string{"drill"}, banned: append([]string{"api", "store", "objstore", "portal"}, domains...),
+		reason: "a drill is a client of vault and platform, as whoever runs it"},
 	{from: []string{"internal"}, banned: append([]string{"api", "store", "objstore", "portal"}, domains[4:]...),
 		reason: "machinery has no meaning of its own"},
 	{from: []string{"fault", "envelope", "audit", "identity", "rbac", "root", "vault", "kek", "encryption", "workspace", "account", "lake", "witness", "api", "store", "objstore", "internal"},
