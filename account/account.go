@@ -157,7 +157,7 @@ type Config struct {
 	Encryption    Encryptions
 	Audit         audit.Recorder
 	Subscriptions []Subscription
-	Principal     func() identity.PrincipalID // the platform's own, which vaults know; "" while that is not known
+	Principal     func(identity.TenantID) identity.PrincipalID // the platform's own, which vaults know; "" while that is not known
 
 	Reserved []string // names that no account may have
 	Now      func() time.Time
@@ -171,7 +171,7 @@ type Accounts struct {
 	encryption Encryptions
 	audit      audit.Recorder
 	subs       []Subscription
-	principal  func() identity.PrincipalID
+	principal  func(identity.TenantID) identity.PrincipalID
 	reserved   []string
 	now        func() time.Time
 }

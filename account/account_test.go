@@ -79,7 +79,7 @@ func startOver(t *testing.T) (*account.Accounts, *scopes, *recorder, account.Sto
 	ring := encryption.NewKeyring(encryption.Config{Store: db.Encryption(), Root: testRoot{}, Recorder: r})
 	a := account.New(account.Config{
 		Store: db.Account(), Root: testRoot{}, Keys: ring, Encryption: s, Audit: r,
-		Subscriptions: []account.Subscription{{ID: sub, Tenant: tenant}}, Principal: func() identity.PrincipalID { return "p" },
+		Subscriptions: []account.Subscription{{ID: sub, Tenant: tenant}}, Principal: func(identity.TenantID) identity.PrincipalID { return "p" },
 		Reserved: []string{"reserved"},
 	})
 	for n, role := range map[byte]rbac.RoleID{1: rbac.Contributor, 2: rbac.Reader} {

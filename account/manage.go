@@ -226,7 +226,7 @@ func (a *Accounts) describe(tx Tx, row Row) (Account, error) {
 	acct := Account{
 		Path: row.Path, ID: row.ID, Tenant: row.Tenant, Location: row.Location, SKU: row.SKU, Kind: row.Kind, Tags: row.Tags,
 		Identity: row.Identity, Created: row.Created, Updated: row.Updated, KeyIdentity: row.KeyIdentity, SharedKey: row.SharedKey,
-		Principal: a.principal(),
+		Principal: a.principal(row.Tenant),
 	}
 	sc, err := tx.Scope(row.ID)
 	if err != nil {

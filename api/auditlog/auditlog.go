@@ -2,11 +2,11 @@
 //
 //	GET /audit/v1/parties                    {"value":["vault","platform"]}
 //	GET /audit/v1/PARTY/entries?from=2026-07-01T00:00:00Z&until=…&operation=…&principal=…
-//	    &resource=…&outcome=allowed&request=…&after=SEQUENCE&limit=100
+//	    &resource=…&outcome=allowed&request=…&after=SEQUENCE&limit=100&order=newest
 //	GET /audit/v1/PARTY/export?format=json   lines of JSON: each entry as it was recorded, or azure
 //	GET /audit/v1/PARTY/verification         {"holds":true,"entries":…}
 //
-// Entries come newest first; after names the last one of the page before. It holds no
+// Entries come newest first, or with order=oldest the other way; after names the last one of the page before. It holds no
 // rule of its own: who may read is package reader's.
 package auditlog
 
@@ -102,7 +102,14 @@ func query(r *http.Request) (q audit.Query, err error) {
 		}
 	}
 	q.Operation, q.Principal, q.Resource, q.Request = v.Get("operation"), v.Get("principal"), v.Get("resource"), v.Get("request")
-	q.Outcome, q.NewestFirst = audit.Outcome(v.Get("outcome")), true
+	q.Outcome = audit.Outcome(v.Get("outcome"))
+	switch v.Get("order") {
+	case "", "newest":
+		q.NewestFirst = true
+	case "oldest":
+	default:
+		return q, fault.New(fault.InvalidArgument, "order is newest, or oldest, which come first.")
+	}
 	if s := v.Get("after"); s != "" {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil || n < 0 {

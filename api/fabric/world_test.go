@@ -125,7 +125,7 @@ func runWith(t *testing.T, c fabric.Config, wc workspace.Config, fn func(w *worl
 		w.accounts = account.New(account.Config{
 			Store: db.Account(), Root: root{}, Keys: ring, Encryption: scopes, Audit: log,
 			Subscriptions: []account.Subscription{{ID: subscription, Tenant: identity.TenantID(kektest.Tenant)}},
-			Principal:     func() identity.PrincipalID { return "platform" },
+			Principal:     func(identity.TenantID) identity.PrincipalID { return "platform" },
 		})
 		c.Accounts = w.accounts
 		w.Handler = fabric.New(w.ws, scopes, tokens{}, c)

@@ -74,7 +74,7 @@ func newPlatform(t *testing.T) (*lake.Lake, *account.Accounts) {
 	accounts = account.New(account.Config{
 		Store: db.Account(), Root: r, Keys: ring, Encryption: encryption.NewScopes(ring, rbac.PlatformRoles, workspaces.Supported, workspaces, l),
 		Audit: log, Subscriptions: []account.Subscription{{ID: subscription, Tenant: caller.Tenant}},
-		Principal: func() identity.PrincipalID { return "" },
+		Principal: func(identity.TenantID) identity.PrincipalID { return "" },
 	})
 	check(accounts.Provision(ctx, caller.Tenant, rbac.Assignment{
 		Principal: caller.Principal, PrincipalType: caller.Type, Role: rbac.Contributor, Scope: "/subscriptions/" + subscription,

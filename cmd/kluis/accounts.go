@@ -25,8 +25,7 @@ var reservedAccounts = []string{
 func (s *server) wireAccounts(rt *router, tokens api.Tokens, c storagewire.Config) {
 	s.accounts = account.New(account.Config{
 		Store: s.operator.db.Account(), Root: s.operator.root, Keys: s.ring, Encryption: s.scopes, Audit: s.operator.log,
-		Subscriptions: []account.Subscription{{ID: s.identity.Subscription, Tenant: s.identity.Tenant, Name: "kluis"}},
-		Principal:     s.platformPrincipal, Reserved: reservedAccounts,
+		Subscriptions: s.subscriptions(), Principal: s.platformPrincipal, Reserved: reservedAccounts,
 	})
 	c.Keys, c.Services = s.accounts, s.accounts
 	rt.account = func(name string, dialect storageDialect) http.Handler {
@@ -59,10 +58,21 @@ func (s *server) supported(itemType string) bool {
 	return itemType == lake.ContainerType || s.workspaces.Supported(itemType)
 }
 
-// platformPrincipal returns the object id by which vaults know the platform, "" while it
-// has no credential.
-func (s *server) platformPrincipal() identity.PrincipalID {
-	c, err := s.readCredential(string(s.identity.Tenant))
+// subscriptions are those in which tenants' storage accounts lie.
+func (s *server) subscriptions() []account.Subscription {
+	all := []account.Subscription{{ID: s.identity.Subscription, Tenant: s.identity.Tenant, Name: "kluis"}}
+	for tenant, id := range s.identity.Adopted {
+		if id != "" {
+			all = append(all, account.Subscription{ID: id, Tenant: tenant, Name: string(tenant)})
+		}
+	}
+	return all
+}
+
+// platformPrincipal returns the object id by which a tenant's vaults know the platform, ""
+// while it has no credential there.
+func (s *server) platformPrincipal(tenant identity.TenantID) identity.PrincipalID {
+	c, err := s.readCredential(string(tenant))
 	if err != nil {
 		return ""
 	}

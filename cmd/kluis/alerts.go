@@ -152,8 +152,12 @@ func (w *watch) signals(ctx context.Context, now time.Time) ([]alert.Signal, err
 	if err != nil {
 		return nil, err
 	}
-	if w.custodian != nil {
-		if w.vaultAt, err = readOn(ctx, w.custodian.log, w.vaultAt, now, w.vaultEntry); err != nil {
+	vault, platform, err := w.watchedLogs()
+	if err != nil {
+		return nil, err
+	}
+	if vault != nil {
+		if w.vaultAt, err = readOn(ctx, vault, w.vaultAt, now, w.vaultEntry); err != nil {
 			return nil, err
 		}
 		w.attempts = slices.DeleteFunc(w.attempts, func(a kpi.Attempt) bool { return a.Time.Before(now.Add(-watchSince)) })
@@ -164,8 +168,8 @@ func (w *watch) signals(ctx context.Context, now time.Time) ([]alert.Signal, err
 		}
 		all = append(all, alert.FromDown(down, keys)...)
 	}
-	if w.operator != nil {
-		if w.platformAt, err = readOn(ctx, w.operator.log, w.platformAt, now, w.platformEntry); err != nil {
+	if platform != nil {
+		if w.platformAt, err = readOn(ctx, platform, w.platformAt, now, w.platformEntry); err != nil {
 			return nil, err
 		}
 		for _, e := range w.failing {
@@ -188,7 +192,7 @@ func (w *watch) signals(ctx context.Context, now time.Time) ([]alert.Signal, err
 }
 
 // readOn reads a log from where it was left, at first from a day ago.
-func readOn(ctx context.Context, log *audit.Log, next int64, now time.Time, fn func(audit.Entry)) (int64, error) {
+func readOn(ctx context.Context, log entryLog, next int64, now time.Time, fn func(audit.Entry)) (int64, error) {
 	var q audit.Query
 	if next > 0 {
 		q.After = new(next - 1)

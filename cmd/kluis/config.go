@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -106,6 +107,10 @@ type Config struct {
 
 	// Issuers are trusted beside the embedded one.
 	Issuers []Issuer `yaml:"issuers"`
+
+	// Audiences are services elsewhere, by their https origins, that the embedded issuer
+	// makes tokens for too: the governance, audit logs and storage of parties that trust it.
+	Audiences []string `yaml:"audiences"`
 
 	Limits vault.Limits `yaml:"limits"` // of key work; a limit of 0 is none
 	Duties rbac.Duties  `yaml:"duties"` // that vaults which ask for it keep apart
@@ -237,6 +242,11 @@ func (c Config) check() error {
 			return err
 		}
 	}
+	for _, a := range c.Audiences {
+		if !isOrigin(a) {
+			return usageError{fmt.Errorf("audiences: %q is no https origin, such as https://posture.example.com", a)}
+		}
+	}
 	if !c.Dev && c.Domain == "" {
 		return usageError{errors.New("--domain is empty")}
 	}
@@ -265,6 +275,12 @@ func (c Config) check() error {
 		return usageError{fmt.Errorf("--confine is auto, require or off, not %q", c.Confine)}
 	}
 	return nil
+}
+
+// isOrigin reports whether an address is https and names a host alone.
+func isOrigin(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == "https" && u.Host != "" && strings.Trim(u.Path, "/") == ""
 }
 
 func (c Config) has(role string) bool { return slices.Contains(c.Roles, role) }

@@ -48,6 +48,10 @@ type instance struct {
 	// Tenants are further ones of the installation, by 'kluis tenant create'.
 	Tenants []identity.TenantID `json:"tenants,omitempty"`
 
+	// Adopted are tenants whose directories are elsewhere, by 'kluis tenant adopt', each
+	// with its subscription, in which its storage accounts lie.
+	Adopted map[identity.TenantID]string `json:"adopted,omitempty"`
+
 	fresh bool // made by this start
 }
 
@@ -234,7 +238,7 @@ func (s *server) audiences() []string {
 		s.authority("graph"), "https://graph.microsoft.com",
 		"https://api.fabric.microsoft.com", s.authority("api.fabric"),
 		s.authority("management"), "https://management.azure.com", "https://management.core.windows.net", s.authority("posture"), s.authority("audit"),
-	}, append(s.storageAudiences(), s.accountAudiences("*")...)...)
+	}, slices.Concat(s.storageAudiences(), s.accountAudiences("*"), s.config.Audiences)...)
 }
 
 // accountAudiences are the addresses of a storage account. Behind a proxy clients know

@@ -9,6 +9,7 @@ import (
 	postureapi "github.com/kluis-io/kluis/api/posture"
 	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/governance"
+	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/posture"
 	"github.com/kluis-io/kluis/posture/evidence"
 	"github.com/kluis-io/kluis/posture/kpi"
@@ -17,7 +18,7 @@ import (
 // wireGovernance sets up the side that watches.
 func (s *server) wireGovernance(rt *router, tokens api.Tokens) {
 	c := governance.Config{
-		Store: s.governance.db.Governance(), Audit: s.governance.log, Tenant: s.identity.Tenant, Logs: s.tellLogs, Seal: s.sealPack,
+		Store: s.governance.db.Governance(), Audit: s.governance.log, Tenant: orDefault(identity.TenantID(s.config.Posture.Tenant), s.identity.Tenant), Logs: s.tellLogs, Seal: s.sealPack,
 	}
 	if s.config.Dev || s.config.Posture.Profile != "" {
 		c.Look = s.look
@@ -37,23 +38,27 @@ func (s *server) look(ctx context.Context, accepted []posture.Exception) (govern
 
 // tellLogs adds what the other parties' logs tell from a time on.
 func (s *server) tellLogs(ctx context.Context, since time.Time, in *kpi.Input) error {
-	if s.custodian != nil {
-		first, err := s.custodian.log.Entries(ctx, audit.Query{Limit: 1})
+	vault, platform, err := s.watchedLogs()
+	if err != nil {
+		return err
+	}
+	if vault != nil {
+		first, err := vault.Entries(ctx, audit.Query{Limit: 1})
 		if err != nil {
 			return err
 		}
 		if len(first) > 0 {
 			in.LogFrom = first[0].Time
 		}
-		if err := eachEntry(ctx, s.custodian.log, audit.Query{From: since}, func(e audit.Numbered) error { addAttempt(in, e.Entry); return nil }); err != nil {
+		if err := eachEntry(ctx, vault, audit.Query{From: since}, func(e audit.Numbered) error { addAttempt(in, e.Entry); return nil }); err != nil {
 			return err
 		}
 	}
-	if s.operator == nil {
+	if platform == nil {
 		return nil
 	}
 	in.DrillLog = true
-	return eachEntry(ctx, s.operator.log, audit.Query{From: since, Operation: revocationDrill}, func(e audit.Numbered) error { addDrill(in, e.Entry); return nil })
+	return eachEntry(ctx, platform, audit.Query{From: since, Operation: revocationDrill}, func(e audit.Numbered) error { addDrill(in, e.Entry); return nil })
 }
 
 // sealPack makes an evidence pack with extracts of the logs that are open here.

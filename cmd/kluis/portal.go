@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -44,8 +43,7 @@ type portalConfig struct {
 
 func (c portalConfig) check() error {
 	for _, address := range []string{c.Fabric, c.Blob, c.Storage, c.Vaults, c.Graph, c.Posture, c.Audit} {
-		u, err := url.Parse(address)
-		if address != "" && (err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "") {
+		if address != "" && !isOrigin(address) {
 			return usageError{fmt.Errorf("portal: %q is no https address of a host", address)}
 		}
 	}

@@ -133,8 +133,13 @@ func addLogs(ctx context.Context, data string, in *kpi.Input) error {
 	return err
 }
 
+// An entryLog is an audit log to read: a party's own, or that of one elsewhere.
+type entryLog interface {
+	Entries(ctx context.Context, q audit.Query) ([]audit.Numbered, error)
+}
+
 // eachEntry reads all that a query selects, page by page.
-func eachEntry(ctx context.Context, log *audit.Log, q audit.Query, fn func(audit.Numbered) error) error {
+func eachEntry(ctx context.Context, log entryLog, q audit.Query, fn func(audit.Numbered) error) error {
 	q.Limit = 1000
 	for {
 		page, err := log.Entries(ctx, q)

@@ -66,8 +66,8 @@ func (s *scanFlags) managers(r remedyFlags) (m managers, err error) {
 		if err != nil {
 			return m, err
 		}
-		m.data = azure.NewManager(azure.Config{Endpoint: m.endpoint, Credential: data, Client: c.Options()})
-		m.keys = azure.NewManager(azure.Config{Endpoint: m.endpoint, Credential: keys, Client: c.Options()})
+		m.data = azure.NewManager(azure.Config{Endpoint: orDefault(t.Endpoints["accounts"], m.endpoint), Audience: azurePublic, Credential: data, Client: c.Options()})
+		m.keys = azure.NewManager(azure.Config{Endpoint: m.endpoint, Audience: azurePublic, Credential: keys, Client: c.Options()})
 		m.vault = vaultsAs(keys, c.Options())
 		m.fabric = azure.NewManager(azure.Config{Endpoint: t.Endpoints["fabric"], Audience: fabricAPI, Credential: data, Client: c.Options()})
 		return m, nil

@@ -52,7 +52,7 @@ func (s *scanFlags) read(ctx context.Context, source string, inv *posture.Invent
 	return usageError{fmt.Errorf("--source is export:DIR, tfplan:FILE, azure, fabric or profile, not %q", source)}
 }
 
-func orDefault(s, by string) string {
+func orDefault[S ~string](s, by S) S {
 	if s == "" {
 		return by
 	}
@@ -91,9 +91,11 @@ func (s *scanFlags) readProfile(ctx context.Context, inv *posture.Inventory) err
 	if err != nil {
 		return err
 	}
-	err = azure.Read(ctx, azure.Config{Endpoint: t.Endpoints["arm"], Subscriptions: []string{t.SubscriptionID}, Credential: cred, Client: c.Options()}, inv)
-	if err != nil {
-		return err
+	for _, endpoint := range t.ResourceManagers() {
+		err := azure.Read(ctx, azure.Config{Endpoint: endpoint, Audience: azurePublic, Subscriptions: []string{t.SubscriptionID}, Credential: cred, Client: c.Options()}, inv)
+		if err != nil {
+			return err
+		}
 	}
 	err = fabric.Read(ctx, fabric.Config{Endpoint: t.Endpoints["fabric"], Credential: cred, Client: c.Options()}, inv)
 	var refused *azcore.ResponseError

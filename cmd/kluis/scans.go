@@ -10,6 +10,7 @@ import (
 
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/governance"
+	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/posture/history"
 )
 
@@ -24,12 +25,16 @@ type postureConfig struct {
 	Policies []string      `yaml:"policies"` // files, as --policy of 'kluis posture scan' takes them
 	Controls []string      `yaml:"controls"` // likewise --controls
 	Keep     time.Duration `yaml:"keep"`     // for how long scans and resolved findings are kept; 0 means for ever
+	Tenant   string        `yaml:"tenant"`   // whose people may read what was found; the installation's own if left out
 }
 
 // minInterval bounds how often a server scans.
 const minInterval = time.Second
 
 func (p postureConfig) check(dev bool) error {
+	if _, err := identity.ParseTenantID(p.Tenant); p.Tenant != "" && err != nil {
+		return usageError{fmt.Errorf("posture: tenant: %w", err)}
+	}
 	switch {
 	case p.Interval == 0:
 		return nil

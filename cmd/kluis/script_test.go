@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,14 +18,21 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/kluis-io/kluis/internal/deployment"
 	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/objstore/servertest"
 	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(deployment.Variable) == deployment.Replicas {
+		os.Setenv("KLUIS_TEST_STORE", "postgres") // they share nothing else
+	}
 	testscript.Main(m, map[string]func(){
 		"kluis": func() {
+			if code, done := deployed(os.Args[1:]); done {
+				os.Exit(code)
+			}
 			onEngine(os.Args[1:])
 			os.Exit(run(os.Args[1:]))
 		},
@@ -36,14 +42,14 @@ func TestMain(m *testing.M) {
 // onEngine has a command that makes a data directory keep its databases on the engine
 // that is tested, and every command look for extents in the store that is.
 func onEngine(args []string) {
-	at := slices.Index(args, "--data") + 1
-	if at == 0 || at == len(args) {
+	data := flagOf(args, "--data")
+	if data == "" || deployment.Inside() {
 		return
 	}
-	variables, err := servertest.Variables(args[at])
+	variables, err := servertest.Variables(data)
 	if err == nil && (args[0] == "serve" || args[0] == "init") {
 		var parties []string
-		parties, err = enginetest.Parties(args[at])
+		parties, err = enginetest.Parties(data)
 		variables = append(variables, parties...)
 	}
 	if err != nil {
@@ -72,19 +78,25 @@ func TestScripts(t *testing.T) {
 			"principal":  principal,
 			"approvalid": approvalID,
 			"account":    storageAccountMade,
+			"credential": credentialMoved,
 			"finding":    findingOf,
 			"pgdatabase": freshDatabase,
 		},
 		Condition: onWhichEngine,
 		Setup:     setUp,
 	})
+	tellInapplicable(t)
 }
 
-// onWhichEngine tells where the parties are kept: [sqlite] or [postgres]; and whether
-// extents lie in [elsewhere].
+// onWhichEngine tells where the parties are kept: [sqlite] or [postgres]; whether extents lie
+// in [elsewhere]; and whether the parties run [apart].
 func onWhichEngine(name string) (bool, error) {
-	if name == "elsewhere" {
+	switch name {
+	case "elsewhere":
 		return servertest.Elsewhere(), nil
+	case "apart":
+		chosen, err := deployment.Chosen()
+		return chosen != deployment.One, err
 	}
 	return name == cmp.Or(os.Getenv("KLUIS_TEST_STORE"), "sqlite"), nil
 }
@@ -93,13 +105,16 @@ func onWhichEngine(name string) (bool, error) {
 func setUp(e *testscript.Env) error {
 	e.Setenv("TMPDIR", e.WorkDir)
 	e.Setenv("SOON", time.Now().AddDate(0, 1, 0).Format(time.DateOnly)) // a day to come
-	variables, err := enginetest.Parties(e.WorkDir)                     // for the server's sake: it outlives the commands
+	if _, err := deployment.Chosen(); err != nil {
+		return err
+	}
+	variables, err := enginetest.Parties(e.WorkDir) // for the server's sake: it outlives the commands
 	for _, v := range variables {
 		if name, value, _ := strings.Cut(v, "="); name != "KLUIS_DATABASE" {
 			e.Setenv(name, value)
 		}
 	}
-	for _, name := range []string{"KLUIS_TEST_STORE", "KLUIS_TEST_OBJECTS", "KLUIS_TEST_OBJECTS_PORT"} {
+	for _, name := range []string{"KLUIS_TEST_STORE", "KLUIS_TEST_OBJECTS", "KLUIS_TEST_OBJECTS_PORT", deployment.Variable} {
 		e.Setenv(name, os.Getenv(name))
 	}
 	return err

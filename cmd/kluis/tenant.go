@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/kluis-io/kluis/cmd/kluis/cli"
 	"github.com/kluis-io/kluis/identity"
-	"github.com/kluis-io/kluis/rbac"
 )
 
 func tenantCommand() *cobra.Command {
@@ -77,58 +75,6 @@ func createTenant(ctx context.Context, c Config, name string) (made initialised,
 	return made, writeJSON(filepath.Join(c.Data, instanceFile), s.identity)
 }
 
-func tenantAdoptCommand() *cobra.Command {
-	var tenant, admin string
-	cmd := &cobra.Command{
-		Use:   "adopt",
-		Short: "Give a tenant with a directory of its own its first administrator on the platform",
-		Long: `Give a tenant its first administrator on the platform, where the tenant's
-directory is not this installation's: its tokens come from an issuer that the
-configuration names under "issuers". The server must not run meanwhile.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := readConfig(cmd)
-			if err != nil {
-				return err
-			}
-			id, err := identity.ParseTenantID(tenant)
-			if err != nil {
-				return usageError{fmt.Errorf("--tenant: %w", err)}
-			}
-			principal, err := identity.ParsePrincipalID(admin)
-			if err != nil {
-				return usageError{fmt.Errorf("--admin: %w", err)}
-			}
-			return adoptTenant(cmd.Context(), c, id, principal)
-		},
-	}
-	addFlags(cmd.Flags())
-	cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's `ID`")
-	cmd.Flags().StringVar(&admin, "admin", "", "the object `ID` of its administrator")
-	cmd.MarkFlagRequired("tenant")
-	cmd.MarkFlagRequired("admin")
-	return cmd
-}
-
-func adoptTenant(ctx context.Context, c Config, id identity.TenantID, admin identity.PrincipalID) (err error) {
-	s := &server{config: c, port: "443"}
-	defer func() {
-		if e := s.stop(); err == nil {
-			err = e
-		}
-	}()
-	if err := s.openData(ctx); err != nil {
-		return err
-	}
-	if err := s.wire(ctx, &router{domain: c.Domain}); err != nil {
-		return err
-	}
-	if s.workspaces == nil {
-		return fmt.Errorf("%s holds no platform", c.Data)
-	}
-	return s.workspaces.Provision(ctx, id, assignments(admin, "/", rbac.TenantAdministrator, rbac.WorkspaceCreator)...)
-}
-
 func tenantConnectCommand() *cobra.Command {
 	var data, tenant, client, object, authority, kind, file string
 	cmd := &cobra.Command{
@@ -155,7 +101,7 @@ far after its next start, and runs no az.`,
 			if err != nil {
 				return usageError{fmt.Errorf("--tenant: %w", err)}
 			}
-			if u, err := url.Parse(authority); authority != "" && (err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "") {
+			if authority != "" && !isOrigin(authority) {
 				return usageError{errors.New("--authority takes an https origin, such as https://login.microsoftonline.com")}
 			}
 			c := credential{

@@ -75,8 +75,10 @@ func (o *Officer) Call(ctx context.Context, scope, method, address string, in, o
 	return json.Unmarshal(text, out)
 }
 
+// ManagementScope is that of tokens for Resource Manager, whoever serves it.
+const ManagementScope = "https://management.azure.com/.default"
+
 // Manage makes one call of Resource Manager, at a resource's id.
 func (o *Officer) Manage(ctx context.Context, method, id, apiVersion string, in, out any) error {
-	arm := o.Target().Endpoints["arm"]
-	return o.Call(ctx, arm+"/.default", method, arm+id+"?api-version="+apiVersion, in, out)
+	return o.Call(ctx, ManagementScope, method, o.Target().ResourceManager(id)+id+"?api-version="+apiVersion, in, out)
 }

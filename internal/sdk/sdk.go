@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -84,6 +86,21 @@ func (t Target) VaultURI(name string) string {
 		host += ":" + p
 	}
 	return "https://" + host + "/"
+}
+
+// ResourceManager returns the origin of the Resource Manager that a resource is managed
+// at: that of storage accounts is the platform's, which may be another than the vaults'.
+func (t Target) ResourceManager(id string) string {
+	if accounts := t.Endpoints["accounts"]; accounts != "" && strings.Contains(strings.ToLower(id), "/providers/microsoft.storage/") {
+		return accounts
+	}
+	return t.Endpoints["arm"]
+}
+
+// ResourceManagers are the origins of all.
+func (t Target) ResourceManagers() []string {
+	all := []string{t.Endpoints["arm"], t.Endpoints["accounts"]}
+	return slices.DeleteFunc(all, func(one string) bool { return one == "" })
 }
 
 // Clients makes clients of a server.
