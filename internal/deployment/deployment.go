@@ -234,7 +234,7 @@ func Sites(data string) (all []Site, err error) {
 func (d *Deployment) describe() error {
 	var all []Site
 	for _, s := range d.sites {
-		all = append(all, Site{s.party, s.data[0], s.env})
+		all = append(all, Site{s.party, s.data[0], append(s.env, "KLUIS_CONFIG="+s.config)})
 		if err := os.Symlink(filepath.Join(s.data[0], s.party), filepath.Join(d.plan.Data, s.party)); err != nil {
 			return err
 		}

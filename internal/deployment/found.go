@@ -39,6 +39,7 @@ func (d *Deployment) write(s *site, more map[string]any) error {
 			return err
 		}
 	}
+	all["domain"], all["roles"] = s.domain, []string{s.party}
 	for key := range all {
 		if party, ok := belongs[key]; ok && party != s.party {
 			delete(all, key)
