@@ -37,15 +37,14 @@ func (s *Server) Configure(name, value string) error {
 // Promote has a standby take writes.
 func (s *Server) Promote() error { return s.program("pg_ctl", "promote", "-w", "-D", s.data()) }
 
-// Kill ends every process of the server at once: kill -9.
-func (s *Server) Kill() error {
-	lock := filepath.Join(s.data(), "postmaster.pid")
-	text, err := os.ReadFile(lock)
+// signal sends every process of the server a signal, and returns their ids.
+func (s *Server) signal(sig syscall.Signal) (all map[string]bool, err error) {
+	text, err := os.ReadFile(s.lock())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	master, _, _ := strings.Cut(string(text), "\n")
-	all := map[string]bool{master: true}
+	all = map[string]bool{master: true}
 	for pid, p := range running() {
 		if p.parent == master {
 			all[pid] = true
@@ -54,9 +53,27 @@ func (s *Server) Kill() error {
 	for pid := range all {
 		n, err := strconv.Atoi(pid)
 		if err != nil {
-			return fmt.Errorf("process %q: %w", pid, err)
+			return nil, fmt.Errorf("process %q: %w", pid, err)
 		}
-		syscall.Kill(n, syscall.SIGKILL) // one that has ended by itself is as dead
+		syscall.Kill(n, sig) // one that has ended by itself needs none
+	}
+	return all, nil
+}
+
+func (s *Server) lock() string { return filepath.Join(s.data(), "postmaster.pid") }
+
+// Hang has every process of the server stand still: what it is sent arrives, and is not
+// answered.
+func (s *Server) Hang() error { _, err := s.signal(syscall.SIGSTOP); return err }
+
+// GoOn ends what Hang has begun.
+func (s *Server) GoOn() error { _, err := s.signal(syscall.SIGCONT); return err }
+
+// Kill ends every process of the server at once: kill -9.
+func (s *Server) Kill() error {
+	all, err := s.signal(syscall.SIGKILL)
+	if err != nil {
+		return err
 	}
 	for alive := true; alive; time.Sleep(5 * time.Millisecond) {
 		alive = false
@@ -65,7 +82,7 @@ func (s *Server) Kill() error {
 		}
 	}
 	// They name a process that nobody may have waited for.
-	return errors.Join(os.Remove(lock), os.Remove(filepath.Join(s.dir, ".s.PGSQL.5432.lock")))
+	return errors.Join(os.Remove(s.lock()), os.Remove(filepath.Join(s.dir, ".s.PGSQL.5432.lock")))
 }
 
 type process struct{ state, parent string }

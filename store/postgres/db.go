@@ -97,8 +97,10 @@ func OpenAsIs(ctx context.Context, url string, schema store.Schema) (*DB, error)
 
 func open(ctx context.Context, url string, seen *lineage, schema store.Schema) (*DB, error) {
 	db := &DB{
-		known:  map[string]int64{},
-		listen: func() (*sql.DB, error) { return connections(url, seen, slow, slow) },
+		known: map[string]int64{},
+		listen: func() (*sql.DB, error) {
+			return connections(url, seen, session{still: slow, statement: slow, listens: true})
+		},
 	}
 	var err error
 	for _, set := range schema {
@@ -106,7 +108,7 @@ func open(ctx context.Context, url string, seen *lineage, schema store.Schema) (
 			return nil, err
 		}
 	}
-	if db.pool, err = connections(url, seen, paused, slow); err != nil {
+	if db.pool, err = connections(url, seen, session{still: paused, statement: slow}); err != nil {
 		return nil, err
 	}
 	if db.clock, err = clockOf(ctx, db.pool); err != nil {
@@ -115,7 +117,7 @@ func open(ctx context.Context, url string, seen *lineage, schema store.Schema) (
 	if db.caveat, err = caveat(ctx, db.pool); err != nil {
 		return nil, errors.Join(err, db.pool.Close())
 	}
-	readers, err := connections(url, seen, slow, slow)
+	readers, err := connections(url, seen, session{still: slow, statement: slow})
 	if err != nil {
 		return nil, errors.Join(err, db.pool.Close())
 	}
@@ -137,20 +139,30 @@ const (
 	slow   = time.Minute
 )
 
-// connections returns a pool of connections whose sessions are set up: how long they may
-// stand still in a transaction, and a statement may take; 0 is for ever. None leads to a
+// A session says how long one may stand still in a transaction, and a statement may take; 0
+// is for ever. One that listens waits for ever for what it was not asked for; of all others
+// with a bound the answer is waited for a little longer than that, and no longer.
+type session struct {
+	still, statement time.Duration
+	listens          bool
+}
+
+// connections returns a pool of connections whose sessions are set up. None leads to a
 // server that was replaced.
-func connections(url string, seen *lineage, still, statement time.Duration) (*sql.DB, error) {
+func connections(url string, seen *lineage, as session) (*sql.DB, error) {
 	c, err := parse(url)
 	if err != nil {
 		return nil, err
 	}
-	c.ConnectTimeout, c.ValidateConnect, c.OnNotice = answer, seen.follow(c.ValidateConnect), heed
+	c.ConnectTimeout, c.ValidateConnect, c.OnNotice = bounds.connect, seen.follow(c.ValidateConnect), heed
 	c.DialFunc = dialer().DialContext
+	if as.statement > 0 && !as.listens {
+		c.DialFunc = impatient(c.DialFunc)
+	}
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	for name, value := range map[string]string{
-		"application_name": "kluis", "synchronous_commit": "on", "default_transaction_isolation": "read committed", "idle_in_transaction_session_timeout": ms(still),
-		"lock_timeout": ms(slow), "statement_timeout": ms(statement),
+		"application_name": "kluis", "synchronous_commit": "on", "default_transaction_isolation": "read committed", "idle_in_transaction_session_timeout": ms(as.still),
+		"lock_timeout": ms(slow), "statement_timeout": ms(as.statement),
 	} {
 		c.RuntimeParams[name] = value
 	}
@@ -200,7 +212,7 @@ func (c committer) Begin() (*store.Conn, error) {
 }
 
 func (c committer) connect() (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), answer)
+	ctx, cancel := context.WithTimeout(context.Background(), bounds.connect)
 	defer cancel()
 	if c.db.write.Conn, err = store.Connect(ctx, c.db.pool, explain); err != nil {
 		return err
@@ -320,7 +332,7 @@ func lost(err error) bool {
 	}
 	var network net.Error
 	var connecting *pgconn.ConnectError
-	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return errors.Is(err, errUnanswered) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.As(err, &network) || errors.As(err, &connecting)
 }
 

@@ -21,7 +21,7 @@ import (
 
 // prepare makes sure that the database is one that can be used, and has its tables seen to.
 func prepare(ctx context.Context, url string, seen *lineage, schema store.Schema, tables func(context.Context, *sql.DB, store.Schema) error) (err error) {
-	pool, err := connections(url, seen, slow, 0)
+	pool, err := connections(url, seen, session{still: slow})
 	if err != nil {
 		return err
 	}

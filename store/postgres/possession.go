@@ -86,7 +86,7 @@ func (db *DB) Leave(ctx context.Context) error {
 
 // Reclaim takes back what Leave has said of the database at url: something is moved there.
 func Reclaim(ctx context.Context, url string) (err error) {
-	pool, err := connections(url, new(lineage), slow, slow)
+	pool, err := connections(url, new(lineage), session{still: slow, statement: slow})
 	if err != nil {
 		return err
 	}
