@@ -86,6 +86,26 @@ func (r *Readers) Lend(ctx context.Context, fn func(*Conn) error) error {
 	return fn(c)
 }
 
+// Answers makes sure that the database answers. ctx bounds how long a connection is waited
+// for, and not its answer, for which the engine has its own.
+func (r *Readers) Answers(ctx context.Context) error {
+	for {
+		rested := false
+		err := r.Lend(ctx, func(c *Conn) error {
+			var one int64
+			rested = c.rested
+			err := c.Row("SELECT 1", nil, &one)
+			if err != nil {
+				c.Unfit()
+			}
+			return err
+		})
+		if err == nil || !rested { // one that lay idle may have been cut
+			return err
+		}
+	}
+}
+
 func (r *Readers) over() bool {
 	select {
 	case <-r.closed:

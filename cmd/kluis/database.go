@@ -44,6 +44,8 @@ type database struct {
 type engine interface {
 	// Check reads the whole database and calls found with what is wrong with it.
 	Check(ctx context.Context, found func(text string)) error
+	// Answers makes sure that the database can be asked.
+	Answers(ctx context.Context) error
 	Close() error
 }
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/kluis-io/kluis/internal/deployment"
+	"github.com/kluis-io/kluis/internal/deploytest"
 )
 
 // inapplicable is what scripts leave out ("[!apart]") where the parties run apart, and why. All
@@ -46,15 +46,15 @@ func flagOf(args []string, name string) string {
 // start stands the deployment up, and what opens its data directory opens those of the parties
 // that the command concerns. It reports whether it has run the command.
 func deployed(args []string) (code int, done bool) {
-	chosen, err := deployment.Chosen()
+	chosen, err := deploytest.Chosen()
 	data := flagOf(args, "--data")
-	if err != nil || chosen == deployment.One || data == "" {
+	if err != nil || chosen == deploytest.One || data == "" {
 		return 0, false
 	}
 	if args[0] == "serve" && slices.Contains(args, "--dev") && slices.Contains(args, "--listen") {
 		return supervise(chosen, data, flagOf(args, "--config")), true
 	}
-	sites, err := deployment.Sites(data)
+	sites, err := deploytest.Sites(data)
 	if err != nil || len(sites) == 0 {
 		return 0, false
 	}
@@ -67,7 +67,7 @@ func deployed(args []string) (code int, done bool) {
 }
 
 // concerned returns the installations that a command is for, as an operator would choose them.
-func concerned(sites []deployment.Site, args []string) []deployment.Site {
+func concerned(sites []deploytest.Site, args []string) []deploytest.Site {
 	one := flagOf(args, "--party")
 	if args[0] == "posture" || args[0] == "backup" {
 		one = "governance"
@@ -75,16 +75,16 @@ func concerned(sites []deployment.Site, args []string) []deployment.Site {
 	if one == "" { // audit verify, fsck
 		return sites
 	}
-	return slices.DeleteFunc(sites, func(s deployment.Site) bool { return s.Party != one })
+	return slices.DeleteFunc(sites, func(s deploytest.Site) bool { return s.Party != one })
 }
 
 // commandAt runs a command on an installation's folder in place of the deployment's.
-func commandAt(s deployment.Site, data string, args []string) int {
+func commandAt(s deploytest.Site, data string, args []string) int {
 	args = slices.Clone(args)
 	args[slices.Index(args, data)] = s.Data
 	c := exec.Command(binary(), args...)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.Env = append(append(os.Environ(), deployment.InsideEnv), s.Env...)
+	c.Env = append(append(os.Environ(), deploytest.InsideEnv), s.Env...)
 	return codeOf(c.Run())
 }
 
@@ -92,11 +92,11 @@ func commandAt(s deployment.Site, data string, args []string) int {
 func supervise(chosen, data, config string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	plan := deployment.Plan{Binary: binary(), Data: data, Config: config, Replicas: 1, Log: os.Stderr}
-	if chosen == deployment.Replicas {
+	plan := deploytest.Plan{Binary: binary(), Data: data, Config: config, Replicas: 1, Log: os.Stderr}
+	if chosen == deploytest.Replicas {
 		plan.Replicas = 3
 	}
-	d, err := deployment.Start(plan)
+	d, err := deploytest.Start(plan)
 	if err == nil {
 		select {
 		case <-ctx.Done():

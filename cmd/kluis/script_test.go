@@ -18,14 +18,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/kluis-io/kluis/internal/deployment"
+	"github.com/kluis-io/kluis/internal/deploytest"
 	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/objstore/servertest"
 	"github.com/kluis-io/kluis/store/enginetest"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(deployment.Variable) == deployment.Replicas {
+	if os.Getenv(deploytest.Variable) == deploytest.Replicas {
 		os.Setenv("KLUIS_TEST_STORE", "postgres") // they share nothing else
 	}
 	testscript.Main(m, map[string]func(){
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // that is tested, and every command look for extents in the store that is.
 func onEngine(args []string) {
 	data := flagOf(args, "--data")
-	if data == "" || deployment.Inside() {
+	if data == "" || deploytest.Inside() {
 		return
 	}
 	variables, err := servertest.Variables(data)
@@ -95,8 +95,8 @@ func onWhichEngine(name string) (bool, error) {
 	case "elsewhere":
 		return servertest.Elsewhere(), nil
 	case "apart":
-		chosen, err := deployment.Chosen()
-		return chosen != deployment.One, err
+		chosen, err := deploytest.Chosen()
+		return chosen != deploytest.One, err
 	}
 	return name == cmp.Or(os.Getenv("KLUIS_TEST_STORE"), "sqlite"), nil
 }
@@ -105,7 +105,7 @@ func onWhichEngine(name string) (bool, error) {
 func setUp(e *testscript.Env) error {
 	e.Setenv("TMPDIR", e.WorkDir)
 	e.Setenv("SOON", time.Now().AddDate(0, 1, 0).Format(time.DateOnly)) // a day to come
-	if _, err := deployment.Chosen(); err != nil {
+	if _, err := deploytest.Chosen(); err != nil {
 		return err
 	}
 	variables, err := enginetest.Parties(e.WorkDir) // for the server's sake: it outlives the commands
@@ -114,7 +114,7 @@ func setUp(e *testscript.Env) error {
 			e.Setenv(name, value)
 		}
 	}
-	for _, name := range []string{"KLUIS_TEST_STORE", "KLUIS_TEST_OBJECTS", "KLUIS_TEST_OBJECTS_PORT", deployment.Variable} {
+	for _, name := range []string{"KLUIS_TEST_STORE", "KLUIS_TEST_OBJECTS", "KLUIS_TEST_OBJECTS_PORT", deploytest.Variable} {
 		e.Setenv(name, os.Getenv(name))
 	}
 	return err

@@ -197,6 +197,9 @@ func start(ctx context.Context, c Config) (_ *server, err error) {
 	if err := serveProfiles(workers); err != nil {
 		return s, err
 	}
+	for _, p := range s.parties() {
+		s.ready.needs(p.name, p.db.Answers)
+	}
 	s.ready.set(nil)
 	return s, nil
 }

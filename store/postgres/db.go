@@ -169,6 +169,9 @@ func connections(url string, seen *lineage, as session) (*sql.DB, error) {
 	return stdlib.OpenDB(*c), nil
 }
 
+// Answers makes sure that the database can be asked.
+func (db *DB) Answers(ctx context.Context) error { return db.readers.Answers(ctx) }
+
 // Close waits for the transactions that have begun, and closes the database.
 func (db *DB) Close() error {
 	if !db.writer.Close() {

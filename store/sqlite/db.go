@@ -163,6 +163,9 @@ func (db *DB) versions(ctx context.Context, schema store.Schema) (map[string]int
 	return have, nil
 }
 
+// Answers makes sure that the database can be asked.
+func (db *DB) Answers(ctx context.Context) error { return db.readers.Answers(ctx) }
+
 // Close waits for the transactions that have begun, and closes the database.
 func (db *DB) Close() error {
 	if !db.writer.Close() {

@@ -1,4 +1,4 @@
-// Package deployment stands up kluis for tests as it can be deployed, so that the same
+// Package deploytest stands up kluis for tests as it can be deployed, so that the same
 // tests run against each: one process; the vault, the platform and governance apart, each
 // an installation of its own with its process, databases, root, domain and certificate
 // authority; and three replicas of each of those behind balancers, on PostgreSQL.
@@ -7,7 +7,7 @@
 // replicas. What a deployment leaves in its folder is what one server would: bootstrap.json,
 // which tells clients all that they need, and links to the parties' folders. Commands that
 // open a data directory are run on its installations: see [Sites].
-package deployment
+package deploytest
 
 import (
 	"encoding/json"
