@@ -173,12 +173,16 @@ func TestPowerCut(t *testing.T) {
 		}
 		return w.Commit()
 	}
-	finished, cuts := false, 0
+	finished, cuts, base := false, 0, t.TempDir()
 	repeats := effort.Of(4, 40, 2_000)
 	for after := 0; !finished; after++ {
 		for range repeats {
 			cuts++
-			dir := filepath.Join(t.TempDir(), "objects")
+			place, err := os.MkdirTemp(base, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(place, "objects")
 			v := &volatile{Filesystem: local.Disk, left: after, live: map[string]*node{}, flushed: map[string]*node{}}
 			committed := map[string]bool{}
 			s, err := local.OpenOn(v, dir)
@@ -195,7 +199,7 @@ func TestPowerCut(t *testing.T) {
 				}
 			}
 			finished = err == nil
-			left := filepath.Join(t.TempDir(), "objects")
+			left := filepath.Join(place, "left")
 			v.remains(t, dir, left)
 			again, err := local.Open(left)
 			if err != nil {
@@ -224,6 +228,9 @@ func TestPowerCut(t *testing.T) {
 			}
 			if err := put(again, "00000000000000000000000000000009"); err != nil {
 				t.Fatalf("cut after %d calls: the store does not go on: %v", after, err)
+			}
+			if err := os.RemoveAll(place); err != nil {
+				t.Fatal(err)
 			}
 		}
 		if after > 1000 {

@@ -37,7 +37,7 @@ var errFailed = errors.New("not everything holds")
 
 func run(ctx context.Context) error {
 	effort := flag.String("effort", "full", "short takes minutes, and leaves out what go test does by itself; medium takes hours; full takes days")
-	only := flag.String("only", "", "only the proofs whose names match")
+	only := flag.String("only", "", "only the proofs whose names match, or the steps that match as PROOF/STEP")
 	again := flag.Bool("again", false, "repeat what has been done at this commit")
 	atMost := flag.Int("rounds", 0, "at most so many rounds of each step in this run; 0 for all")
 	list := flag.Bool("list", false, "only list what there is to do")
@@ -72,10 +72,13 @@ func run(ctx context.Context) error {
 	}
 	failed := false
 	for _, p := range proofs() {
-		if *reportOnly || !pattern.MatchString(p.Name) {
-			continue
+		if *reportOnly {
+			break
 		}
 		for _, step := range steps(p) {
+			if !pattern.MatchString(p.Name) && !pattern.MatchString(p.Name+"/"+step.Name) {
+				continue
+			}
 			done := s.done(p.Name, step.Name, at)
 			if *list {
 				fmt.Printf("%-16s %-40s %d of %d rounds done\n", p.Name, step.Name, done, step.rounds())

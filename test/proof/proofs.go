@@ -45,7 +45,8 @@ func (p Proof) medium() (steps []Step) {
 
 const (
 	fullEffort = "KLUIS_EFFORT=full"
-	fuzzTime   = 5 * time.Minute // of each target
+	inMemory   = "TMPDIR=/dev/shm" // where the disk decides nothing
+	fuzzTime   = 5 * time.Minute   // of each target
 )
 
 // test is a step that runs tests of a package with full effort.
@@ -90,8 +91,8 @@ func proofs() []Proof {
 			Full: []Step{
 				times(10, beside(8, test("./test/system", "^TestRecordedPowerCuts$", "KLUIS_RECORDED_CUTS=1000", "KLUIS_RIGS=4"))),
 				times(5, test("./test/system", "^TestPowerCuts$", "KLUIS_POWER_CUTS=100")),
-				test("./objstore/local", "^TestPowerCut$"),
-				test("./objstore/local", "^TestEveryCallFails$"),
+				test("./objstore/local", "^TestPowerCut$", inMemory),
+				test("./objstore/local", "^TestEveryCallFails$", inMemory),
 			},
 		},
 		{
@@ -102,8 +103,8 @@ func proofs() []Proof {
 			LeftOut: "what the kernel holds for a process survives its kill: that is what the cuts above are for. Rotations are asked for in one round of ten, switches in one of twenty",
 			Goal:    "10,000 kills",
 			Full: []Step{
-				times(10, beside(8, test("./test/system", "^TestKills$", "KLUIS_KILLS=1000", "KLUIS_RIGS=4", "TMPDIR=/dev/shm"))),
-				times(2, test("./test/system", "^TestKillsOfReplicas$", "KLUIS_REPLICA_KILLS=250", "TMPDIR=/dev/shm")),
+				times(10, beside(8, test("./test/system", "^TestKills$", "KLUIS_KILLS=1000", "KLUIS_RIGS=4", inMemory))),
+				times(2, test("./test/system", "^TestKillsOfReplicas$", "KLUIS_REPLICA_KILLS=250", inMemory)),
 			},
 		},
 		{
