@@ -125,8 +125,8 @@ func proofs() []Proof {
 			Name:    "models",
 			Promise: "key state, rights and objects behave as small models say, whatever comes when",
 			How: "Random histories of custodian, administrator, writers, faults and crashes in virtual time against a model (encryption TestHistories); random roles, policies and networks against a model of a list and a loop (vault TestAuthorizationAgainstModel); random operations on a tree (lake TestModel); " +
-				"every state that the protocol of a change of wraps can reach with two replicas, three versions and a crash anywhere (encryption TestEveryStateOfAWrapChange); histories of concurrent clients of the real server under kill -9 and a vault that goes away, checked for linearizability by Porcupine (test/system TestLinearizable), and of clients each at one of three replicas while those are killed or stand still, their database crashes, and the vault is out of reach (TestLinearizableReplicas).",
-			LeftOut: "rights in a workspace as a register of their own: those at the vault are one",
+				"every state that the protocol of a change of wraps can reach with two replicas, three versions and a crash anywhere (encryption TestEveryStateOfAWrapChange); histories of concurrent clients of the real server, who write and read objects, switch a key, and give and take away roles at the vault and in a workspace, under kill -9 and a vault that goes away, checked for linearizability by Porcupine (test/system TestLinearizable), and of clients each at one of three replicas while those are killed or stand still, their database crashes, and the vault is out of reach (TestLinearizableReplicas).",
+			LeftOut: "rights that come with a group",
 			Goal:    "100,000 histories of each, 200 linearizable minutes",
 			Full: []Step{
 				test("./encryption", "^TestHistories$"),

@@ -90,7 +90,7 @@ func (r *recorder) did(client int, call time.Time, in access, out uint64, known 
 }
 
 // TestLinearizable has clients write and read objects, switch a key and take away and give
-// a role, use the key, all at once, while the server is killed over and over. There is an
+// roles, at the vault and in the workspace, use the key, all at once, while the server is killed over and over. There is an
 // order of all calls, each between its beginning and its end, that explains all answers:
 // of the vault's, which are to be final at once, as of the objects'. What the platform
 // makes of the vault's answers may come later, and no later than the bound.
@@ -292,6 +292,8 @@ func linearizable(t *testing.T, s *site, sites []*site, lasting, slack time.Dura
 		use(21+client, guests[client%len(sites)], "other", "the guest has no role")
 	}
 
+	r.workspaceRights(ctx, t, s, sites, 30, running, pause, &all)
+
 	for running.Err() == nil {
 		fault(pause, func() {
 			mu.Lock()
@@ -314,8 +316,9 @@ func linearizable(t *testing.T, s *site, sites []*site, lasting, slack time.Dura
 	if read == 0 || written == 0 || refusals == 0 {
 		t.Errorf("%d read, %d written, %d refused: it proves little", read, written, refusals)
 	}
+	asked, denied := r.asked(noWorkspaceRole)
 	effort.Proof(t, "histories", 1, "calls", len(r.history), "of-which-nobody-knows-the-end", r.unknown, "reads", read, "writes", written,
-		"refused-for-the-key", refusals, "contradictions", 0)
+		"refused-for-the-key", refusals, "asked-for-a-right-in-a-workspace", asked, "of-which-denied", denied, "contradictions", 0)
 }
 
 func one(yes bool) int {
