@@ -23,6 +23,21 @@
 // It does not promise order between objects, and has no transactions: who writes
 // an object records it first and sweeps after a crash.
 //
+// # Records
+//
+// Beside objects, in places of their own, stores keep records: short named texts, such
+// as the rollback witness's and the published audit logs. Whoever needs them declares an
+// interface of these methods. All promise:
+//
+//   - Read gives nil for a record that is not there, and an error if the store cannot
+//     tell;
+//   - Create makes a record that never changes, whole and durable, and succeeds if the
+//     very same is there;
+//   - Replace decides and writes in one step: nobody else's write comes between the
+//     record that decide was given and the one that takes its place. It may ask decide
+//     again, also with what decide has returned itself;
+//   - List and Delete are as for objects.
+//
 // [objstore/local] is a folder of files; [objstore/s3] and [objstore/azblob] are
 // stores elsewhere, and [objstore/remote] what they have in common;
 // [objstore/faulty] injects failures, [objstore/objtest] is the suite for all, and

@@ -34,9 +34,9 @@ import (
 	"github.com/kluis-io/kluis/fault"
 )
 
-// A Store keeps records by name: lower-case letters, digits, hyphens and slashes. A
-// folder does, and so could a bucket or somebody else's service. It is trusted with
-// nothing but to give back what it was given.
+// A Store keeps records by name: lower-case letters, digits, hyphens, dots and slashes.
+// A folder does, and a bucket that knows conditional writes. It is trusted with nothing
+// but to give back what it was given.
 type Store interface {
 	// Read returns a record, or nil if there is none of that name.
 	Read(ctx context.Context, name string) ([]byte, error)
@@ -67,9 +67,11 @@ type Witness struct {
 const (
 	headKind = "head"
 	markKind = "mark"
-	headName = "head"
-	markName = "scopes/"
+	headName = "head.json"
 )
+
+// markName is the name of a scope's mark.
+func markName(scope string) string { return "scopes/" + scope + ".json" }
 
 // Open opens a party's witness, and reads its head if there is one. It fails with
 // [fault.Integrity] if the head is not one that this party's root has written.
@@ -162,14 +164,14 @@ func (w *Witness) Store(ctx context.Context, note []byte, replaces func(old []by
 func (w *Witness) Advance(ctx context.Context, scope string, generation, epoch int64) error {
 	next := w.base
 	next.Kind, next.Scope, next.Generation, next.Epoch = markKind, scope, generation, epoch
-	mark, err := w.read(ctx, markName+scope, markKind, scope)
+	mark, err := w.read(ctx, markName(scope), markKind, scope)
 	if err != nil {
 		return err
 	}
 	if behind, err := w.behind(mark, &next); err != nil || !behind {
 		return err
 	}
-	return w.replace(ctx, markName+scope, func(old []byte) (*record, error) {
+	return w.replace(ctx, markName(scope), func(old []byte) (*record, error) {
 		mark, err := w.believe(old, markKind, scope)
 		if err != nil {
 			return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kluis-io/kluis/envelope"
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/witness"
 )
 
@@ -67,12 +68,12 @@ func refused(t *testing.T, what string, err error) {
 
 func TestHead(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "not", "yet")
-	w := open(t, witness.Folder(dir), ours, "vault")
+	w := open(t, local.RecordsIn(dir), ours, "vault")
 	if note, err := w.Load(t.Context()); note != nil || err != nil {
 		t.Errorf("a new witness: %q, %v", note, err)
 	}
 	must(t, w.Store(t.Context(), []byte("a note\n"), always))
-	for _, w := range []*witness.Witness{w, open(t, witness.Folder(dir), ours, "vault")} {
+	for _, w := range []*witness.Witness{w, open(t, local.RecordsIn(dir), ours, "vault")} {
 		if note, err := w.Load(t.Context()); string(note) != "a note\n" || err != nil {
 			t.Errorf("%q, %v", note, err)
 		}
@@ -85,7 +86,7 @@ func TestHead(t *testing.T) {
 // A record that is not one of this party's, as it was written, is refused.
 func TestRefuses(t *testing.T) {
 	dir := t.TempDir()
-	w := open(t, witness.Folder(dir), ours, "vault")
+	w := open(t, local.RecordsIn(dir), ours, "vault")
 	must(t, w.Store(t.Context(), []byte("a note\n"), always))
 	must(t, w.Advance(t.Context(), scope, 1, 1))
 	path := filepath.Join(dir, "head.json")
@@ -111,19 +112,19 @@ func TestRefuses(t *testing.T) {
 		"too long":             {bytes.Replace(whole, []byte("a note"), bytes.Repeat([]byte("n"), 200<<10), 1), ours, "vault"},
 	} {
 		must(t, os.WriteFile(path, c.head, 0o600))
-		_, err := witness.Open(t.Context(), witness.Folder(dir), c.root, c.party)
+		_, err := witness.Open(t.Context(), local.RecordsIn(dir), c.root, c.party)
 		refused(t, name, err)
 	}
 	must(t, os.WriteFile(path, whole, 0o600))
-	newer := open(t, witness.Folder(dir), testRoot{"root", "instance", 2}, "vault")
+	newer := open(t, local.RecordsIn(dir), testRoot{"root", "instance", 2}, "vault")
 	must(t, newer.Store(t.Context(), []byte("a note\n"), always))
-	_, err = witness.Open(t.Context(), witness.Folder(dir), ours, "vault")
+	_, err = witness.Open(t.Context(), local.RecordsIn(dir), ours, "vault")
 	refused(t, "an older root", err)
 }
 
 func TestMarks(t *testing.T) {
 	dir := t.TempDir()
-	w := open(t, witness.Folder(dir), ours, "platform")
+	w := open(t, local.RecordsIn(dir), ours, "platform")
 	for _, c := range []struct {
 		what              string
 		generation, epoch int64
@@ -140,7 +141,7 @@ func TestMarks(t *testing.T) {
 		{"as it was", 2, 5, true},
 		{"on", 3, 6, true},
 	} {
-		for _, w := range []*witness.Witness{w, open(t, witness.Folder(dir), ours, "platform")} {
+		for _, w := range []*witness.Witness{w, open(t, local.RecordsIn(dir), ours, "platform")} {
 			if err := w.Advance(t.Context(), scope, c.generation, c.epoch); (err == nil) != c.ok {
 				t.Errorf("%s: %v", c.what, err)
 			} else if err != nil {
@@ -164,16 +165,16 @@ func TestMarks(t *testing.T) {
 // In the time of a declared restore the marks of before bind nobody, and new ones do.
 func TestDeclaredRestore(t *testing.T) {
 	dir := t.TempDir()
-	w := open(t, witness.Folder(dir), ours, "platform")
+	w := open(t, local.RecordsIn(dir), ours, "platform")
 	must(t, w.Store(t.Context(), []byte("a note\n"), always))
 	must(t, w.Advance(t.Context(), scope, 1, 1))
 	must(t, w.Advance(t.Context(), scope, 3, 7))
 
-	restored := witness.Begin(witness.Folder(dir), ours, "platform")
+	restored := witness.Begin(local.RecordsIn(dir), ours, "platform")
 	defer restored.Close()
-	refused(t, "before it is stored", open(t, witness.Folder(dir), ours, "platform").Advance(t.Context(), scope, 2, 4))
+	refused(t, "before it is stored", open(t, local.RecordsIn(dir), ours, "platform").Advance(t.Context(), scope, 2, 4))
 	must(t, restored.Store(t.Context(), []byte("another\n"), always))
-	w = open(t, witness.Folder(dir), ours, "platform")
+	w = open(t, local.RecordsIn(dir), ours, "platform")
 	if w.Restore() == "" || w.Restore() != restored.Restore() {
 		t.Errorf("%q; want %q", w.Restore(), restored.Restore())
 	}
@@ -188,7 +189,7 @@ func TestTwoProcesses(t *testing.T) {
 	dir := t.TempDir()
 	ws := [3]*witness.Witness{}
 	for i := range ws {
-		ws[i] = open(t, witness.Folder(dir), ours, "platform")
+		ws[i] = open(t, local.RecordsIn(dir), ours, "platform")
 	}
 	must(t, ws[0].Advance(t.Context(), scope, 1, 1))
 	newer := func(note string) func([]byte) (bool, error) {
@@ -222,7 +223,7 @@ func TestTwoProcesses(t *testing.T) {
 		refused(t, "an older epoch", w.Advance(t.Context(), scope, 1, last-1))
 	}
 	// A process that has not heard of a declared restore writes nothing into its time.
-	restored := witness.Begin(witness.Folder(dir), ours, "platform")
+	restored := witness.Begin(local.RecordsIn(dir), ours, "platform")
 	defer restored.Close()
 	must(t, restored.Store(t.Context(), []byte("0001"), always))
 	refused(t, "in another time", ws[0].Store(t.Context(), []byte("9999"), always))
@@ -255,7 +256,7 @@ func TestUnavailable(t *testing.T) {
 // Whatever lies in the place of a record is refused, and harms nothing.
 func FuzzRecord(f *testing.F) {
 	dir := f.TempDir()
-	w, err := witness.Open(f.Context(), witness.Folder(dir), ours, "vault")
+	w, err := witness.Open(f.Context(), local.RecordsIn(dir), ours, "vault")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -269,8 +270,8 @@ func FuzzRecord(f *testing.F) {
 	f.Add(whole)
 	f.Add([]byte(`{"version":1,"mac":"` + strings.Repeat("A", 43) + `=","rootGeneration":-1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := witness.Folder(t.TempDir())
-		must(t, s.Replace(t.Context(), "head", func([]byte) ([]byte, error) { return b, nil }))
+		s := local.RecordsIn(t.TempDir())
+		must(t, s.Replace(t.Context(), "head.json", func([]byte) ([]byte, error) { return b, nil }))
 		w, err := witness.Open(t.Context(), s, ours, "vault")
 		if err != nil {
 			refused(t, "a made-up head", err)
@@ -287,7 +288,7 @@ func FuzzRecord(f *testing.F) {
 func BenchmarkAdvance(b *testing.B) {
 	for name, step := range map[string]int64{"unchanged": 0, "changed": 1} {
 		b.Run(name, func(b *testing.B) {
-			w, err := witness.Open(b.Context(), witness.Folder(b.TempDir()), ours, "platform")
+			w, err := witness.Open(b.Context(), local.RecordsIn(b.TempDir()), ours, "platform")
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -121,9 +121,13 @@ type Config struct {
 	Webhooks []webhookConfig `yaml:"webhooks"`
 	Audit    auditConfig     `yaml:"audit"`
 
-	// Witness is the folder that remembers how far the databases had come; beside each
-	// of them if empty, where whoever puts an old one back reaches it too.
-	Witness string `yaml:"witness"`
+	// Witness is the folder, or the object store (s3://BUCKET/PREFIX or
+	// azblob://ACCOUNT/CONTAINER/PREFIX), that remembers how far the databases had come;
+	// beside each of them if empty, where whoever puts an old one back reaches it too.
+	// WitnessCredential is the file of kluis's credential there, if it is not in the
+	// environment.
+	Witness           string `yaml:"witness"`
+	WitnessCredential string `yaml:"witnessCredential"`
 
 	// Metrics is the loopback address that Prometheus reads; none if empty.
 	Metrics string `yaml:"metrics"`
@@ -254,6 +258,9 @@ func (c Config) check() error {
 		return usageError{fmt.Errorf("a lease and the kill-switch bound are at most %s", encryption.MaxBound)}
 	}
 	if _, err := parseObjects(c.Objects); err != nil {
+		return usageError{err}
+	}
+	if err := checkRecords("--witness", c.Witness); err != nil {
 		return usageError{err}
 	}
 	if err := c.checkDatabases(); err != nil {

@@ -68,7 +68,7 @@ func (c Config) files() (read, write []string, err error) {
 	for _, v := range fileVariables {
 		read = append(read, os.Getenv(v))
 	}
-	if home, err := os.UserHomeDir(); err == nil && c.Objects != "" {
+	if home, err := os.UserHomeDir(); err == nil && (c.Objects != "" || isAddress(c.Witness)) {
 		read = append(read, filepath.Join(home, ".aws"))
 	}
 	// The principals that the process is elsewhere, whose certificates and tokens are kept
@@ -77,7 +77,7 @@ func (c Config) files() (read, write []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	principals = append(principals, filepath.Join(c.Data, platformDir, credentialFile), c.SealCredential, c.ObjectsCredential, c.Posture.Profile)
+	principals = append(principals, filepath.Join(c.Data, platformDir, credentialFile), c.SealCredential, c.ObjectsCredential, c.WitnessCredential, c.Posture.Profile)
 	for _, name := range principals {
 		var names struct{ File, CAFile string }
 		if text, err := os.ReadFile(name); err != nil || json.Unmarshal(text, &names) != nil {
@@ -96,7 +96,7 @@ func (c Config) files() (read, write []string, err error) {
 		write = append(write, extents)
 	}
 	for _, folder := range []string{c.Witness, c.Audit.Files} {
-		if folder == "" {
+		if folder == "" || isAddress(folder) {
 			continue
 		}
 		if err := os.MkdirAll(folder, 0o750); err != nil {

@@ -63,17 +63,26 @@ func tellWitnesses(ctx context.Context, out io.Writer, c Config, m manifest) (to
 			told = false
 			continue
 		}
-		note, err := os.ReadFile(p.path(checkpointFile))
-		if err == nil {
-			w := witness.Begin(p.records(c), p.root, name)
-			err = w.Store(ctx, note, nil) // whatever was there goes
-			w.Close()
-		}
-		if err := errors.Join(err, p.close()); err != nil {
+		if err := errors.Join(p.tellWitness(ctx, c), p.close()); err != nil {
 			return false, err
 		}
 	}
 	return told, nil
+}
+
+// tellWitness has the party's witness go by the checkpoint in its folder.
+func (p *party) tellWitness(ctx context.Context, c Config) error {
+	note, err := os.ReadFile(p.path(checkpointFile))
+	if err != nil {
+		return err
+	}
+	records, err := p.records(ctx, c)
+	if err != nil {
+		return err
+	}
+	w := witness.Begin(records, p.root, p.name)
+	defer w.Close()
+	return w.Store(ctx, note, nil) // whatever was there goes
 }
 
 // declareRestore declares, party by party, that a database which its witness refuses
@@ -136,7 +145,11 @@ func (p *party) declare(ctx context.Context, out io.Writer, c Config, d declarat
 	}
 	log := audit.Config{Restored: true, Declared: d.detail()}
 	if p.root != nil {
-		p.witness = witness.Begin(p.records(c), p.root, p.name)
+		records, err := p.records(ctx, c)
+		if err != nil {
+			return err
+		}
+		p.witness = witness.Begin(records, p.root, p.name)
 		log.Witness, log.Declared["restore"] = p.witness, p.witness.Restore()
 	}
 	if err := p.openLog(ctx, log); err != nil {

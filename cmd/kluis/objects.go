@@ -33,7 +33,7 @@ const (
 	schemeAzure = "azblob" // azblob://ACCOUNT/CONTAINER/PREFIX?endpoint=URL
 )
 
-// An objectsAddress says where extents lie.
+// An objectsAddress says where in an object store extents or records lie.
 type objectsAddress struct {
 	scheme    string // "" is the platform's folder
 	account   string // of azblob
@@ -45,21 +45,26 @@ type objectsAddress struct {
 }
 
 // parseObjects reads the setting objects. "" is the platform's folder.
-func parseObjects(text string) (a objectsAddress, err error) {
+func parseObjects(text string) (objectsAddress, error) {
 	if text == "" {
-		return a, nil
+		return objectsAddress{}, nil
 	}
+	return parseAddress("--objects", text)
+}
+
+// parseAddress reads a setting that names an object store.
+func parseAddress(setting, text string) (a objectsAddress, err error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return a, errors.New("--objects is not a URL") // which might hold what it must not
+		return a, errors.New(setting + " is not a URL") // which might hold what it must not
 	}
 	if u.User != nil {
-		return a, errors.New("--objects holds a credential: give it in the environment or with --objects-credential")
+		return a, errors.New(setting + " holds a credential: give it in the environment or in a file")
 	}
 	a.scheme, a.bucket, a.prefix = u.Scheme, u.Host, strings.Trim(u.Path, "/")
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return a, errors.New("--objects: what is behind its question mark cannot be read")
+		return a, errors.New(setting + ": what is behind its question mark cannot be read")
 	}
 	known := []string{"endpoint"}
 	switch a.scheme {
@@ -70,32 +75,32 @@ func parseObjects(text string) (a objectsAddress, err error) {
 		a.account = a.bucket
 		a.bucket, a.prefix, _ = strings.Cut(a.prefix, "/")
 	default:
-		return a, fmt.Errorf("--objects begins with s3:// or azblob://, not %q", a.scheme)
+		return a, fmt.Errorf("%s begins with s3:// or azblob://, not %q", setting, a.scheme)
 	}
 	for name := range q {
 		if !slices.Contains(known, name) {
-			return a, fmt.Errorf("--objects: there is no parameter %q; there are %s", name, strings.Join(known, ", "))
+			return a, fmt.Errorf("%s: there is no parameter %q; there are %s", setting, name, strings.Join(known, ", "))
 		}
 	}
 	if a.bucket == "" || a.scheme == schemeAzure && a.account == "" {
-		return a, errors.New("--objects is s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX, and the prefix may be left out")
+		return a, errors.New(setting + " is s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX, and the prefix may be left out")
 	}
 	a.endpoint = q.Get("endpoint")
-	return a, checkEndpoint(a.endpoint)
+	return a, checkEndpoint(setting, a.endpoint)
 }
 
 // checkEndpoint demands TLS, but on this machine.
-func checkEndpoint(text string) error {
+func checkEndpoint(setting, text string) error {
 	if text == "" {
 		return nil
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return errors.New("--objects: the endpoint is a URL such as https://store.example.com:9000")
+		return errors.New(setting + ": the endpoint is a URL such as https://store.example.com:9000")
 	}
 	ip, _ := netip.ParseAddr(u.Hostname())
 	if u.Scheme != "https" && (u.Scheme != "http" || !ip.IsLoopback() && u.Hostname() != "localhost") {
-		return errors.New("--objects: the endpoint is an https URL; http is for a store on this machine alone")
+		return errors.New(setting + ": the endpoint is an https URL; http is for a store on this machine alone")
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/kluis-io/kluis/audit/export"
 	"github.com/kluis-io/kluis/internal/durable"
 	"github.com/kluis-io/kluis/internal/turn"
+	"github.com/kluis-io/kluis/objstore/local"
 	"github.com/kluis-io/kluis/root"
 	"github.com/kluis-io/kluis/store"
 	"github.com/kluis-io/kluis/witness"
@@ -122,7 +123,11 @@ func (p *party) openWitnessed(ctx context.Context, c Config, failed func(error))
 	if p.root == nil { // and no key that a witness could be believed for
 		return p.openLog(ctx, audit.Config{Failed: failed})
 	}
-	if p.witness, err = witness.Open(ctx, p.records(c), p.root, p.name); err != nil {
+	records, err := p.records(ctx, c)
+	if err != nil {
+		return err
+	}
+	if p.witness, err = witness.Open(ctx, records, p.root, p.name); err != nil {
 		return err
 	}
 	return p.openLog(ctx, audit.Config{Witness: p.witness, Failed: failed})
@@ -168,7 +173,7 @@ func (c Config) fitForReplicas(p *party) error {
 	case !p.db.shared:
 		return usageError{errors.New("--replicas: an embedded database is one process's: move it with 'kluis migrate'")}
 	case p.root != nil && c.Witness == "":
-		return usageError{errors.New("--replicas: name the folder of the witness that all of them share with --witness")}
+		return usageError{errors.New("--replicas: name the witness that all of them share with --witness")}
 	}
 	return nil
 }
@@ -238,13 +243,13 @@ func (p *party) remember(ctx context.Context) {
 	}
 }
 
-// records is where the party's witness lies: in a folder of the configuration, where
-// each installation and party has its own, or beside the database.
-func (p *party) records(c Config) witness.Store {
+// records is where the party's witness lies: in a folder or an object store of the
+// configuration, where each installation and party has its own, or beside the database.
+func (p *party) records(ctx context.Context, c Config) (witness.Store, error) {
 	if c.Witness == "" {
-		return witness.Folder(p.path(witnessDir))
+		return local.RecordsIn(p.path(witnessDir)), nil
 	}
-	return witness.Folder(filepath.Join(c.Witness, p.root.Instance(), p.name))
+	return c.openRecords(ctx, "--witness", c.Witness, c.WitnessCredential, p.root.Instance(), p.name)
 }
 
 func (p *party) path(file string) string { return filepath.Join(p.dir, file) }

@@ -160,6 +160,30 @@ func (c client) Get(ctx context.Context, name string, off, n int64) (io.ReadClos
 	return out.Body, size, nil
 }
 
+func (c client) Fetch(ctx context.Context, name string) (io.ReadCloser, int64, string, error) {
+	out, err := c.api.NewBlobClient(name).DownloadStream(ctx, nil)
+	if err != nil {
+		return nil, 0, "", failed(err)
+	}
+	if out.ETag == nil || out.ContentLength == nil {
+		out.Body.Close()
+		return nil, 0, "", remote.Failed(errors.New("a blob without an ETag or a length"))
+	}
+	return out.Body, *out.ContentLength, string(*out.ETag), nil
+}
+
+func (c client) Swap(ctx context.Context, name, tag string, body []byte) error {
+	conditions := absent()
+	if tag != "" {
+		conditions = &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfMatch: to.Ptr(azcore.ETag(tag))}}
+	}
+	_, err := c.api.NewBlockBlobClient(name).Upload(ctx, streaming.NopCloser(bytes.NewReader(body)), &blockblob.UploadOptions{AccessConditions: conditions})
+	if err = failed(err); tag != "" && errors.Is(err, fault.NotFound) {
+		return remote.ErrExists // it was there, and is not any more
+	}
+	return err
+}
+
 func (c client) Delete(ctx context.Context, name string) error {
 	_, err := c.api.NewBlobClient(name).Delete(ctx, nil)
 	if err = failed(err); errors.Is(err, fault.NotFound) {

@@ -216,3 +216,15 @@ func TestDamagedID(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRecords(t *testing.T) {
+	objtest.RunRecords(t, func(t *testing.T) func() objtest.Records {
+		dir := filepath.Join(t.TempDir(), "not", "yet")
+		return func() objtest.Records { return local.RecordsIn(dir) }
+	})
+	for _, name := range []string{"../out", "/abs", "a/.lock", ""} {
+		if err := local.RecordsIn(t.TempDir()).Create(t.Context(), name, []byte("x")); err == nil {
+			t.Errorf("%q is a record's name", name)
+		}
+	}
+}

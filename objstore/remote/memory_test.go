@@ -3,7 +3,9 @@ package remote_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -23,6 +25,8 @@ type memory struct {
 	sent    int64 // bytes of bodies that were received
 	largest int   // body that was put
 	decide  func(call string, n int) verdict
+
+	heedless bool // it takes every Swap, whatever its condition
 }
 
 type stored struct {
@@ -170,6 +174,37 @@ func (m *memory) Get(ctx context.Context, name string, off, n int64) (io.ReadClo
 		return io.NopCloser(bytes.NewReader(body[:len(body)/2])), size, nil
 	}
 	return io.NopCloser(bytes.NewReader(body)), size, nil
+}
+
+func (m *memory) Fetch(ctx context.Context, name string) (io.ReadCloser, int64, string, error) {
+	body, size, err := m.Get(ctx, name, 0, 1<<30)
+	if err != nil {
+		return nil, 0, "", err
+	}
+	text, err := io.ReadAll(body)
+	return io.NopCloser(bytes.NewReader(text)), size, tagOf(stored{body: text}), err
+}
+
+func tagOf(o stored) string { return fmt.Sprintf("%x", sha256.Sum256(o.body)) }
+
+func (m *memory) Swap(ctx context.Context, name, tag string, body []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	v := m.call("swap")
+	if v == fails {
+		return errInjected
+	}
+	if o, ok := m.objects[name]; !m.heedless && (ok != (tag != "") || ok && tagOf(o) != tag) {
+		return remote.ErrExists
+	}
+	m.objects[name] = stored{"", slices.Clone(body), time.Now()}
+	if v == lost {
+		return remote.ErrExists
+	}
+	return nil
 }
 
 func (m *memory) Delete(_ context.Context, name string) error {

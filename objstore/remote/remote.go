@@ -46,8 +46,8 @@ const (
 	HeadSize = 64 << 10
 )
 
-// ErrExists is a [Client]'s error for an object that was not created because there
-// is one.
+// ErrExists is a [Client]'s error for an object that was not written because there
+// is one already, or one of another tag.
 var ErrExists = errors.New("there is an object of that name")
 
 // A Client speaks a store's protocol. Its methods repeat a request that failed and
@@ -67,6 +67,12 @@ type Client interface {
 	Delete(ctx context.Context, name string) error
 	// List calls each with every object below the prefix until it returns an error.
 	List(ctx context.Context, prefix string, each func(name string, modified time.Time) error) error
+	// Fetch returns an object whole, with its size and its tag, which no other content
+	// of that name has.
+	Fetch(ctx context.Context, name string) (body io.ReadCloser, size int64, tag string, err error)
+	// Swap writes a whole object in the place of the one with the tag, or of none if the
+	// tag is empty, or fails with ErrExists if there is another or none.
+	Swap(ctx context.Context, name, tag string, body []byte) error
 	// Reap removes the parts of uploads below the prefix that began before the time and
 	// were never finished.
 	Reap(ctx context.Context, prefix string, before time.Time) error

@@ -33,6 +33,13 @@ func Run(t *testing.T, s *Server, want Requests, open func(t *testing.T, place, 
 			return func() lake.Objects { return open(t, s.Place, s.Key, prefix) }
 		})
 	})
+	t.Run("Records", func(t *testing.T) {
+		objtest.RunRecords(t, func(t *testing.T) func() objtest.Records {
+			prefix := objtest.ID()
+			return func() objtest.Records { return open(t, s.Place, s.Key, prefix).Records("records") }
+		})
+		s.records(t, fresh(t).Records("records"))
+	})
 	t.Run("Requests", func(t *testing.T) { s.requests(t, fresh(t), want) })
 	t.Run("Lost", func(t *testing.T) { s.lost(t, fresh(t)) })
 	t.Run("Cut", func(t *testing.T) { s.cut(t, fresh(t)) })
@@ -206,5 +213,51 @@ func refused(t *testing.T, why string, o lake.Objects, secrets ...string) {
 				t.Errorf("%s, %s: the error holds the key", why, name)
 			}
 		}
+	}
+}
+
+// records loses and refuses answers to each request of a record's writing in turn, and
+// breaks off its reading: it is written once, and no other is in its place.
+func (s *Server) records(t *testing.T, r *remote.Records) {
+	defer s.Reset(nil)
+	for range 2 {
+		if err := r.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	once := func(fault Fault, nth int) func(*http.Request, int) Fault {
+		return func(_ *http.Request, n int) Fault {
+			if n == nth {
+				return fault
+			}
+			return None
+		}
+	}
+	for nth := range 2 { // a Replace reads and writes
+		for _, fault := range []Fault{Lost, Fails, Cut} {
+			want := []byte(objtest.ID())
+			s.Reset(once(fault, nth+1))
+			if err := r.Replace(t.Context(), "head.json", func([]byte) ([]byte, error) { return want, nil }); err != nil {
+				t.Errorf("fault %d of request %d: %v", fault, nth+1, err)
+			}
+			s.Reset(once(fault, 1))
+			if got, err := r.Read(t.Context(), "head.json"); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("fault %d: %q, %v; want %q", fault, got, err, want)
+			}
+			s.Reset(once(fault, 1))
+			if err := r.Create(t.Context(), string(want), want); err != nil {
+				t.Errorf("fault %d of making a record: %v", fault, err)
+			}
+		}
+	}
+	s.Reset(func(*http.Request, int) Fault { return Fails })
+	if got, err := r.Read(t.Context(), "head.json"); got != nil || !errors.Is(err, fault.Unavailable) {
+		t.Errorf("a store that fails has %q, %v", got, err)
+	}
+	if err := r.Replace(t.Context(), "head.json", func([]byte) ([]byte, error) {
+		t.Error("it decides on nothing")
+		return nil, nil
+	}); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("a store that fails: %v", err)
 	}
 }
