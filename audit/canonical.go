@@ -11,8 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// MaxEntry is the most bytes that an entry's canonical form may take.
-const MaxEntry = 64 << 10
+// MaxEntry is the most bytes that an entry's canonical form may take: what fits a bundle
+// of c2sp.org/tlog-tiles.
+const MaxEntry = 64<<10 - 1
 
 // timeLayout is RFC 3339 in UTC with exactly six decimals, so that an instant
 // has one spelling.

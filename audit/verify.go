@@ -101,6 +101,34 @@ func Verify(ctx context.Context, source Store, v note.Verifier, outside []byte) 
 	return r, nil
 }
 
+// VerifyCopy is Verify for a copy of a log that holds no checkpoints but the one it was
+// published with: entries and hashes are held against that one and any others that were
+// got elsewhere.
+func VerifyCopy(ctx context.Context, source Store, v note.Verifier, published []byte, others ...[]byte) (*Report, error) {
+	r := &Report{Origin: v.Name(), Outside: true}
+	err := source.View(ctx, func(tx Tx) error {
+		c := &checker{ctx: ctx, tx: tx, report: r, roots: map[int64]tlog.Hash{}}
+		var signed []Checkpoint
+		for _, note := range append([][]byte{published}, others...) {
+			if cp, ok := c.openOutside(v, note); ok {
+				c.roots[cp.Size] = tlog.Hash{}
+				signed = append(signed, cp)
+			}
+		}
+		if err := c.entries(); err != nil {
+			return err
+		}
+		for _, cp := range signed {
+			c.checkpoint(OutsidePart, cp)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
 type checker struct {
 	ctx    context.Context
 	tx     Tx
@@ -300,7 +328,7 @@ func (c *checker) rootAt() {
 func (c *checker) checkpoint(part Part, cp Checkpoint) {
 	switch {
 	case cp.Size > c.tree.size:
-		c.report.problem(part, cp.Serial, "covers %d entries, and the database has %d", cp.Size, c.tree.size)
+		c.report.problem(part, cp.Serial, "covers %d entries, and there are %d", cp.Size, c.tree.size)
 	case c.roots[cp.Size] != cp.Root:
 		c.report.problem(part, cp.Serial, "the first %d entries are not those that it signed; the first %d are as signed", cp.Size, c.report.Covered)
 	default:

@@ -219,7 +219,7 @@ func TestReportSaysWhich(t *testing.T) {
 		{"a cut of everything", func(m *memory) {
 			m.records, m.hashes, m.checkpoints = m.records[:8], m.hashes[:tlog.StoredHashCount(8)], m.checkpoints[:4]
 		}, outside, []audit.Problem{
-			{Part: audit.OutsidePart, Number: 5, Text: "covers 41 entries, and the database has 8"},
+			{Part: audit.OutsidePart, Number: 5, Text: "covers 41 entries, and there are 8"},
 		}, 2},
 		{"a cut of everything, nothing outside", func(m *memory) {
 			m.records, m.hashes, m.checkpoints = m.records[:8], m.hashes[:tlog.StoredHashCount(8)], m.checkpoints[:4]

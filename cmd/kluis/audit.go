@@ -23,16 +23,31 @@ func auditCommand() *cobra.Command {
 		Short: "Verify, export and question the audit logs",
 	}
 	var data, output string
+	var p published
 	verify := &cobra.Command{
 		Use:   "verify",
-		Short: "Verify the audit logs of a data directory, without a running server",
+		Short: "Verify the audit logs of a data directory, or a published one, without a running server",
 		Long: `Verify the audit logs of a data directory, without a running server.
 
 Every entry is hashed anew, and every signed checkpoint compared with what the
 entries say: an entry that was changed, dropped, moved or slipped in is named.
-The exit code is 3 if a log does not hold.`,
+The exit code is 3 if a log does not hold.
+
+With --tiles it verifies a log that a server publishes (audit.tiles), in the folder
+or object store where that lies, and needs nothing of the server but the log's
+verifier key. A checkpoint that was kept from an earlier time has to be one of the
+same log.`,
+		Example: `  kluis audit verify --data kluis-data
+  kluis audit verify --tiles 's3://audit/logs/INSTANCE/vault?region=eu-central-1' --key vault.pub --checkpoint last-month`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if p.place != "" {
+				reports, err := p.verify(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return printReports(cmd.OutOrStdout(), output, reports)
+			}
 			lock, err := lockDir(data)
 			if err != nil {
 				return err
@@ -46,6 +61,12 @@ The exit code is 3 if a log does not hold.`,
 		},
 	}
 	verify.Flags().StringVar(&data, "data", defaultConfig().Data, "the data `DIR`ectory")
+	verify.Flags().StringVar(&p.place, "tiles", "", "the `PLACE` of a published log: a folder, s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX")
+	verify.Flags().StringVar(&p.key, "key", "", "with --tiles: the `FILE` of the log's verifier key")
+	verify.Flags().StringVar(&p.checkpoint, "checkpoint", "", "with --tiles: the `FILE` of a checkpoint that you have kept")
+	verify.Flags().StringVar(&p.credential, "credential", "", "with --tiles: the `FILE` of the credential for the store, if it is not in the environment")
+	verify.Flags().StringSliceVar(&p.trust, "trust", nil, "with --tiles: `FILE`s of certificate authorities to trust beside the system's")
+	verify.MarkFlagsMutuallyExclusive("tiles", "data")
 	addOutput(verify, &output)
 	cmd.AddCommand(verify, auditExportCommand(), auditWhoCommand(), certificateCommand())
 	return cmd

@@ -263,6 +263,13 @@ func (c Config) check() error {
 	if err := checkRecords("--witness", c.Witness); err != nil {
 		return usageError{err}
 	}
+	if t := c.Audit.Tiles; t != nil && (t.Place == "" || t.Every < 0) {
+		return usageError{errors.New("audit.tiles: place names a folder or an object store, and every is a length of time")}
+	} else if t != nil {
+		if err := checkRecords("audit.tiles", t.Place); err != nil {
+			return usageError{err}
+		}
+	}
 	if err := c.checkDatabases(); err != nil {
 		return err
 	}

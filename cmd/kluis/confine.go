@@ -95,7 +95,12 @@ func (c Config) files() (read, write []string, err error) {
 	if extents, err := filepath.EvalSymlinks(filepath.Join(c.Data, platformDir, extentsDir)); err == nil {
 		write = append(write, extents)
 	}
-	for _, folder := range []string{c.Witness, c.Audit.Files} {
+	folders, published := []string{c.Witness, c.Audit.Files}, c.Audit.Tiles
+	if published != nil {
+		folders = append(folders, published.Place)
+		principals = append(principals, published.Credential)
+	}
+	for _, folder := range folders {
 		if folder == "" || isAddress(folder) {
 			continue
 		}

@@ -54,6 +54,13 @@ type (
 		Format string        `yaml:"format"` // of the vault's log: azure (if left out) or json
 		Syslog *syslogConfig `yaml:"syslog"`
 		OTLP   *otlpConfig   `yaml:"otlp"`
+		Tiles  *tilesConfig  `yaml:"tiles"`
+	}
+	// A tilesConfig says where the audit logs are published, with proof.
+	tilesConfig struct {
+		Place      string        `yaml:"place"`      // folder, s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX
+		Credential string        `yaml:"credential"` // file of kluis's credential there; in the environment if left out
+		Every      time.Duration `yaml:"every"`      // a minute if left out
 	}
 	// An otlpConfig is an OpenTelemetry collector.
 	otlpConfig struct {
@@ -93,6 +100,9 @@ func (s *server) outlets(ctx context.Context) (all []func(context.Context), copi
 			all = append(all, p.alone(f.Name, f.Run))
 		}
 		copies = append(copies, followers...)
+		if s.config.Audit.Tiles != nil {
+			all = append(all, p.alone(p.name+" tiles", func(ctx context.Context) { s.config.publish(ctx, p, s.identity.Instance) }))
+		}
 	}
 	board, err := s.alerts(copies)
 	if err != nil {

@@ -37,9 +37,25 @@ func checkRecords(setting, place string) error {
 	return err
 }
 
-// openRecords opens the records in a folder or an object store, below the names given.
-// With a store it makes sure that it heeds conditions.
+// openRecords opens the records in a folder or an object store, below the names given,
+// to be written: it makes sure that a store heeds conditions.
 func (c Config) openRecords(ctx context.Context, setting, place, credentialFile string, below ...string) (records, error) {
+	r, err := c.readRecords(ctx, setting, place, credentialFile, below...)
+	if err != nil {
+		return nil, err
+	}
+	if there, ok := r.(bounded); ok {
+		ctx, cancel := context.WithTimeout(ctx, recordTime)
+		defer cancel()
+		if err := there.Probe(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+	}
+	return r, nil
+}
+
+// readRecords opens records to be read. It asks a store nothing.
+func (c Config) readRecords(ctx context.Context, setting, place, credentialFile string, below ...string) (records, error) {
 	if !isAddress(place) {
 		return local.RecordsIn(filepath.Join(append([]string{place}, below...)...)), nil
 	}
@@ -55,13 +71,7 @@ func (c Config) openRecords(ctx context.Context, setting, place, credentialFile 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
-	r := bounded{store.Records(path.Join(below...))}
-	probe, cancel := context.WithTimeout(ctx, recordTime)
-	defer cancel()
-	if err := r.Records.Probe(probe); err != nil {
-		return nil, fmt.Errorf("%s: %w", setting, err)
-	}
-	return r, nil
+	return bounded{store.Records(path.Join(below...))}, nil
 }
 
 // recordTime bounds each use of a record elsewhere: shorter than a key lease, which waits

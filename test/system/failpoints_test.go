@@ -26,6 +26,7 @@ import (
 // the test that crashes there, which fails if nothing struck.
 var otherTests = map[string]string{
 	"audit/export/written":                     "test/system TestOutletsCrash",
+	"audit/tiles/":                             "test/system TestOutletsCrash",
 	"vault/event/before-collect":               "test/system TestOutletsCrash",
 	"vault/event/after-send":                   "test/system TestOutletsCrash",
 	"vault/sweep/after-purge":                  "test/system TestCrashWhenDue",

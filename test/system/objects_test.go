@@ -3,7 +3,6 @@ package system_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -32,24 +31,40 @@ import (
 // the setting objects, credential the content of the file beside it.
 func elsewhere(t *testing.T, address, credential string) {
 	t.Helper()
+	t.Setenv("KLUIS_OBJECTS", address)
+	t.Setenv("KLUIS_OBJECTS_CREDENTIAL", credentialFile(t, credential))
+}
+
+func credentialFile(t *testing.T, credential string) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "credential")
 	must(t, os.WriteFile(file, []byte(credential), 0o600))
-	t.Setenv("KLUIS_OBJECTS", address)
-	t.Setenv("KLUIS_OBJECTS_CREDENTIAL", file)
+	return file
 }
 
 // inS3 starts an S3 store in which the environment's servers keep their extents.
 func inS3(t *testing.T) *servertest.Server {
 	t.Helper()
 	server := servertest.Versity(t)
-	elsewhere(t, s3Address(server.Place, server.URL), "[default]\naws_access_key_id = "+server.Account+"\naws_secret_access_key = "+server.Key+"\n")
+	elsewhere(t, s3Address(server.Place, "lab", server.URL), s3Credential(server))
 	return server
 }
 
-// s3Address is the setting objects for a store at an endpoint.
-func s3Address(place, endpoint string) string {
-	return "s3://" + place + "/lab?region=us-east-1&endpoint=" + url.QueryEscape(endpoint)
+// s3Address is a setting for what lies below a prefix of a store at an endpoint.
+func s3Address(place, prefix, endpoint string) string {
+	return "s3://" + place + "/" + prefix + "?region=us-east-1&endpoint=" + url.QueryEscape(endpoint)
 }
+
+func s3Credential(server *servertest.Server) string {
+	return "[default]\naws_access_key_id = " + server.Account + "\naws_secret_access_key = " + server.Key + "\n"
+}
+
+// azureAddress and azureCredential are the same for Azurite.
+func azureAddress(server *servertest.Server, prefix string) string {
+	return "azblob://" + server.Account + "/" + server.Place + "/" + prefix + "?endpoint=" + url.QueryEscape(server.URL)
+}
+
+func azureCredential(server *servertest.Server) string { return `{"accountKey": "` + server.Key + `"}` }
 
 func TestObjectsInS3(t *testing.T) {
 	server := inS3(t)
@@ -65,9 +80,7 @@ func TestObjectsInS3(t *testing.T) {
 
 func TestObjectsInAzureBlob(t *testing.T) {
 	server := servertest.Azurite(t)
-	credential, err := json.Marshal(map[string]string{"accountKey": server.Key})
-	must(t, err)
-	elsewhere(t, "azblob://"+server.Account+"/"+server.Place+"/lab?endpoint="+url.QueryEscape(server.URL), string(credential))
+	elsewhere(t, azureAddress(server, "lab"), azureCredential(server))
 	objects, err := azstore.Open(azstore.Config{
 		Account: server.Account, Container: server.Place, Prefix: "lab", Endpoint: server.URL, Key: server.Key, HTTP: remote.HTTPClient(nil),
 	})

@@ -1,6 +1,7 @@
 package system_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -48,11 +49,12 @@ func TestOutletsCrash(t *testing.T) {
 
 	dir := t.TempDir()
 	data, port, files := filepath.Join(dir, "data"), devtest.FreePort(t), filepath.Join(dir, "siem")
+	published := filepath.Join(dir, "published")
 	ca, secretFile, config := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "secret"), filepath.Join(dir, "kluis.yaml")
 	must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: receiver.Certificate().Raw}), 0o600))
 	must(t, os.WriteFile(secretFile, []byte(secret), 0o600))
-	must(t, os.WriteFile(config, fmt.Appendf(nil, "webhooks: [{name: siem, url: %q, secretFile: %q, ca: %q}]\naudit: {files: %q}\n",
-		receiver.URL, secretFile, ca, files), 0o600))
+	must(t, os.WriteFile(config, fmt.Appendf(nil, "webhooks: [{name: siem, url: %q, secretFile: %q, ca: %q}]\naudit: {files: %q, tiles: {place: %q, every: 100ms}}\n",
+		receiver.URL, secretFile, ca, files, published), 0o600))
 	env := "KLUIS_CONFIG=" + config
 	create := func(name string) error {
 		target, err := sdk.ReadTarget(data)
@@ -93,7 +95,10 @@ func TestOutletsCrash(t *testing.T) {
 	}
 	p.stop(t)
 
-	for i, point := range []string{"vault/event/before-collect", "vault/event/after-send", "audit/export/written"} {
+	for i, point := range []string{
+		"vault/event/before-collect", "vault/event/after-send", "audit/export/written",
+		"audit/tiles/tile-written", "audit/tiles/all-written", "audit/tiles/checkpoint-published",
+	} {
 		name := fmt.Sprintf("key%d", i)
 		p := start(t, data, port, env, "KLUIS_FAILPOINTS="+point+"=exit")
 		versions := 1
@@ -130,5 +135,27 @@ func TestOutletsCrash(t *testing.T) {
 	}
 	if len(lines) < 10 {
 		t.Errorf("%d lines only", len(lines))
+	}	// What is published is the log, whatever crashed when: it holds, and tells of every key.
+	logs, err := filepath.Glob(filepath.Join(published, "*", "vault"))
+	if err != nil || len(logs) != 1 {
+		t.Fatalf("published are %v, %v", logs, err)
+	}
+	out, err := kluis(t, data, "audit", "verify", "--tiles", logs[0], "--key", filepath.Join(data, "vault", "audit.key.pub"), "--output", "json").CombinedOutput()
+	if err != nil {
+		t.Errorf("what is published does not hold: %v\n%s", err, out)
+	}
+	var text []byte
+	must(t, filepath.WalkDir(filepath.Join(logs[0], "tile", "entries"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		bundle, err := os.ReadFile(path)
+		text = append(text, bundle...)
+		return err
+	}))
+	for i := range 5 {
+		if !bytes.Contains(text, fmt.Appendf(nil, "/keys/key%d", i)) {
+			t.Errorf("key%d is not published", i)
+		}
 	}
 }

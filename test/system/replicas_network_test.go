@@ -53,7 +53,7 @@ func (f *fleet) throughProxies(t *testing.T, store *servertest.Server) (database
 			must(t, os.WriteFile(file, []byte(u.String()+"\n"), 0o600))
 		}
 		object := proxy(fmt.Sprint("objects-", i), s3.Host)
-		f.own[i] = []string{"KLUIS_OBJECTS=" + s3Address(store.Place, "http://"+object.Listen)}
+		f.own[i] = []string{"KLUIS_OBJECTS=" + s3Address(store.Place, "lab", "http://"+object.Listen)}
 		databases, objects = append(databases, database), append(objects, object)
 	}
 	return databases, objects

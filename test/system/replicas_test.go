@@ -200,9 +200,11 @@ func makeFleetOn(t *testing.T, pg *pgtest.Server, address func(party string) str
 	f := &fleet{pg: pg, site: &site{port: devtest.FreePort(t)}, own: make([][]string, n), processes: make([]*process, n), patience: time.Second}
 	f.front = f.port
 	dir := t.TempDir()
-	t.Setenv("KLUIS_WITNESS", filepath.Join(dir, "witness")) // for the commands too
+	if os.Getenv("KLUIS_WITNESS") == "" { // else the test has said where
+		t.Setenv("KLUIS_WITNESS", filepath.Join(dir, "witness")) // for the commands too
+		must(t, os.Mkdir(filepath.Join(dir, "witness"), 0o700))
+	}
 	f.env = append(env, "KLUIS_PUBLIC_PORT="+f.port)
-	must(t, os.Mkdir(filepath.Join(dir, "witness"), 0o700))
 	var databases []string
 	for _, party := range []string{"login", "vault", "platform", "governance"} {
 		url := address(party)
@@ -450,6 +452,8 @@ func TestReplicas(t *testing.T) {
 	}
 	ctx := t.Context()
 	store := inS3(t)
+	t.Setenv("KLUIS_WITNESS", s3Address(store.Place, "witness", store.URL)) // they share no file
+	t.Setenv("KLUIS_WITNESS_CREDENTIAL", os.Getenv("KLUIS_OBJECTS_CREDENTIAL"))
 	f := newFleet(t, 3, "KLUIS_LEASE=5s", "KLUIS_BOUND=10s")
 	f.furnish(ctx, t)
 	l := f.load(ctx, 3, 3)
