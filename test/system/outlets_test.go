@@ -135,7 +135,7 @@ func TestOutletsCrash(t *testing.T) {
 	}
 	if len(lines) < 10 {
 		t.Errorf("%d lines only", len(lines))
-	}	// What is published is the log, whatever crashed when: it holds, and tells of every key.
+	} // What is published is the log, whatever crashed when: it holds, and tells of every key.
 	logs, err := filepath.Glob(filepath.Join(published, "*", "vault"))
 	if err != nil || len(logs) != 1 {
 		t.Fatalf("published are %v, %v", logs, err)
