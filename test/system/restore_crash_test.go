@@ -3,7 +3,6 @@ package system_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -24,19 +23,19 @@ func TestRestoreCrash(t *testing.T) {
 	s, p := underKey(ctx, t)
 	p.stop(t)
 	backups := t.TempDir()
-	command := func(arm string, args ...string) (string, error) {
-		cmd := exec.Command(build(t), args...)
-		cmd.Env = append(os.Environ(), arm)
+	command := func(data, arm string, args ...string) (string, error) {
+		cmd := kluis(t, data, args...)
+		cmd.Env = append(cmd.Env, arm)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
 	databases, err := enginetest.Parties(s.data)
 	must(t, err)
-	if out, err := command(strings.Join(databases, ""), "backup", "--data", s.data, "--into", backups); err != nil {
+	if out, err := command(s.data, strings.Join(databases, ""), "backup", "--data", s.data, "--into", backups); err != nil {
 		t.Fatalf("backup: %v\n%s", err, out)
 	}
 	restore := func(data, arm string) (string, error) {
-		return command(arm, "restore", "--data", data, "--from", backups, "--why", "a test")
+		return command(data, arm, "restore", "--data", data, "--from", backups, "--why", "a test")
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
 	if out, err := restore(filepath.Join(t.TempDir(), "data"), "KLUIS_FAILPOINTS_TRACE="+trace); err != nil {

@@ -30,11 +30,14 @@ type streamer struct {
 	once func(context.Context, func()) error // calls the function at each byte or name that comes
 	last time.Time
 	err  error // that must not be
+
+	began chan struct{} // closed when the first came
 }
 
 func (r *streamer) run(ctx context.Context) {
+	begin := sync.OnceFunc(func() { close(r.began) })
 	for ctx.Err() == nil {
-		err := r.once(ctx, func() { r.last = time.Now() })
+		err := r.once(ctx, func() { r.last = time.Now(); begin() })
 		switch {
 		case errors.Is(err, errEndedEarly):
 			r.err = err
@@ -112,7 +115,7 @@ func TestRevocationWhileStreaming(t *testing.T) {
 	}
 	var all []*streamer
 	for i := range readers {
-		r := &streamer{way: "whole", once: whole}
+		r := &streamer{way: "whole", once: whole, began: make(chan struct{})}
 		switch {
 		case i%5 == 3:
 			r.way, r.once = "ranged", ranged
@@ -126,6 +129,14 @@ func TestRevocationWhileStreaming(t *testing.T) {
 	var running sync.WaitGroup
 	for _, r := range all {
 		running.Go(func() { r.run(reading) })
+	}
+	late := time.After(time.Minute) // a store elsewhere may be slow to serve all of them
+	for _, r := range all {
+		select {
+		case <-r.began:
+		case <-late:
+			t.Fatalf("a reader, %s, gets nothing", r.way)
+		}
 	}
 	time.Sleep(2 * time.Second) // they are under way
 	off := false
