@@ -68,7 +68,7 @@ func (c Config) files() (read, write []string, err error) {
 	for _, v := range fileVariables {
 		read = append(read, os.Getenv(v))
 	}
-	if home, err := os.UserHomeDir(); err == nil && (c.Objects != "" || isAddress(c.Witness)) {
+	if home, err := os.UserHomeDir(); err == nil && (c.Objects != "" || isAddress(c.Witness) || c.Audit.Tiles != nil) {
 		read = append(read, filepath.Join(home, ".aws"))
 	}
 	// The principals that the process is elsewhere, whose certificates and tokens are kept
@@ -78,6 +78,9 @@ func (c Config) files() (read, write []string, err error) {
 		return nil, nil, err
 	}
 	principals = append(principals, filepath.Join(c.Data, platformDir, credentialFile), c.SealCredential, c.ObjectsCredential, c.WitnessCredential, c.Posture.Profile)
+	if c.Audit.Tiles != nil {
+		principals = append(principals, c.Audit.Tiles.Credential)
+	}
 	for _, name := range principals {
 		var names struct{ File, CAFile string }
 		if text, err := os.ReadFile(name); err != nil || json.Unmarshal(text, &names) != nil {
@@ -95,10 +98,9 @@ func (c Config) files() (read, write []string, err error) {
 	if extents, err := filepath.EvalSymlinks(filepath.Join(c.Data, platformDir, extentsDir)); err == nil {
 		write = append(write, extents)
 	}
-	folders, published := []string{c.Witness, c.Audit.Files}, c.Audit.Tiles
-	if published != nil {
-		folders = append(folders, published.Place)
-		principals = append(principals, published.Credential)
+	folders := []string{c.Witness, c.Audit.Files}
+	if c.Audit.Tiles != nil {
+		folders = append(folders, c.Audit.Tiles.Place)
 	}
 	for _, folder := range folders {
 		if folder == "" || isAddress(folder) {
