@@ -1,7 +1,7 @@
 // Command proof turns promises into evidence that anyone can rerun: it runs the named
 // proofs, keeps what they found in a state file, and writes docs/proof.md from it.
 //
-//	go run ./test/proof [-effort short|medium|full] [-only REGEXP] [-rounds N] [-again] [-list] [-report] [-logs DIR]
+//	go run ./test/proof [-effort short|medium|full] [-only REGEXP] [-rounds N] [-again] [-list] [-report] [-logs DIR] [-fuzz DURATION]
 //
 // The state file, docs/proof.json, is kept with the report: it is what the report says.
 // What a run has done at a commit is not done again at that commit, so that a run that
@@ -43,6 +43,7 @@ func run(ctx context.Context) error {
 	list := flag.Bool("list", false, "only list what there is to do")
 	reportOnly := flag.Bool("report", false, "only write the report of what has been done")
 	stateFile := flag.String("state", stateDefault, "where the results are kept")
+	fuzz := flag.Duration("fuzz", 0, "how long each fuzz target runs, instead of what the effort says")
 	logs := flag.String("logs", "", "a folder for all that the steps say; by default, only the end of what failed is kept")
 	reportFile := flag.String("o", "docs/proof.md", "the report")
 	flag.Parse()
@@ -75,7 +76,11 @@ func run(ctx context.Context) error {
 		if *reportOnly {
 			break
 		}
-		for _, step := range steps(p) {
+		all := steps(p)
+		if p.Name == "fuzzing" && *fuzz > 0 {
+			all = fuzzing(*fuzz)
+		}
+		for _, step := range all {
 			if !pattern.MatchString(p.Name) && !pattern.MatchString(p.Name+"/"+step.Name) {
 				continue
 			}

@@ -27,10 +27,10 @@ func (p Proof) short() []Step { return p.Short }
 func (p Proof) full() []Step  { return p.Full }
 
 // medium is all that full is, but each once, as often as CI repeats what chance decides,
-// and a tenth of the time for each fuzz target.
+// and half a minute for each fuzz target.
 func (p Proof) medium() (steps []Step) {
 	if p.Name == "fuzzing" {
-		return fuzzing(fuzzTime / 10)
+		return fuzzing(30 * time.Second)
 	}
 	for _, s := range p.Full {
 		s.Rounds = 1
