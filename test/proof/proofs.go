@@ -104,7 +104,7 @@ func proofs() []Proof {
 			Goal:    "10,000 kills",
 			Full: []Step{
 				times(10, beside(8, test("./test/system", "^TestKills$", "KLUIS_KILLS=1000", "KLUIS_RIGS=4", inMemory))),
-				times(2, test("./test/system", "^TestKillsOfReplicas$", "KLUIS_REPLICA_KILLS=250", inMemory)),
+				times(5, test("./test/system", "^TestKillsOfReplicas$", "KLUIS_REPLICA_KILLS=100", inMemory)),
 			},
 		},
 		{

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,8 +74,9 @@ func (k *kills) add(o *kills) {
 	k.acknowledged += o.acknowledged
 }
 
-// keepWriting has each file written over and over until a function that it returns is called.
-func keepWriting(ctx context.Context, files []*versioned, at func(i int) (*site, *process)) (stop func()) {
+// keepWriting has each file written over and over until a function that it returns is called,
+// and counts what is acknowledged.
+func keepWriting(ctx context.Context, files []*versioned, told *atomic.Int64, at func(i int) (*site, *process)) (stop func()) {
 	work, cancel := context.WithCancel(ctx)
 	var writers sync.WaitGroup
 	for i, v := range files {
@@ -82,7 +84,9 @@ func keepWriting(ctx context.Context, files []*versioned, at func(i int) (*site,
 		writers.Go(func() {
 			for work.Err() == nil && p.alive() {
 				one, done := context.WithTimeout(work, 5*time.Second)
-				v.write(one, s)
+				if v.write(one, s) == nil {
+					told.Add(1)
+				}
 				done()
 			}
 		})
@@ -132,7 +136,8 @@ func killed(t *testing.T, n int) *kills {
 	done := &kills{}
 	wanted := 0 // rotations that were asked for
 	for i := range n {
-		stop := keepWriting(ctx, files, func(int) (*site, *process) { return s, p })
+		var told atomic.Int64
+		stop := keepWriting(ctx, files, &told, func(int) (*site, *process) { return s, p })
 		var rotation sync.WaitGroup
 		if i%20 == 7 || i%20 == 17 {
 			wanted++
@@ -219,8 +224,11 @@ func TestKillsOfReplicas(t *testing.T) {
 		v.conditional = true
 	}
 	for i := range n {
-		stop := keepWriting(ctx, files, func(i int) (*site, *process) { return at[i%3], f.processes[i%3] })
-		time.Sleep(time.Duration(10+rand.IntN(190)) * time.Millisecond)
+		var told atomic.Int64
+		stop := keepWriting(ctx, files, &told, func(i int) (*site, *process) { return at[i%3], f.processes[i%3] })
+		for began, enough := time.Now(), rand.N[int64](12); told.Load() < enough && time.Since(began) < 10*time.Second; {
+			time.Sleep(time.Millisecond)
+		}
 		dies := rand.N(3)
 		f.processes[dies].kill()
 		stop()
