@@ -109,8 +109,9 @@ var testFunc = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
 func TestReport(t *testing.T) {
 	s := &state{Records: []record{{Proof: "power", Step: "cuts", Commit: "1", Machine: "m", OK: true, Names: []string{"cuts"}, Counts: map[string]int64{"cuts": 12345}}}}
+	s.Records = append(s.Records, record{Proof: "soak", Step: "x", Commit: "1"})
 	page := report(s, proofs())
-	for _, want := range []string{"| cuts 12,345 |", "**not run yet**", "Left out: torn blocks"} {
+	for _, want := range []string{"| cuts 12,345 |", "**not run yet**", "| **does not hold yet** | 0, **and 1 failed** |", "Left out: torn blocks"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("%q is not in the report", want)
 		}

@@ -73,6 +73,8 @@ func report(s *state, all []Proof) string {
 		switch {
 		case len(good)+len(bad) == 0:
 			found = "**not run yet**"
+		case len(good) == 0:
+			found = "**does not hold yet**"
 		case found == "":
 			found = "holds"
 		}
