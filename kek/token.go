@@ -16,6 +16,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/kluis-io/kluis/internal/trace"
 )
 
 // A call is one question to one vault, with all the requests that it takes. It
@@ -87,7 +89,9 @@ func (p pinned) GetToken(ctx context.Context, asked policy.TokenRequestOptions) 
 		call.tokenErr = err
 		return azcore.AccessToken{}, err
 	}
+	ctx, span := trace.Start(ctx, "get token", trace.Client)
 	token, err := cred.GetToken(ctx, opts)
+	span.End(err)
 	call.tokenErr = err
 	call.renewed = err == nil && renew
 	return token, err

@@ -73,7 +73,7 @@ func (s *server) listenEKM() error {
 	if err != nil {
 		return fmt.Errorf("ekm: %w", err)
 	}
-	srv := ekm.Server(api.WithRequestID(handler), tlsConfig)
+	srv := ekm.Server(api.WithRequestID(s.config.traced.handler("ekm", handler)), tlsConfig)
 	srv.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
 	s.http = append(s.http, srv)
 	s.workers.Go(func() {

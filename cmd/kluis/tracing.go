@@ -131,6 +131,15 @@ func (t *tracing) watch(rt *router) {
 	}
 }
 
+// handler is serve for a service behind a listener of its own; nobody watches it if nothing
+// is traced.
+func (t *tracing) handler(service string, h http.Handler) http.Handler {
+	if t == nil {
+		return h
+	}
+	return t.serve(service, h)
+}
+
 // methods are those that a span names; any other is anybody's own text.
 var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 

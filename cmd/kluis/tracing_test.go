@@ -57,7 +57,7 @@ func TestTracedRequests(t *testing.T) {
 		r.Header.Set("traceparent", traceparent)
 		func() {
 			defer func() { recover() }()
-			tr.serve("vault", h).ServeHTTP(httptest.NewRecorder(), r)
+			tr.handler("vault", h).ServeHTTP(httptest.NewRecorder(), r)
 		}()
 		all := kept.GetSpans()
 		if len(all) == 0 {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/kluis-io/kluis/fault"
+	"github.com/kluis-io/kluis/internal/trace"
 )
 
 // A Config is what [New] needs. Socket is required.
@@ -79,7 +80,10 @@ var errAway = errors.New("the helper is away")
 // do sends r and returns the answer, whose code is OK. It waits for a helper that
 // is away and asks again, as long as patience lasts; once only if again is false
 // and the request may have been received.
-func (c *Client) do(ctx context.Context, r *Request, again bool) (*Response, error) {
+func (c *Client) do(ctx context.Context, r *Request, again bool) (_ *Response, err error) {
+	ctx, span := trace.Start(ctx, "ask HSM", trace.Client)
+	span.Text("kluis.operation", string(r.Op))
+	defer func() { span.End(err) }()
 	if err := c.turn(ctx); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,8 +16,12 @@ import (
 	"testing"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
 	"github.com/kluis-io/kluis/fault"
 	"github.com/kluis-io/kluis/internal/cryptoki"
+	"github.com/kluis-io/kluis/internal/trace"
 )
 
 func request() *cryptoki.Request {
@@ -224,6 +229,29 @@ func TestClosed(t *testing.T) {
 	c.Close()
 	if _, err := c.Info(t.Context()); fault.ReasonOf(err) != fault.Unavailable || !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// An operation is a step of the trace that it belongs to, and tells no more than which.
+func TestTraced(t *testing.T) {
+	kept := tracetest.NewInMemoryExporter()
+	ctx, span := trace.Job(trace.With(t.Context(), sdktrace.NewTracerProvider(sdktrace.WithSyncer(kept))), "job")
+	c := cryptoki.New(cryptoki.Config{Socket: rogue(t, func(c net.Conn) { io.Copy(io.Discard, c) })})
+	c.Close()
+	if _, err := c.Info(ctx); err == nil {
+		t.Error("a closed client answers")
+	}
+	span.End(nil)
+	all := kept.GetSpans()
+	if len(all) != 2 || all[0].Name != "ask HSM" || all[0].Parent.SpanID() != all[1].SpanContext.SpanID() {
+		t.Fatalf("spans %+v", all)
+	}
+	said := map[string]string{}
+	for _, a := range all[0].Attributes {
+		said[string(a.Key)] = a.Value.AsString()
+	}
+	if want := (map[string]string{"kluis.operation": "info", "error.type": "Unavailable"}); !maps.Equal(said, want) {
+		t.Errorf("it says %v; want %v", said, want)
 	}
 }
 

@@ -132,6 +132,9 @@ func TestOneRequest(t *testing.T) {
 		t.Errorf("a job's span is %v", job)
 	}
 	r.below(job, "write platform")
+	if token := r.find("a token's request", named("get token")); len(token.ParentSpanId) == 0 || len(token.Attributes) != 0 {
+		t.Errorf("the span of a token's request is %v", token)
+	}
 
 	// Until the workspace is idle, its lease may be renewed; then somebody reads.
 	headers := http.Header{}
