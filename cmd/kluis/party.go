@@ -100,6 +100,10 @@ func openGovernance(ctx context.Context, c Config, instance string, failed func(
 			return nil, err
 		}
 	}
+	// At once, so that replicas, whose folders are copies, sign evidence with one key.
+	if _, err := evidenceSigner(filepath.Join(dir, evidenceKeyFile)); err != nil {
+		return nil, err
+	}
 	return openParty(ctx, c, governanceDir, failed)
 }
 

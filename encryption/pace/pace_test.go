@@ -129,3 +129,36 @@ func TestLength(t *testing.T) {
 		t.Error("what is carried is not what the leases stretch to")
 	}
 }
+
+// However many processes share a vault's budget, and whatever each of them wants, together
+// they ask for no more than it allows, plus what an unused second leaves and one question
+// that costs more than a share ever holds; only where each share is less than a question a
+// second, they may.
+func TestSharesHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rate := rapid.Float64Range(1, 500).Draw(t, "rate")
+		n := rapid.IntRange(1, int(rate)).Draw(t, "replicas")
+		serving := n
+		affinity := rapid.IntRange(0, n).Draw(t, "affinity")
+		if affinity > 0 {
+			serving = affinity
+		}
+		all := make([]*pace.Budget, serving) // of those that serve the tenant
+		for i := range all {
+			all[i] = pace.NewBudget(pace.Share(rate, n, affinity), start)
+		}
+		now, granted := start, 0.0
+		for range rapid.IntRange(1, 200).Draw(t, "moments") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 500).Draw(t, "ms")) * time.Millisecond)
+			for range rapid.IntRange(1, 20).Draw(t, "questions") {
+				b := all[rapid.IntRange(0, serving-1).Draw(t, "process")]
+				for b.Take(now, pace.Keeping, 1) { // all that it is given
+					granted++
+				}
+			}
+			if most := rate*now.Sub(start).Seconds() + rate; granted > most+1e-6 {
+				t.Fatalf("%d processes were given %.2f in %v, and %.2f are allowed", serving, granted, now.Sub(start), most)
+			}
+		}
+	})
+}
