@@ -3,12 +3,9 @@ package system_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -26,6 +23,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kluis-io/kluis/audit"
+	"github.com/kluis-io/kluis/internal/deploytest"
 	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/effort"
 	"github.com/kluis-io/kluis/internal/pgtest"
@@ -33,131 +31,18 @@ import (
 	"github.com/kluis-io/kluis/objstore/servertest"
 )
 
-// A balancer hands connections to servers in turn, TLS and all. It knows nothing of
-// sessions; a server whose /readyz does not answer gets none, and loses those it has.
+// A balancer is one that the test may close before it ends.
 type balancer struct {
-	patience time.Duration // with a server's answer
-	close    func()
-
-	mu      sync.Mutex
-	servers []*served
-	next    int
-}
-
-type served struct {
-	port  string
-	up    bool
-	conns map[net.Conn]bool
+	*deploytest.Balancer
+	close func()
 }
 
 func balance(t testing.TB, patience time.Duration, port string, ports ...string) *balancer {
 	t.Helper()
-	b := &balancer{patience: patience}
-	for _, p := range ports {
-		b.servers = append(b.servers, &served{port: p, conns: map[net.Conn]bool{}})
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:"+port)
+	b, err := deploytest.Balance(patience, port, ports...)
 	must(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	b.close = func() {
-		cancel()
-		l.Close()
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for _, s := range b.servers {
-			s.up = false
-			for c := range s.conns {
-				c.Close()
-			}
-		}
-	}
-	t.Cleanup(b.close)
-	for _, s := range b.servers {
-		go b.watch(ctx, s)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go b.forward(c)
-		}
-	}()
-	return b
-}
-
-func (b *balancer) watch(ctx context.Context, s *served) {
-	probe := &http.Client{Timeout: b.patience, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, // it asks only whether somebody is there
-	}}
-	for ctx.Err() == nil {
-		r, err := probe.Get("https://127.0.0.1:" + s.port + "/readyz")
-		if err == nil {
-			r.Body.Close()
-		}
-		b.mu.Lock()
-		s.up = err == nil && r.StatusCode == http.StatusOK
-		if err != nil { // one that says that it stops ends what is under way by itself
-			for c := range s.conns {
-				c.Close()
-			}
-		}
-		b.mu.Unlock()
-		time.Sleep(200 * time.Millisecond)
-	}
-}
-
-// up reports how many servers answer.
-func (b *balancer) up() (n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, s := range b.servers {
-		if s.up {
-			n++
-		}
-	}
-	return n
-}
-
-func (b *balancer) pick() *served {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for range b.servers {
-		s := b.servers[b.next%len(b.servers)]
-		b.next++
-		if s.up {
-			return s
-		}
-	}
-	return nil
-}
-
-func (b *balancer) forward(c net.Conn) {
-	defer c.Close()
-	s := b.pick()
-	if s == nil {
-		return
-	}
-	to, err := net.DialTimeout("tcp", "127.0.0.1:"+s.port, time.Second)
-	if err != nil {
-		return
-	}
-	defer to.Close()
-	b.mu.Lock()
-	s.conns[c], s.conns[to] = true, true
-	b.mu.Unlock()
-	defer func() {
-		b.mu.Lock()
-		delete(s.conns, c)
-		delete(s.conns, to)
-		b.mu.Unlock()
-	}()
-	go func() {
-		io.Copy(to, c)
-		to.(*net.TCPConn).CloseWrite()
-	}()
-	io.Copy(c, to)
+	t.Cleanup(b.Close)
+	return &balancer{b, b.Close}
 }
 
 // A fleet is several servers on one database for each party, behind a balancer.
@@ -222,9 +107,8 @@ func makeFleetOn(t *testing.T, pg *pgtest.Server, address func(party string) str
 		s := first
 		if i > 0 {
 			s = &site{data: filepath.Join(dir, fmt.Sprint("r", i))}
-			copyFolder(t, first.data, s.data)
+			must(t, deploytest.Copy(first.data, s.data))
 			os.Remove(filepath.Join(s.data, "platform", "checkpoint")) // as in a copy from before the first start
-			shareExtents(t, first.data, s.data)
 		}
 		f.ports = append(f.ports, devtest.FreePort(t))
 		f.replicas = append(f.replicas, s)
@@ -255,7 +139,7 @@ func (f *fleet) serve(t *testing.T) {
 func (f *fleet) allUp(t *testing.T) {
 	t.Helper()
 	eventually(t.Context(), t, 30*time.Second, func() error {
-		if up := f.balancer.up(); up < len(f.ports) {
+		if up := f.balancer.Up(); up < len(f.ports) {
 			return fmt.Errorf("%d of %d servers are up", up, len(f.ports))
 		}
 		return nil
@@ -277,31 +161,6 @@ func (f *fleet) tell(t *testing.T) {
 		log, stacks, _ := bytes.Cut(p.log.Bytes(), []byte("SIGQUIT"))
 		t.Logf("replica %d:\n%s\n%s", i, log[max(0, len(log)-10_000):], stacks[:min(len(stacks), 20_000)])
 	}
-}
-
-// shareExtents has one replica's folder of extents be another's too, if they lie in folders.
-func shareExtents(t *testing.T, of, with string) {
-	t.Helper()
-	of, with = filepath.Join(of, "platform", "extents"), filepath.Join(with, "platform", "extents")
-	if _, err := os.Stat(of); err == nil {
-		must(t, os.RemoveAll(with))
-		must(t, os.Symlink(of, with))
-	}
-}
-
-func copyFolder(t *testing.T, from, to string) {
-	t.Helper()
-	must(t, os.CopyFS(to, os.DirFS(from)))
-	must(t, filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return os.Chmod(filepath.Join(to, strings.TrimPrefix(p, from)), info.Mode().Perm())
-	}))
 }
 
 func (f *fleet) start(t *testing.T, i int) {

@@ -1,11 +1,7 @@
 package system_test
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/kluis-io/kluis/internal/deploytest"
 	"github.com/kluis-io/kluis/internal/devtest"
 	"github.com/kluis-io/kluis/internal/sdk"
 )
@@ -34,7 +30,8 @@ func TestSeparateParties(t *testing.T) {
 	start(t, bank.data, bank.port, "KLUIS_ROLES=vault", "KLUIS_DOMAIN=bank.localhost")
 	customer, err := sdk.ReadTarget(bank.data)
 	must(t, err)
-	secret := platformSecret(ctx, t, customer)
+	secret, err := deploytest.PlatformSecret(ctx, customer)
+	must(t, err)
 
 	// The operator's side: made, told of the customer's directory, and served.
 	host := &site{data: filepath.Join(dir, "host"), port: devtest.FreePort(t)}
@@ -162,33 +159,4 @@ func clientsOf(t *testing.T, dir string, customer, operator sdk.Target) *sdk.Cli
 	c, err := sdk.New(target)
 	must(t, err)
 	return c
-}
-
-// platformSecret has the directory's administrator make a secret for the service
-// principal Fabric Platform CMK, as he would for any application.
-func platformSecret(ctx context.Context, t *testing.T, target sdk.Target) string {
-	t.Helper()
-	c, err := sdk.New(target)
-	must(t, err)
-	cred, err := c.Credential("admin")
-	must(t, err)
-	token, err := cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{"https://graph.microsoft.com/.default"}})
-	must(t, err)
-	body, _ := json.Marshal(map[string]any{"passwordCredential": map[string]string{"displayName": "the platform"}})
-	req, err := http.NewRequestWithContext(ctx, "POST", target.Endpoints["graph"]+"/v1.0/servicePrincipals/"+target.Platform.ObjectID+"/addPassword", bytes.NewReader(body))
-	must(t, err)
-	req.Header.Set("Authorization", "Bearer "+token.Token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.HTTP.Do(req)
-	must(t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	must(t, err)
-	var made struct {
-		SecretText string `json:"secretText"`
-	}
-	if json.Unmarshal(text, &made) != nil || made.SecretText == "" {
-		t.Fatalf("making a secret: %s %s", resp.Status, text)
-	}
-	return made.SecretText
 }
