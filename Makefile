@@ -60,6 +60,13 @@ OBJECTS ?= azurite
 suite:
 	$(GO) run ./test/engines -store $(STORE) -objects '$(OBJECTS)' -- $(TESTS)
 
+# The end-to-end scripts with vault, platform and governance apart, and with three replicas of each. SCRIPTS=revoke does one.
+SCRIPTS ?= .
+.PHONY: deployments
+deployments:
+	KLUIS_TEST_DEPLOYMENT=apart $(GO) test -count=1 -timeout 20m ./cmd/kluis -run 'TestScripts/$(SCRIPTS)'
+	KLUIS_TEST_DEPLOYMENT=replicas $(GO) test -count=1 -timeout 30m ./cmd/kluis -run 'TestScripts/$(SCRIPTS)'
+
 # One folder with everything that is published, the same to the byte for the same commit.
 VERSION ?= 0.0.0
 DIST ?= dist
