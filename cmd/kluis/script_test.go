@@ -144,8 +144,8 @@ func exitCode(err error) string {
 	return err.Error()
 }
 
-// patience is how long a script waits for what happens by itself.
-const patience = 30 * time.Second
+// patience is how long a script waits for what happens by itself, nine processes included.
+const patience = 2 * time.Minute
 
 // waitFor waits until a file is there: waitfor FILE
 func waitFor(ts *testscript.TestScript, _ bool, args []string) {
