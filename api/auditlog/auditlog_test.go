@@ -82,6 +82,8 @@ func TestAuditLog(t *testing.T) {
 		"the parties":          {"/parties", "anybody", 200, `{"value":["vault"]}`},
 		"entries":              {"/vault/entries?from=2026-07-01T00:00:00Z&outcome=denied&request=r&after=9&limit=2", "auditor", 200, `"sequence":8`},
 		"a time that is none":  {"/vault/entries?from=yesterday", "auditor", 400, "InvalidArgument"},
+		"the oldest first":     {"/vault/entries?order=oldest&after=3", "auditor", 200, `"sequence":8`},
+		"no order":             {"/vault/entries?order=random", "auditor", 400, "InvalidArgument"},
 		"a page that is none":  {"/vault/entries?after=-1", "auditor", 400, "InvalidArgument"},
 		"a limit that is none": {"/vault/entries?limit=0", "auditor", 400, "InvalidArgument"},
 		"an export":            {"/vault/export", "auditor", 200, "\"KeyGet\""},
@@ -104,6 +106,9 @@ func TestAuditLog(t *testing.T) {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
 		if name == "entries" && (r.query.Outcome != audit.Denied || r.query.Request != "r" || *r.query.After != 9 || r.query.Limit != 2 || !r.query.NewestFirst || r.query.From.IsZero()) {
+			t.Errorf("%s asks for %+v", name, r.query)
+		}
+		if name == "the oldest first" && (r.query.NewestFirst || *r.query.After != 3) {
 			t.Errorf("%s asks for %+v", name, r.query)
 		}
 	}

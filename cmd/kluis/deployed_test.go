@@ -20,10 +20,10 @@ import (
 // inapplicable is what scripts leave out ("[!apart]") where the parties run apart, and why. All
 // else in them is run in every deployment.
 var inapplicable = map[string]string{
-	"demo":                           "the story runs a server of its own, in its process",
-	"init, posture, postgres, usage": "they run no server, and are the same in every deployment",
-	"drill, kpi --data":              "no installation's folder has the logs of vault, platform and governance together; the running server is asked in every deployment",
-	"drill, evidence":                "for the same reason an archive made of a folder has that party's log alone",
+	"demo":                                  "the story runs a server of its own, in its process",
+	"adopt, init, posture, postgres, usage": "they run no server, and are the same in every deployment",
+	"drill, kpi --data":                     "no installation's folder has the logs of vault, platform and governance together; the running server is asked in every deployment",
+	"drill, evidence":                       "for the same reason an archive made of a folder has that party's log alone",
 }
 
 // tellInapplicable says what was left out.
