@@ -113,13 +113,12 @@ func proofs() []Proof {
 			How:     "The server is armed at each failpoint in turn while it is taken through everything that it does (test/system TestFailpoints), and through changes of keys (TestCrash); what it does after weeks, and what a command does, is crashed by itself (TestCrashWhenDue, TestAlertCrash, TestRestoreCrash). None may be reached by no scenario.",
 			LeftOut: "points of PostgreSQL's store, which its own tests crash at (store/postgres)",
 			Goal:    "all failpoints, each with every action",
-			Full: []Step{
-				test("./test/system", "^TestFailpoints$"),
+			Full: append(strikes(8),
 				test("./test/system", "^TestCrash$"),
 				test("./test/system", "^TestCrashUploads$"),
 				test("./test/system", "^TestCrashBetweenMakingAndKeeping$"),
 				test("./test/system", "^(TestOutletsCrash|TestCrashWhenDue|TestAlertCrash|TestRestoreCrash)$"),
-			},
+			),
 		},
 		{
 			Name:    "models",
@@ -129,7 +128,7 @@ func proofs() []Proof {
 			LeftOut: "rights that come with a group",
 			Goal:    "100,000 histories of each, 200 linearizable minutes",
 			Full: []Step{
-				test("./encryption", "^TestHistories$"),
+				times(10, histories(5_000)),
 				test("./vault", "^TestAuthorizationAgainstModel$"),
 				test("./lake", "^TestModel$"),
 				test("./rbac", "^TestAllowedIsTheModel$"),
@@ -242,6 +241,23 @@ func proofs() []Proof {
 			Full:    []Step{{Name: "two builds", Args: []string{"sh", "test/proof/twice.sh"}}},
 		},
 	}
+}
+
+// histories is a step that plays so many histories with a change feed, and as many without.
+func histories(n int) Step {
+	s := test("./encryption", "^TestHistories$")
+	s.Args = append(s.Args, fmt.Sprint("-rapid.checks=", n))
+	return s
+}
+
+// strikes are steps that strike all failpoints with all actions, in so many parts.
+func strikes(parts int) (steps []Step) {
+	for i := range parts {
+		s := test("./test/system", "^TestFailpoints$", fmt.Sprintf("KLUIS_STRIKES=%d/%d", i, parts))
+		s.Name += fmt.Sprintf(", part %d of %d", i+1, parts)
+		steps = append(steps, s)
+	}
+	return steps
 }
 
 // fips is a step that runs suites in the FIPS flavour.
