@@ -157,7 +157,11 @@ func TestAnswers(t *testing.T) {
 				// Whatever it was, it is not remembered.
 				if tc.reason == unreachable || tc.reason == integrity {
 					honest(s)
-					if got, err := kekUnwrap(c, s, id, wrapped); err != nil || string(got) != string(share) {
+					got, err := kekUnwrap(c, s, id, wrapped)
+					for began := time.Now(); fault.ReasonOf(err) == unreachable && time.Since(began) < time.Minute; {
+						got, err = kekUnwrap(c, s, id, wrapped) // a busy machine is slower than half a second
+					}
+					if err != nil || string(got) != string(share) {
 						t.Errorf("afterwards, Unwrap = %q, %v", got, err)
 					}
 				}

@@ -207,10 +207,9 @@ func proofs() []Proof {
 			How:     "GOFIPS140=v1.0.0 builds the certified module in, and the suites of all packages that touch keys run with fips140=on; those that seal nothing run with fips140=only too.",
 			LeftOut: "fips140=only for all that seals: the sealed format has nonces that count, under a key for each message ([format.md](format.md)), and in that mode Go refuses AES-GCM with any nonce that the module has not drawn itself. In TestNetworkFaults it is a library of toxiproxy's that takes an MD5. P-256K, which no certified module has",
 			Short:   []Step{fips("on", "./envelope", "./root", "./encryption", "./kek", "./vault/softkey", "./identity")},
-			Full: []Step{
-				fips("on", "./envelope", "./root", "./encryption", "./kek", "./vault/...", "./identity", "./audit/...", "./witness", "./lake", "./workspace/...", "./account", "./api/...", "./portal/session", "./internal/...", "./cmd/kluis"),
+			Full: append(fipsEach("on", "./envelope", "./root", "./encryption", "./kek", "./vault/...", "./identity", "./audit/...", "./witness", "./rbac", "./lake", "./workspace/...", "./account", "./store/sqlite", "./objstore/local", "./api/...", "./portal/session", "./internal/...", "./cmd/kluis"),
 				fips("only", "./audit", "./witness", "./rbac", "./internal/webhook"),
-			},
+			),
 		},
 		{
 			Name:    "upgrade",
@@ -266,6 +265,16 @@ func fips(mode string, packages ...string) Step {
 		Name: "suites with fips140=" + mode, Env: []string{"GOFIPS140=v1.0.0", "GODEBUG=fips140=" + mode},
 		Args: append([]string{"go", "test", "-count=1", "-timeout", "1h"}, packages...),
 	}
+}
+
+// fipsEach is such a step for each package or tree of them.
+func fipsEach(mode string, packages ...string) (steps []Step) {
+	for _, p := range packages {
+		s := fips(mode, p)
+		s.Name = strings.TrimPrefix(p, "./") + " with fips140=" + mode
+		steps = append(steps, s)
+	}
+	return steps
 }
 
 // allBreaks is a step for each threat.
