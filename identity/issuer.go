@@ -33,8 +33,7 @@ type Issuer struct {
 	directory *Directory
 	config    IssuerConfig
 	ring      *keyring
-	tickets   []byte // key of codes and refresh tokens
-	throttle  throttle
+	tickets   []byte // key of codes, refresh tokens and what is counted of sign-ins
 	hashing   hashing
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -55,6 +56,7 @@ type SignInRequest struct {
 	Challenge string // code_challenge
 	Method    string // code_challenge_method
 	Nonce     string
+	Device    string // what [Issuer.Device] gave the browser, "" if nothing
 	From      Caller // what is known of the request: its ids and address
 }
 
@@ -112,7 +114,7 @@ func (i *Issuer) SignIn(ctx context.Context, r SignInRequest, name, password str
 		return "", d.refuse(ctx, entry, err)
 	}
 	now := d.time()
-	user, err := i.authenticate(ctx, r, name, password, now)
+	user, attempt, err := i.authenticate(ctx, r.Tenant, name, password, r.Device, r.From.Address, now)
 	if user.ID != "" { // failures tell the owner of the account, and never what was typed
 		entry.Resource = d.path(from, user.ID)
 	}
@@ -129,6 +131,9 @@ func (i *Issuer) SignIn(ctx context.Context, r SignInRequest, name, password str
 		if p, err := tx.Principal(r.Tenant, user.ID); err != nil || !s.stands(p, now) {
 			return errSignIn
 		}
+		if err := attempt.succeeded(tx); err != nil {
+			return err
+		}
 		if err := tx.DeleteSignIns(now); err != nil {
 			return err
 		}
@@ -143,53 +148,51 @@ func (i *Issuer) SignIn(ctx context.Context, r SignInRequest, name, password str
 	return ticket{codeTicket, s.ID, 0}.text(i.tickets), nil
 }
 
-// authenticate returns the user whom name and password speak for. With an error, the
-// user is the one whose name was given, if there is one.
-func (i *Issuer) authenticate(ctx context.Context, r SignInRequest, name, password string, now time.Time) (Principal, error) {
-	attempt, err := i.throttle.begin(r.Tenant, name, r.From.Address, now)
-	if err != nil {
-		return Principal{}, err
+// authenticate returns the user whom name and password speak for, and the attempt, which
+// counts until it is said to have succeeded. With an error, the user is the one whose name
+// was given, if there is one.
+func (i *Issuer) authenticate(ctx context.Context, tenant TenantID, name, password, device string, from netip.Addr, now time.Time) (user Principal, a attempt, err error) {
+	if a, err = i.begin(ctx, tenant, name, device, from, now); err != nil {
+		return Principal{}, nil, err
 	}
-	var user Principal
 	hash := standIn()
 	name, unusable := ParseUserName(name)
 	err = i.directory.store.View(ctx, func(tx Tx) error {
-		if _, err := tx.DirectoryTenant(r.Tenant); err != nil {
+		if _, err := tx.DirectoryTenant(tenant); err != nil {
 			return err
 		}
 		if name == "" {
 			name = "-"
 		}
-		found, err := tx.Principals(r.Tenant, Filter{Type: User, UserName: name}, 1)
+		found, err := tx.Principals(tenant, Filter{Type: User, UserName: name}, 1)
 		if err != nil {
 			return err
 		}
 		if len(found) == 1 {
 			user = found[0]
 		}
-		stored, err := tx.Password(r.Tenant, user.ID)
+		stored, err := tx.Password(tenant, user.ID)
 		if stored.Hash != "" {
 			hash = stored.Hash
 		}
 		return err
 	})
 	if err != nil {
-		return Principal{}, err
+		return Principal{}, nil, err
 	}
 	done, err := i.hashing.take(ctx)
 	if err != nil {
-		return user, err
+		return user, nil, err
 	}
 	right, err := matchesPassword(password[:min(len(password), 4*MaxPassword)], hash)
 	done()
 	if err != nil {
-		return user, err
+		return user, nil, err
 	}
 	if !right || unusable != nil || user.ID == "" || !user.Enabled {
-		return user, errSignIn
+		return user, nil, errSignIn
 	}
-	attempt.succeeded()
-	return user, nil
+	return user, a, nil
 }
 
 // stands reports whether a sign-in of a principal still gives tokens.

@@ -218,6 +218,134 @@ func TestSignInIsThrottled(t *testing.T) {
 	}
 }
 
+// What replicas bear is counted for all of them together.
+func TestReplicasThrottleTogether(t *testing.T) {
+	w := newWorld(t)
+	w.user(t, "alice")
+	replicas := []*identity.Issuer{w.issuer, w.open(t), w.open(t)}
+	for n := range 12 {
+		want := fault.Unauthenticated
+		if n >= 10 {
+			want = fault.Throttled
+		}
+		if _, err := replicas[n%3].SignIn(t.Context(), signInRequest(), "alice", "wrong"); fault.ReasonOf(err) != want {
+			t.Errorf("attempt %d: %v", n, err)
+		}
+	}
+}
+
+// Strangers everywhere use up what is borne of a name: its user gets in all the same from
+// where he has signed in before, and nobody else can use up what that is allowed.
+func TestNobodyLocksAnotherOut(t *testing.T) {
+	w := newWorld(t)
+	w.user(t, "alice")
+	w.user(t, "bob")
+	try := func(n int, device, name, password string) fault.Reason {
+		r := signInRequest()
+		r.Device, r.From.Address = device, netip.AddrFrom4([4]byte{10, 0, byte(n / 200), byte(n % 200)})
+		_, err := w.issuer.SignIn(t.Context(), r, name, password)
+		return fault.ReasonOf(err)
+	}
+	if got := try(0, "", "Alice ", password); got != "" {
+		t.Fatal(got)
+	}
+	device := w.issuer.Device(tenantA, "Alice ")
+	throttled := 0
+	for n := range 150 {
+		if try(n, "", "alice", "wrong") == fault.Throttled {
+			throttled++
+		}
+	}
+	if throttled != 50 {
+		t.Errorf("strangers were refused %d times of 150", throttled)
+	}
+	if got := try(200, "", "alice", password); got != fault.Throttled {
+		t.Errorf("from an address that nobody knows: %q", got)
+	}
+	if got := try(0, device, "alice", password); got != "" {
+		t.Errorf("where she has signed in before: %q", got)
+	}
+	for name, wrong := range map[string]string{"another's": w.issuer.Device(tenantA, "bob"), "another tenant's": w.issuer.Device(tenantB, "alice"), "forged": device[:len(device)-2] + "xx", "no device": "."} {
+		if got := try(201, wrong, "alice", password); got != fault.Throttled {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	for n := range 11 { // guessing with it is slow, too
+		want := fault.Unauthenticated
+		if n == 10 {
+			want = fault.Throttled
+		}
+		if got := try(300+n, device, "alice", "wrong"); got != want {
+			t.Errorf("attempt %d with the device: %q", n, got)
+		}
+	}
+	w.now = w.now.Add(time.Minute)
+	if got := try(0, device, "alice", password); got != "" {
+		t.Errorf("a minute later: %q", got)
+	}
+}
+
+func TestChangePassword(t *testing.T) {
+	const fresh = "seven green bottles on a wall"
+	w := newWorld(t)
+	alice := w.user(t, "alice")
+	w.user(t, "bob")
+	caller := identity.Caller{Tenant: tenantA, Principal: alice.ID, Type: identity.User, Address: netip.MustParseAddr("192.0.2.9")}
+	here, elsewhere := w.mustRedeem(t, w.code(t, "alice")), w.mustRedeem(t, w.code(t, "alice"))
+	application := w.caller
+	for name, c := range map[string]struct {
+		caller       identity.Caller
+		current, new string
+		want         fault.Reason
+	}{
+		"a wrong one":       {caller, "wrong", fresh, fault.InvalidArgument},
+		"too short":         {caller, password, "short", fault.InvalidArgument},
+		"with the name":     {caller, password, "alice and the white rabbit", fault.InvalidArgument},
+		"the same":          {caller, password, password, fault.InvalidArgument},
+		"an application's":  {application, password, fresh, fault.NotSupported},
+		"said to be a user": {identity.Caller{Tenant: tenantA, Principal: application.Principal, Type: identity.User}, password, fresh, fault.NotSupported},
+		"nobody's":          {identity.Caller{Tenant: tenantA, Principal: "none", Type: identity.User}, password, fresh, fault.PrincipalNotFound},
+	} {
+		err := w.issuer.ChangePassword(t.Context(), c.caller, c.current, c.new)
+		if fault.ReasonOf(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if e := w.recorder.last(); e.Operation != "identity/passwords/change" || e.Outcome == audit.Allowed {
+			t.Errorf("%s: recorded %+v", name, e)
+		}
+	}
+	if err := w.issuer.ChangePassword(t.Context(), caller, password, fresh); err != nil {
+		t.Fatal(err)
+	}
+	for name, g := range map[string]identity.Grant{"here": here, "elsewhere": elsewhere} {
+		if _, err := w.verifier.Verify(t.Context(), g.Access.Text, audience); err == nil {
+			t.Errorf("the access token of %s still holds", name)
+		}
+		if _, err := w.issuer.Refresh(t.Context(), identity.GrantRequest{Tenant: tenantA, Client: portal, Text: g.Refresh}); fault.ReasonOf(err) != fault.InvalidGrant {
+			t.Errorf("the sign-in %s: %v", name, err)
+		}
+	}
+	if _, err := w.issuer.SignIn(t.Context(), signInRequest(), "alice", password); fault.ReasonOf(err) != fault.Unauthenticated {
+		t.Errorf("the old password: %v", err)
+	}
+	if _, err := w.issuer.SignIn(t.Context(), signInRequest(), "alice", fresh); err != nil {
+		t.Errorf("the new password: %v", err)
+	}
+	w.code(t, "bob")
+
+	// Who has somebody's session, and guesses his password, gets no further than at the form.
+	caller.Address = netip.MustParseAddr("192.0.2.10")
+	for n := range 11 {
+		want := fault.InvalidArgument
+		if n == 10 {
+			want = fault.Throttled
+		}
+		if err := w.issuer.ChangePassword(t.Context(), caller, "wrong", password); fault.ReasonOf(err) != want {
+			t.Errorf("attempt %d: %v", n, err)
+		}
+	}
+}
+
 func TestCodes(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*identity.GrantRequest)

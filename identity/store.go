@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"crypto/sha256"
 	"time"
 
 	"github.com/kluis-io/kluis/audit"
@@ -65,6 +66,13 @@ type Tx interface {
 	DeleteSignIn(t TenantID, id string) error
 	// DeleteSignIns removes those that expired before t.
 	DeleteSignIns(t time.Time) error
+
+	// Throttle returns when an allowance is whole again, the zero time if it is.
+	Throttle(key [sha256.Size]byte) (whole time.Time, err error)
+	// PutThrottle adds or replaces one.
+	PutThrottle(Throttle) error
+	// DeleteThrottles removes those that are whole by t.
+	DeleteThrottles(t time.Time) error
 
 	// DirectoryRoleHolders returns who holds the role in the tenant.
 	DirectoryRoleHolders(TenantID, DirectoryRole) ([]PrincipalID, error)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/kluis-io/kluis/audit"
 	"github.com/kluis-io/kluis/fault"
 )
 
@@ -85,5 +86,77 @@ func (d *Directory) ResetPassword(ctx context.Context, caller Caller, id Princip
 			return err
 		}
 		return tx.SetPassword(stored)
+	})
+}
+
+// ChangePassword gives the caller, a user, another password, if he knows his own. Where he
+// is signed in ends, here and elsewhere, and his tokens are void: he signs in with the new
+// one. A wrong password counts as a failed sign-in does, and fails with
+// [fault.InvalidArgument]; too many with [fault.Throttled].
+func (i *Issuer) ChangePassword(ctx context.Context, caller Caller, current, password string) error {
+	d := i.directory
+	entry := caller.Entry("identity/passwords/change", d.path(caller, caller.Principal))
+	err := i.changePassword(ctx, caller, entry, current, password)
+	if err != nil {
+		return d.refuse(ctx, entry, err)
+	}
+	d.standing.forget()
+	return nil
+}
+
+func (i *Issuer) changePassword(ctx context.Context, caller Caller, entry audit.Entry, current, password string) error {
+	d := i.directory
+	if caller.Type != User || caller.Principal == "" {
+		return fault.New(fault.NotSupported, "Only users have a password.").WithMend("Give an application a client secret.")
+	}
+	var user Principal
+	err := d.store.View(ctx, func(tx Tx) (err error) {
+		user, err = tx.Principal(caller.Tenant, caller.Principal)
+		return err
+	})
+	if err == nil && user.Type != User {
+		err = fault.New(fault.NotSupported, "Only users have a password.")
+	}
+	if err == nil {
+		err = checkPassword(password, user.UserName)
+	}
+	if err == nil && password == current {
+		err = fault.New(fault.InvalidArgument, "The new password is the old one.")
+	}
+	if err != nil {
+		return err
+	}
+	_, attempt, err := i.authenticate(ctx, caller.Tenant, user.UserName, current, "", caller.Address, d.time())
+	if fault.ReasonOf(err) == fault.Unauthenticated {
+		return fault.New(fault.InvalidArgument, "The current password is wrong.").WithMend("Ask an administrator for another one if you have forgotten it.")
+	}
+	if err != nil {
+		return err
+	}
+	done, err := i.hashing.take(ctx)
+	if err != nil {
+		return err
+	}
+	stored := StoredPassword{Tenant: caller.Tenant, Principal: user.ID, Hash: hashPassword(password), Since: d.time()}
+	done()
+	return d.store.Update(ctx, func(tx Tx) error {
+		p, err := tx.Principal(caller.Tenant, user.ID)
+		if err != nil {
+			return err
+		}
+		if !p.Enabled || p.Generation != user.Generation {
+			return fault.New(fault.Conflict, "The user has changed meanwhile.").WithMend("Sign in again.")
+		}
+		p.Generation++
+		if err := tx.SetPrincipal(p); err != nil {
+			return err
+		}
+		if err := tx.SetPassword(stored); err != nil {
+			return err
+		}
+		if err := attempt.succeeded(tx); err != nil {
+			return err
+		}
+		return appendAudit(tx, entry)
 	})
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"time"
@@ -256,6 +257,29 @@ func (t *Tx) DeleteSignIn(tenant identity.TenantID, id string) error {
 // DeleteSignIns implements [identity.Tx].
 func (t *Tx) DeleteSignIns(before time.Time) error {
 	_, err := t.exec("DELETE FROM sign_in WHERE expires < $1", before.UnixMicro())
+	return err
+}
+
+// Throttle implements [identity.Tx].
+func (t *Tx) Throttle(key [sha256.Size]byte) (time.Time, error) {
+	var whole int64
+	err := t.row("SELECT whole FROM sign_in_throttle WHERE key = $1", []any{key[:]}, &whole)
+	if errors.Is(err, sql.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	return time.UnixMicro(whole).UTC(), err
+}
+
+// PutThrottle implements [identity.Tx].
+func (t *Tx) PutThrottle(r identity.Throttle) error {
+	_, err := t.exec(`INSERT INTO sign_in_throttle (key, whole) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET whole = excluded.whole`,
+		r.Key[:], r.Whole.UnixMicro())
+	return err
+}
+
+// DeleteThrottles implements [identity.Tx].
+func (t *Tx) DeleteThrottles(by time.Time) error {
+	_, err := t.exec("DELETE FROM sign_in_throttle WHERE whole <= $1", by.UnixMicro())
 	return err
 }
 

@@ -28,16 +28,22 @@ type Directory interface {
 	RemoveSecret(ctx context.Context, caller identity.Caller, id identity.PrincipalID, secret string) error
 }
 
+// Passwords are what users change themselves.
+type Passwords interface {
+	ChangePassword(ctx context.Context, caller identity.Caller, current, password string) error
+}
+
 const maxBody = 64 << 10
 
 // New returns the handler. Tokens must be meant for one of the audiences.
-func New(directory Directory, tokens api.Tokens, audiences ...string) http.Handler {
-	g := &graph{directory: directory, tokens: tokens, audiences: audiences}
+func New(directory Directory, passwords Passwords, tokens api.Tokens, audiences ...string) http.Handler {
+	g := &graph{directory: directory, passwords: passwords, tokens: tokens, audiences: audiences}
 	mux := http.NewServeMux()
 	handle := func(pattern string, fn func(http.ResponseWriter, *http.Request, identity.Caller) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { g.authenticated(w, r, fn) })
 	}
 	handle("GET /v1.0/me", g.me)
+	handle("POST /v1.0/me/changePassword", g.changePassword)
 	handle("GET /v1.0/servicePrincipals", g.list)
 	handle("POST /v1.0/servicePrincipals", g.create)
 	handle("GET /v1.0/servicePrincipals/{id}", g.get)
@@ -61,6 +67,7 @@ func Serves(path string) bool { return strings.HasPrefix(path, "/v1.0/") }
 
 type graph struct {
 	directory Directory
+	passwords Passwords
 	tokens    api.Tokens
 	audiences []string
 }

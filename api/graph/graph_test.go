@@ -61,7 +61,7 @@ func newClient(t *testing.T) client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return client{api.WithRequestID(graph.New(directory, tokens{}, address)), admin}
+	return client{api.WithRequestID(graph.New(directory, nil, tokens{}, address)), admin}
 }
 
 func (c client) do(t *testing.T, as identity.PrincipalID, method, path, body string) (int, map[string]any) {

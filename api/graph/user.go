@@ -131,6 +131,23 @@ func (g *graph) updateUser(w http.ResponseWriter, r *http.Request, caller identi
 	return nil
 }
 
+// changePassword is a user's own
+// (https://learn.microsoft.com/graph/api/user-changepassword).
+func (g *graph) changePassword(w http.ResponseWriter, r *http.Request, caller identity.Caller) error {
+	var body struct {
+		Current string `json:"currentPassword"`
+		New     string `json:"newPassword"`
+	}
+	if err := api.ReadJSON(r, maxBody, &body); err != nil {
+		return err
+	}
+	if err := g.passwords.ChangePassword(r.Context(), caller, body.Current, body.New); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // maxIDs bounds how many principals are looked up at once.
 const maxIDs = 100
 

@@ -17,6 +17,13 @@ import (
 // but this very host can have set it (RFC 6265bis §4.1.3.2).
 const formCookie = "__Host-kluis-signin"
 
+// deviceCookie says that somebody has signed in in this browser before: nobody else's
+// failures keep him out of it. It lives for three months from the last time.
+const (
+	deviceCookie = "__Host-kluis-device"
+	deviceLife   = 90 * 24 * 60 * 60 // seconds
+)
+
 // The fields of the form.
 const (
 	formToken    = "form"
@@ -78,6 +85,9 @@ func (a *authority) authorize(w http.ResponseWriter, r *http.Request, segment st
 		a.form(w, r, http.StatusForbidden, p, form, goesTo)
 		return
 	}
+	if c, err := r.Cookie(deviceCookie); err == nil {
+		req.Device = c.Value
+	}
 	code, err := a.issuer.SignIn(r.Context(), req, form.Get(formUser), form.Get(formPassword))
 	if err != nil {
 		status := shapeOf(err).status
@@ -86,7 +96,8 @@ func (a *authority) authorize(w http.ResponseWriter, r *http.Request, segment st
 		a.form(w, r, status, p, form, goesTo)
 		return
 	}
-	http.SetCookie(w, cookie("", -1))
+	http.SetCookie(w, cookie(formCookie, "", -1))
+	http.SetCookie(w, cookie(deviceCookie, a.issuer.Device(tenant, form.Get(formUser)), deviceLife))
 	answer(url.Values{"code": {code}})
 }
 
@@ -136,7 +147,7 @@ func (a *authority) form(w http.ResponseWriter, r *http.Request, status int, p p
 		rand.Read(b)
 		token = base64.RawURLEncoding.EncodeToString(b)
 	}
-	http.SetCookie(w, cookie(token, 15*60))
+	http.SetCookie(w, cookie(formCookie, token, 15*60))
 	p.Hidden = append(p.Hidden, field{formToken, token})
 	for _, name := range carried {
 		if form.Has(name) {
@@ -146,8 +157,8 @@ func (a *authority) form(w http.ResponseWriter, r *http.Request, status int, p p
 	show(w, status, "signin", p, goesTo)
 }
 
-func cookie(value string, age int) *http.Cookie {
-	return &http.Cookie{Name: formCookie, Value: value, Path: "/", MaxAge: age, Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode}
+func cookie(name, value string, age int) *http.Cookie {
+	return &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: age, Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode}
 }
 
 // crossOrigin refuses what browsers say that another site has sent.

@@ -29,6 +29,7 @@ type Issuer interface {
 	Registered(client, redirect string) (identity.Client, error)
 	CheckSignIn(r identity.SignInRequest) error
 	SignIn(ctx context.Context, r identity.SignInRequest, name, password string) (code string, err error)
+	Device(tenant identity.TenantID, name string) string
 	Redeem(ctx context.Context, r identity.GrantRequest) (identity.Grant, error)
 	Refresh(ctx context.Context, r identity.GrantRequest) (identity.Grant, error)
 	SignOut(ctx context.Context, tenant identity.TenantID, idToken string, from identity.Caller) (identity.Client, error)

@@ -84,6 +84,6 @@ func (s *server) wireLogin(ctx context.Context, rt *router) (*identity.Verifier,
 		return nil, err
 	}
 	rt.token = token.New(s.issuer, s.identity.Tenant)
-	rt.graph = graph.New(s.directory, tokens, "https://graph.microsoft.com", s.authority("graph"))
+	rt.graph = graph.New(s.directory, s.issuer, tokens, "https://graph.microsoft.com", s.authority("graph"))
 	return tokens, nil
 }

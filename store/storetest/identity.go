@@ -238,6 +238,33 @@ func Identity(t *testing.T, open func(t *testing.T) identity.Store) {
 		update(t, s, func(tx identity.Tx) error { return tx.DeleteSignIn(tenant, "i2") })
 		refuse(t, s, "a deleted one", fault.NotFound, func(tx identity.Tx) error { _, err := tx.SignIn(tenant, "i2"); return err })
 	})
+	t.Run("throttles", func(t *testing.T) {
+		s := fill(t)
+		one, two := identity.Throttle{Key: [32]byte{1}, Whole: at}, identity.Throttle{Key: [32]byte{2}, Whole: at.Add(time.Second)}
+		update(t, s, func(tx identity.Tx) error {
+			for _, r := range []identity.Throttle{{Key: one.Key, Whole: at.Add(time.Hour)}, one, two} {
+				if err := tx.PutThrottle(r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		whole := func(want ...time.Time) {
+			t.Helper()
+			view(t, s, func(tx identity.Tx) error {
+				for i, r := range []identity.Throttle{one, two} {
+					got, err := tx.Throttle(r.Key)
+					expect(t, "when it is whole", want[i], got, err)
+				}
+				return nil
+			})
+		}
+		whole(one.Whole, two.Whole)
+		update(t, s, func(tx identity.Tx) error { return tx.DeleteThrottles(at.Add(-1)) })
+		whole(one.Whole, two.Whole)
+		update(t, s, func(tx identity.Tx) error { return tx.DeleteThrottles(at) })
+		whole(time.Time{}, two.Whole)
+	})
 	t.Run("directory roles", func(t *testing.T) {
 		s := fill(t)
 		const role = identity.DirectoryAdministrator
