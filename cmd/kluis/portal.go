@@ -16,6 +16,7 @@ import (
 	"github.com/kluis-io/kluis/portal/drill"
 	"github.com/kluis-io/kluis/portal/governance"
 	"github.com/kluis-io/kluis/portal/overview"
+	"github.com/kluis-io/kluis/portal/password"
 	"github.com/kluis-io/kluis/portal/settings"
 	vaultpages "github.com/kluis-io/kluis/portal/vaults"
 	"github.com/kluis-io/kluis/portal/workspaces"
@@ -62,6 +63,7 @@ func portalSections() []portal.Section {
 		vaultpages.Section(),
 		governance.Section(),
 		auditpages.Section(),
+		password.Section(),
 	}
 }
 
