@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/kluis-io/kluis/portal/client"
 )
@@ -20,6 +21,7 @@ type Call struct {
 	Parties *client.Clients // that act as the user
 
 	portal *Portal
+	ended  atomic.Bool // the session, while the request was served
 }
 
 // Context is the request's.
@@ -41,8 +43,12 @@ type View struct {
 	Status   int     // 200 if 0
 }
 
-// Render answers with a page.
+// Render answers with a page. If the session has ended meanwhile it fails with [ErrSignIn]:
+// a page that lacks what the parties would have told is worth less than signing in again.
 func (c *Call) Render(v View) error {
+	if c.ended.Load() {
+		return ErrSignIn
+	}
 	t, ok := c.portal.templates[v.Template]
 	if !ok {
 		return fmt.Errorf("there is no template %q", v.Template)

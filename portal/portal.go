@@ -143,11 +143,11 @@ func (p *Portal) serve(w http.ResponseWriter, r *http.Request, h Handler) {
 		return
 	}
 	c.User = s.User()
-	c.Parties = client.New(p.config.Parties, p.config.HTTP, s)
+	c.Parties = client.New(p.config.Parties, p.config.HTTP, watched{s, c})
 	err := h(c)
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrSignIn):
+	case errors.Is(err, ErrSignIn), c.ended.Load():
 		c.begin()
 	default:
 		c.fail(err)

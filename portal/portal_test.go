@@ -17,7 +17,9 @@ import (
 // ann is somebody who has signed in if the request has the cookie "in".
 type ann struct{}
 
-func (ann) User() portal.User                             { return portal.User{Name: "Ann", ID: "a", Tenant: "t"} }
+func (ann) User() portal.User      { return portal.User{Name: "Ann", ID: "a", Tenant: "t"} }
+func (ann) Refused(string, string) {}
+
 func (ann) Token(context.Context, string) (string, error) { return "token", nil }
 
 type sessions struct{}

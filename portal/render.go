@@ -169,6 +169,9 @@ func (v *visibility) by(c *Call, sections []Section) []bool {
 		return known.sections
 	}
 	known = seenSections{now.Add(seenFor), look(c.Context(), c.Parties, sections)}
+	if c.ended.Load() { // it says nothing of what he may see
+		return known.sections
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.users == nil || len(v.users) >= mostSeen {

@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"errors"
 	"net/http"
 )
 
@@ -20,6 +21,8 @@ type Session interface {
 	// "https://vault.azure.net". An error means that he has to sign in again, if it is
 	// [ErrSignIn], and otherwise that the issuer cannot be asked.
 	Token(ctx context.Context, audience string) (string, error)
+	// Refused tells that a party has refused an access token before its time.
+	Refused(audience, token string)
 }
 
 // Sessions knows who has signed in. It serves the paths below [SessionPath]: whatever
@@ -45,3 +48,17 @@ func (signInError) Error() string { return "the session has ended" }
 
 // ErrSignIn says that a session's user has to sign in again.
 var ErrSignIn error = signInError{}
+
+// watched notes that a session has ended, whatever a page makes of the error.
+type watched struct {
+	Session
+	call *Call
+}
+
+func (w watched) Token(ctx context.Context, audience string) (string, error) {
+	token, err := w.Session.Token(ctx, audience)
+	if errors.Is(err, ErrSignIn) {
+		w.call.ended.Store(true)
+	}
+	return token, err
+}

@@ -50,6 +50,9 @@ type Parties struct {
 // Tokens gives a user's access tokens.
 type Tokens interface {
 	Token(ctx context.Context, audience string) (string, error)
+	// Refused tells that a party has refused one, which may be void before its time: the
+	// user's password was changed, or he was disabled. It is not given again.
+	Refused(audience, token string)
 }
 
 // Clients speak as one user.
@@ -137,14 +140,27 @@ func (c *Clients) Download(ctx context.Context, p Party, method, path string, in
 	return resp, nil
 }
 
+// send makes a request, and a second one with another token if the party refuses the
+// first one's.
 func (c *Clients) send(ctx context.Context, p Party, method, path string, header http.Header, in any) (*http.Response, error) {
 	if p.Address == "" {
 		return nil, &Error{Party: p.Name, absent: true}
 	}
-	token, err := c.tokens.Token(ctx, p.Audience)
-	if err != nil {
-		return nil, err
+	for again := false; ; again = true {
+		token, err := c.tokens.Token(ctx, p.Audience)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := c.sendAs(ctx, p, token, method, path, header, in)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || again {
+			return resp, err
+		}
+		resp.Body.Close()
+		c.tokens.Refused(p.Audience, token)
 	}
+}
+
+func (c *Clients) sendAs(ctx context.Context, p Party, token, method, path string, header http.Header, in any) (*http.Response, error) {
 	var body io.Reader
 	switch in := in.(type) {
 	case nil:

@@ -14,6 +14,8 @@ import (
 
 type tokens struct{}
 
+func (tokens) Refused(string, string) {}
+
 func (tokens) Token(_ context.Context, audience string) (string, error) {
 	return "for " + audience, nil
 }
@@ -121,5 +123,39 @@ func TestPages(t *testing.T) {
 	all, more, err = client.List[int](t.Context(), c, client.Party{Address: s.URL}, "/a", 2)
 	if err != nil || !more || len(all) != 2 {
 		t.Errorf("with a limit: %v, %t, %v", all, more, err)
+	}
+}
+
+// renewed gives another token when one was refused.
+type renewed struct{ n *int }
+
+func (r renewed) Token(context.Context, string) (string, error) { return string(rune('a' + *r.n)), nil }
+func (r renewed) Refused(_, token string) {
+	if token == string(rune('a'+*r.n)) {
+		*r.n++
+	}
+}
+
+// TestRefusedToken checks that a token that is void before its time is not shown for long,
+// and that nobody asks for ever.
+func TestRefusedToken(t *testing.T) {
+	for holds, want := range map[string]int{"b": 200, "z": 401} {
+		asked := 0
+		s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked++
+			if r.Header.Get("Authorization") != "Bearer "+holds {
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+		}))
+		defer s.Close()
+		c := client.New(client.Parties{Fabric: client.Party{Name: "platform", Address: s.URL}}, s.Client(), renewed{new(int)})
+		err := c.Call(t.Context(), c.Fabric, http.MethodPost, "/", map[string]string{"a": "b"}, nil)
+		got := http.StatusOK
+		if e, ok := errors.AsType[*client.Error](err); ok {
+			got = e.Status
+		}
+		if got != want || asked != 2 {
+			t.Errorf("%s: %v, asked %d times", holds, err, asked)
+		}
 	}
 }

@@ -126,6 +126,8 @@ func (p principal) User() portal.User {
 
 var credentials sync.Map // by who and where
 
+func (principal) Refused(string, string) {}
+
 func (p principal) Token(ctx context.Context, audience string) (string, error) {
 	key := p.clients.Target.Authority + " " + p.name
 	cred, known := credentials.Load(key)

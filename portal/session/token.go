@@ -100,3 +100,17 @@ func (h *held) Token(ctx context.Context, audience string) (string, error) {
 	}
 	return got.Access, nil
 }
+
+// Refused implements [portal.Session]. Without a way to another token the one that was
+// refused stays: signing in again would not mend what the party has against it.
+func (h *held) Refused(audience, token string) {
+	scope := h.sessions.config.Scope(audience)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.kept
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if h.state.Refresh != "" && k.access[scope].token == token {
+		delete(k.access, scope)
+	}
+}

@@ -93,7 +93,9 @@ func (b *big) handler() http.Handler {
 
 type anybody struct{}
 
-func (anybody) User() portal.User                                         { return portal.User{Name: "A", ID: "a"} }
+func (anybody) User() portal.User      { return portal.User{Name: "A", ID: "a"} }
+func (anybody) Refused(string, string) {}
+
 func (anybody) Token(context.Context, string) (string, error)             { return "t", nil }
 func (anybody) Session(http.ResponseWriter, *http.Request) portal.Session { return anybody{} }
 func (anybody) Begin(w http.ResponseWriter, _ *http.Request, _ string)    { w.WriteHeader(401) }
