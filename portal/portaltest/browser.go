@@ -12,7 +12,10 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/memory"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"github.com/kluis-io/kluis/internal/effort"
@@ -43,7 +46,7 @@ func NewBrowser(t testing.TB, base string) *Browser {
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
-	ctx, stop = context.WithTimeout(ctx, 8*time.Minute)
+	ctx, stop = context.WithTimeout(ctx, time.Duration(effort.Of(8, 8, 40))*time.Minute)
 	t.Cleanup(stop)
 	if err := chromedp.Do(ctx); err != nil { // starts it, for as long as this context lives
 		t.Fatal(err)
@@ -216,6 +219,15 @@ func hasScript(selector string) string {
 	return `document.querySelector(` + quote(selector) + `) !== null`
 }
 
+// Until waits until a script is true of the page.
+func (b *Browser) Until(script string) {
+	b.Helper()
+	if !b.soon(time.Minute, script) {
+		b.Picture("failed")
+		b.Fatalf("never true: %s\n%s", script, b.Text())
+	}
+}
+
 // Has reports whether the page has what a CSS selector names.
 func (b *Browser) Has(selector string) bool {
 	b.Helper()
@@ -231,6 +243,7 @@ func (b *Browser) Picture(name string) {
 	if dir == "" {
 		return
 	}
+	evaluate[bool](b, `scrollTo({top: 0, behavior: "instant"}); true`) // what sticks to the window's edge would lie in the middle
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
 	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
@@ -242,17 +255,31 @@ func (b *Browser) Picture(name string) {
 	}
 }
 
-// Inspect looks at the page that is open by day and by night, on a desk and on a phone:
+// looks are those in which pages are inspected: by day and by night, on a desk and on a phone.
+var looks = []struct {
+	scheme string
+	width  int64
+	suffix string
+}{{"light", 1280, "light"}, {"dark", 1280, "dark"}, {"light", 390, "phone"}, {"dark", 390, "phone-dark"}}
+
+// Pictures takes the page as it is in each look, without inspecting it: it may change
+// meanwhile.
+func (b *Browser) Pictures(name string) {
+	b.Helper()
+	defer b.Look("light", 1280)
+	for _, v := range looks {
+		b.Look(v.scheme, v.width)
+		b.Picture(name + "-" + v.suffix)
+	}
+}
+
+// Inspect looks at the page that is open by day and by night, on a desk and on a phone, all four:
 // it takes pictures, has axe-core look for barriers, and checks that nothing is wider
 // than the window. Meanwhile the page must not change by itself.
 func (b *Browser) Inspect(name string) {
 	b.Helper()
 	defer b.Look("light", 1280)
-	for _, v := range []struct {
-		scheme string
-		width  int64
-		suffix string
-	}{{"light", 1280, "light"}, {"dark", 1280, "dark"}, {"light", 390, "phone"}} {
+	for _, v := range looks {
 		b.Look(v.scheme, v.width)
 		b.settle()
 		b.Picture(name + "-" + v.suffix)
@@ -338,6 +365,25 @@ func (b *Browser) Weigh(path string) Weight {
 const o = new PerformanceObserver(() => {}); o.observe({type: "layout-shift", buffered: true});
 return {Bytes: all.reduce((n, e) => n + e.transferSize, 0), Shift: o.takeRecords().reduce((n, e) => n + e.value, 0),
 Others: all.map(e => e.name).filter(n => !n.startsWith(location.origin)).join(" ")}; })()`)
+}
+
+// Memory returns how much of its heap the page's script uses, in bytes, and how many nodes
+// the browser keeps, after what nobody needs has been let go.
+func (b *Browser) Memory() (heap, nodes int64) {
+	b.Helper()
+	b.do("measuring memory", chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		if _, err := cdp.Call(ctx, target, heapprofiler.CollectGarbage, cdp.Empty{}); err != nil {
+			return err
+		}
+		used, err := cdp.Call(ctx, target, runtime.GetHeapUsage, cdp.Empty{})
+		if err != nil {
+			return err
+		}
+		kept, err := cdp.Call(ctx, target, memory.GetDOMCounters, cdp.Empty{})
+		heap, nodes = int64(used.UsedSize), kept.Nodes
+		return err
+	}))
+	return heap, nodes
 }
 
 // Press sends keys to what has the focus.
