@@ -5,4 +5,6 @@ var (
 	LengthText = lengthText
 	AgoFrom    = agoFrom
 	Many       = many
+	Count      = count
+	Period     = period
 )

@@ -3,8 +3,11 @@ package portal
 import (
 	"fmt"
 	"html/template"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kluis-io/kluis/portal/chart"
 )
@@ -12,25 +15,29 @@ import (
 // functions are those that every template has, beside "asset", which returns a file's
 // address.
 var functions = template.FuncMap{
-	"icon":    icon,
-	"bytes":   bytesText,
-	"seconds": func(n int64) string { return lengthText(time.Duration(n) * time.Second) },
-	"length":  lengthText,
-	"moment":  moment,
-	"ago":     ago,
-	"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"day":     func(t time.Time) string { return t.UTC().Format("2 January 2006") },
-	"many":    many,
-	"pair":    pair,
-	"after":   func(s, separator string) string { return s[strings.LastIndex(s, separator)+1:] },
-	"lower":   strings.ToLower,
-	"tone":    tone,
-	"label":   Label,
-	"line":    chart.Line,
-	"columns": chart.Columns,
-	"meter":   chart.Meter,
-	"list":    func(all ...any) []any { return all },
-	"initial": initial,
+	"icon":     icon,
+	"bytes":    bytesText,
+	"seconds":  func(n int64) string { return lengthText(time.Duration(n) * time.Second) },
+	"length":   lengthText,
+	"moment":   moment,
+	"ago":      ago,
+	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"day":      func(t time.Time) string { return t.UTC().Format("2 January 2006") },
+	"many":     many,
+	"count":    count,
+	"period":   period,
+	"rough":    func(n int64) string { return lengthText(rough(time.Duration(n) * time.Second)) },
+	"sentence": sentence,
+	"pair":     pair,
+	"after":    func(s, separator string) string { return s[strings.LastIndex(s, separator)+1:] },
+	"lower":    strings.ToLower,
+	"tone":     tone,
+	"label":    Label,
+	"line":     chart.Line,
+	"columns":  chart.Columns,
+	"meter":    chart.Meter,
+	"list":     func(all ...any) []any { return all },
+	"initial":  initial,
 }
 
 // bytesText spells a size.
@@ -71,6 +78,36 @@ func lengthText(d time.Duration) string {
 		}
 	}
 	return strings.Join(parts, " ")
+}
+
+// period spells a length of time that is written as ISO 8601 has it, in years, months, weeks
+// and days; what it does not know it leaves as it is.
+func period(iso string) string {
+	rest, ok := strings.CutPrefix(strings.ToUpper(iso), "P")
+	var parts []string
+	for ok && rest != "" {
+		i := strings.IndexAny(rest, "YMWD")
+		n, err := strconv.Atoi(rest[:max(i, 0)])
+		if err != nil || n < 0 {
+			return iso
+		}
+		parts = append(parts, many(n, map[byte]string{'Y': "year", 'M': "month", 'W': "week", 'D': "day"}[rest[i]]))
+		rest = rest[i+1:]
+	}
+	if len(parts) == 0 {
+		return iso
+	}
+	return strings.Join(parts, " ")
+}
+
+// rough rounds what is an estimate to its largest unit.
+func rough(d time.Duration) time.Duration {
+	for _, unit := range []time.Duration{time.Hour, time.Minute} {
+		if d >= 2*unit {
+			return d.Round(unit)
+		}
+	}
+	return d
 }
 
 // ago spells how long ago, or in how long, a time is.
@@ -116,15 +153,24 @@ func moment(t any) template.HTML {
 	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s">%s</time>`, at.Format(time.RFC3339), at.Format("2 January 2006, 15:04:05 UTC"), ago(at)))
 }
 
+// count spells a whole number, in groups of three digits.
+func count(n any) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
 // many spells a count of things.
 func many(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
 	if strings.HasSuffix(thing, "y") && !strings.HasSuffix(thing, "ey") && !strings.HasSuffix(thing, "ay") {
-		return fmt.Sprintf("%d %sies", n, strings.TrimSuffix(thing, "y"))
+		return count(n) + " " + strings.TrimSuffix(thing, "y") + "ies"
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	return count(n) + " " + thing + "s"
 }
 
 // pair gives a template that calls another one several values: name, value, name, value.
@@ -178,6 +224,15 @@ func tone(state string) string {
 		return s.tone
 	}
 	return "plain"
+}
+
+// sentence begins a text with a capital letter.
+func sentence(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return text
+	}
+	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 // initial is what stands for a person's picture.

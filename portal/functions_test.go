@@ -35,3 +35,16 @@ func TestSpelling(t *testing.T) {
 		}
 	}
 }
+
+func TestCountAndPeriod(t *testing.T) {
+	for n, want := range map[int]string{0: "0", 12: "12", 123: "123", 1000: "1,000", 12345: "12,345", 1234567: "1,234,567", -1000: "-1,000", -100: "-100"} {
+		if got := portal.Count(n); got != want {
+			t.Errorf("%d is spelled %q, want %q", n, got, want)
+		}
+	}
+	for iso, want := range map[string]string{"P90D": "90 days", "P1M": "1 month", "P2Y": "2 years", "p1y6m": "1 year 6 months", "P": "P", "": "", "PT5M": "PT5M", "P-1D": "P-1D", "90": "90", "PD": "PD"} {
+		if got := portal.Period(iso); got != want {
+			t.Errorf("%q is spelled %q, want %q", iso, got, want)
+		}
+	}
+}

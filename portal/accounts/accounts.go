@@ -70,7 +70,7 @@ func find(c *portal.Call) (scope.Subject, error) {
 	a, err := c.Parties.Account(c.Context(), c.R.PathValue("group"), c.R.PathValue("name"))
 	at := "/accounts/" + url.PathEscape(a.Group()) + "/" + url.PathEscape(a.Name)
 	return scope.Subject{
-		Scope: client.AccountScope(a.Name), At: at, Name: a.Name, Subtitle: "Storage account in " + a.Group() + ", " + a.Location,
+		Scope: client.AccountScope(a.Name), At: at, Name: a.Name, Subtitle: "Storage account, in the resource group " + a.Group() + ", " + a.Location,
 		Crumbs: []portal.Crumb{{Title: a.Name, Path: at}}, Own: a,
 	}, err
 }

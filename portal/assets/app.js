@@ -46,3 +46,11 @@ const reach = new ResizeObserver(changes => {
 const watch = () => { for (const e of document.querySelectorAll(".wide, .wide > *")) reach.observe(e); };
 watch();
 document.addEventListener("htmx:after:swap", watch);
+
+// What a filter has left is said to who does not see it: a line of the part that was
+// exchanged, not all of its rows. What changes by itself has lines of its own.
+document.addEventListener("htmx:after:swap", () => {
+  const said = document.getElementById("announce");
+  const text = [...document.querySelectorAll("main [data-say]")].filter(e => !e.closest("#live")).map(e => e.innerText.trim()).join(". ");
+  if (said && said.textContent !== text) said.textContent = text;
+});

@@ -28,7 +28,7 @@ var templates embed.FS
 func Section() portal.Section {
 	return portal.Section{
 		Name: "audit", Title: "Audit", Group: "Governance", Icon: "log", Templates: templates,
-		Funcs: map[string]any{"short": func(id string) string { return id[:min(len(id), 8)] }},
+		Funcs: map[string]any{"short": short, "place": place, "logname": logName},
 		Routes: map[string]portal.Handler{
 			"GET /audit":              search,
 			"GET /audit/follow":       follow,
@@ -37,6 +37,33 @@ func Section() portal.Section {
 		},
 		Visible: func(_ context.Context, c *client.Clients) bool { return c.Audit.Address != "" },
 	}
+}
+
+// short spells the beginning of an id that is too long to read.
+func short(id string) string {
+	const guid = 36
+	if len(id) < guid {
+		return id
+	}
+	return id[:8]
+}
+
+// place spells a resource without what stands before its provider, which is the same on
+// every line.
+func place(resource string) string {
+	const provider = "/providers/Microsoft.KeyVault/"
+	if i := strings.Index(resource, provider); i >= 0 {
+		return resource[i+len(provider):]
+	}
+	return resource
+}
+
+// logName is what people call a party's log.
+func logName(party string) string {
+	if party == "login" {
+		return "directory" // of users and applications, as every other page calls it
+	}
+	return party
 }
 
 // windows are the lengths of time that are searched.

@@ -104,6 +104,9 @@ func (s Series) begin(b *strings.Builder, c scale) {
 	fmt.Fprintf(b, `<svg class="chart %s" viewBox="0 0 %g %g" role="img" aria-label="%s">`, html.EscapeString(s.Class), width, height, html.EscapeString(s.Words()))
 	for _, share := range []float64{0, .5, 1} {
 		v := c.top * share
+		if s.Unit == "" && v != math.Trunc(v) {
+			continue // half of a thing that is counted
+		}
 		fmt.Fprintf(b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="tick" x="%g" y="%.1f" text-anchor="end">%s</text>`,
 			left, width-right, c.y(v), c.y(v), left-8, c.y(v)+4, html.EscapeString(axisNumber(v, s.Unit)))
 	}

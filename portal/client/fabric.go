@@ -308,19 +308,22 @@ func (c *Clients) SetSetting(ctx context.Context, name string, on bool, properti
 
 // A Coverage is what a workspace's key covers and what it does not.
 type Coverage struct {
-	KeyIdentifier string   `json:"keyIdentifier"`
-	Visible       []string `json:"workspaceVisible"`
-	Shortcuts     string   `json:"shortcuts"`
-	Items         []struct {
-		ID          string   `json:"id"`
-		DisplayName string   `json:"displayName"`
-		Type        string   `json:"type"`
-		Status      string   `json:"encryptionStatus"`
-		ReSealOnly  bool     `json:"reSealOnly"`
-		Sealed      []string `json:"sealed"`
-		Visible     []string `json:"visible"`
-		Elsewhere   []string `json:"elsewhere"`
-	} `json:"items"`
+	KeyIdentifier string    `json:"keyIdentifier"`
+	Visible       []string  `json:"workspaceVisible"`
+	Shortcuts     string    `json:"shortcuts"`
+	Items         []Covered `json:"items"`
+}
+
+// A Covered item is one of which a key covers a part.
+type Covered struct {
+	ID          string   `json:"id"`
+	DisplayName string   `json:"displayName"`
+	Type        string   `json:"type"`
+	Status      string   `json:"encryptionStatus"`
+	ReSealOnly  bool     `json:"reSealOnly"`
+	Sealed      []string `json:"sealed"`
+	Visible     []string `json:"visible"`
+	Elsewhere   []string `json:"elsewhere"`
 }
 
 // Coverage returns it.

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -90,6 +91,37 @@ func (c *Clients) PlaceOf(p Place) Party {
 // headers may name the approval that is wanted first.
 func (c *Clients) Key(ctx context.Context, p Place, method, path string, in, out any) (http.Header, error) {
 	return c.Exchange(ctx, c.PlaceOf(p), method, WithQuery(path, "api-version", keyVersion), nil, in, out)
+}
+
+// FindKeys returns keys of a vault whose names have a text in them, from where a token of an
+// earlier answer says, until there are limit, and where to go on. The keys API finds no names
+// by itself: of a vault in which few match, no more than some thousand keys are read at a time.
+func (c *Clients) FindKeys(ctx context.Context, p Place, text, token string, limit int) (found []KeyItem, next string, err error) {
+	const mostPages = 200 // of 25
+	first := WithQuery("/keys", "api-version", keyVersion)
+	at := first
+	if token != "" {
+		at = WithQuery(first, "$skiptoken", token)
+	}
+	for range mostPages {
+		var page Page[KeyItem]
+		if err := c.Call(ctx, c.PlaceOf(p), http.MethodGet, at, nil, &page); err != nil {
+			return found, "", err
+		}
+		for _, k := range page.Value {
+			if strings.Contains(strings.ToLower(k.Name()), strings.ToLower(text)) {
+				found = append(found, k)
+			}
+		}
+		at, next = page.after(first), ""
+		if u, err := url.Parse(at); err == nil {
+			next = cmp.Or(u.Query().Get("$skiptoken"), u.Query().Get("$skipToken"))
+		}
+		if next == "" || len(found) >= limit {
+			break
+		}
+	}
+	return found, next, nil
 }
 
 // ListKeys returns a listing of a vault's: "/keys", "/keys/NAME/versions", "/deletedkeys".

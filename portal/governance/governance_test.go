@@ -95,7 +95,7 @@ func TestGovernance(t *testing.T) {
 	b.Inspect("governance-chain")
 
 	b.Go("/governance/kpis?window=7d")
-	b.WaitFor("compliant / ")
+	b.WaitFor("Compliant / ")
 	b.Inspect("governance-kpis")
 
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {

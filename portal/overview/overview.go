@@ -56,6 +56,15 @@ type data struct {
 // Told reports whether governance has told how keys stand.
 func (d data) Told() bool { return d.Posture != nil && d.Posture.Scan != nil }
 
+// Begin reports whether whoever looks should be told how to begin: nothing that he sees lies
+// under a customer's key, and no vault that he sees has one.
+func (d data) Begin() bool {
+	if d.Scopes == nil && d.Custody == nil || d.Scopes != nil && d.Scopes.Managed > 0 {
+		return false
+	}
+	return d.Scopes != nil && d.Scopes.Total > 0 || d.Custody == nil || d.Custody.Keys == 0
+}
+
 // scopes are the workspaces that the user sees, counted.
 type scopes struct {
 	Total, Managed             int

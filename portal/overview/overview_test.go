@@ -24,6 +24,10 @@ func TestOverview(t *testing.T) {
 	b.Inspect("overview-new")
 
 	e.Assign()
+	engineer := client.New(parties, e.Clients.HTTP, portaltest.Tokens(e.Clients, "engineer"))
+	if _, err := engineer.Key(t.Context(), client.Place{Name: "default"}, "GET", "/keys/sales", nil, nil); err == nil { // an attempt to be drawn
+		t.Fatal("the engineer reads the key")
+	}
 	admin := client.New(parties, e.Clients.HTTP, portaltest.Tokens(e.Clients, "admin"))
 	for range 3 {
 		if err := admin.Call(t.Context(), parties.Posture, "POST", "/posture/v1/scans", struct{}{}, nil); err != nil {

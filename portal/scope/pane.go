@@ -60,6 +60,9 @@ func (p *pane) ask(ctx context.Context, parties *client.Clients) (err error) {
 	p.Moving = nil
 	for _, status := range []string{"Failed", "EnableInProgress", "DisableInProgress"} {
 		room := mostMoving - len(p.Moving)
+		if status == "Failed" && p.E.Counts["EnableInProgress"]+p.E.Counts["DisableInProgress"] > 0 {
+			room /= 2 // for some that are on their way
+		}
 		if p.E.Counts[status] == 0 || room == 0 {
 			continue
 		}
@@ -70,6 +73,11 @@ func (p *pane) ask(ctx context.Context, parties *client.Clients) (err error) {
 		p.Moving = append(p.Moving, page.Value...)
 	}
 	return nil
+}
+
+// Elsewhere is how many items have failed or are on their way beside those that are shown.
+func (p pane) Elsewhere() int {
+	return p.E.Counts["Failed"] + p.E.Counts["EnableInProgress"] + p.E.Counts["DisableInProgress"] - len(p.Moving)
 }
 
 // Form is what decides which parts the page has beside its live one: an open page whose

@@ -257,6 +257,28 @@ func policyOf(p client.RotationPolicy) (f policyForm) {
 	return f
 }
 
+// lengthOf parts an ISO 8601 duration of one unit into number and unit, as the form has
+// them: another one stays whole.
+func lengthOf(iso string) [2]string {
+	if n, ok := strings.CutPrefix(iso, "P"); ok && len(n) > 1 {
+		digits, unit := n[:len(n)-1], n[len(n)-1:]
+		if _, err := strconv.Atoi(digits); err == nil && strings.Contains("DMY", unit) {
+			return [2]string{digits, unit}
+		}
+	}
+	return [2]string{iso, "D"}
+}
+
+// lengthFrom is the ISO 8601 duration that a number and a unit mean, or the one that stands
+// in the number's place.
+func lengthFrom(number, unit string) string {
+	number = strings.ToUpper(strings.TrimSpace(number))
+	if number == "" || strings.HasPrefix(number, "P") {
+		return number
+	}
+	return "P" + number + unit
+}
+
 func showPolicy(c *portal.Call) error {
 	d, err := openKey(c)
 	if err != nil {
@@ -275,7 +297,7 @@ func setPolicy(c *portal.Call) error {
 	if err != nil {
 		return err
 	}
-	field := func(name string) string { return strings.ToUpper(strings.TrimSpace(c.R.PostFormValue(name))) }
+	field := func(name string) string { return lengthFrom(c.R.PostFormValue(name), c.R.PostFormValue(name+"unit")) }
 	d.Policy = policyForm{field("rotate"), field("notify"), field("expiry")}
 	actions := []any{}
 	if d.Policy.RotateAfter != "" {

@@ -14,14 +14,20 @@ import (
 	"github.com/kluis-io/kluis/portal/client"
 )
 
-// pageSize is how many keys a page shows.
-const pageSize = 200
+// pageSize is how many keys a page shows, and mostDeleted how many deleted ones.
+const (
+	pageSize    = 100
+	mostDeleted = 200
+)
 
 // keys is a vault's first page.
 type keys struct {
 	pane
+	Query   string
 	Rows    []client.KeyItem
-	More    bool
+	First   string // the first page's address, of later ones
+	Next    string // the next page's
+	Many    bool   // there are more than a page of them, or some are looked for
 	Deleted []client.KeyItem
 	NoKeys  *portal.Problem // why none are shown
 }
@@ -31,16 +37,29 @@ func showKeys(c *portal.Call) error {
 	if err != nil {
 		return err
 	}
-	d := keys{pane: p}
+	q := c.R.URL.Query()
+	d := keys{pane: p, Query: strings.TrimSpace(q.Get("q"))}
 	var all sync.WaitGroup
 	all.Go(func() {
-		var err error
-		if d.Rows, d.More, err = c.Parties.ListKeys(c.Context(), p.Place, "/keys", pageSize); err != nil {
+		rows, next, err := c.Parties.FindKeys(c.Context(), p.Place, d.Query, q.Get("token"), pageSize)
+		if d.Rows = rows; err != nil {
 			d.NoKeys = c.Explain(err)
 		}
+		if next != "" {
+			d.Next = p.Base + "?" + url.Values{"q": {d.Query}, "token": {next}}.Encode()
+		}
+		if q.Get("token") != "" {
+			d.First = p.Base + "?" + url.Values{"q": {d.Query}}.Encode()
+		}
+		d.Many = d.Query != "" || d.Next != "" || d.First != ""
 	})
-	all.Go(func() { d.Deleted, _, _ = c.Parties.ListKeys(c.Context(), p.Place, "/deletedkeys", pageSize) })
+	if !c.Partial() {
+		all.Go(func() { d.Deleted, _, _ = c.Parties.ListKeys(c.Context(), p.Place, "/deletedkeys", mostDeleted) })
+	}
 	all.Wait()
+	if c.Partial() {
+		return c.Fragment("vaults/keys", "rows", d)
+	}
 	return c.Render(p.view("keys", p.Vault.Name, d))
 }
 

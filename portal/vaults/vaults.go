@@ -25,7 +25,7 @@ var templates embed.FS
 // Section returns the part of the portal.
 func Section() portal.Section {
 	s := portal.Section{
-		Name: "vaults", Title: "Vaults and keys", Group: "Custodian", Icon: "vault", Templates: templates,
+		Name: "vaults", Title: "Vaults and keys", Group: "Custodian", Icon: "vault", Templates: templates, Funcs: map[string]any{"lengthof": lengthOf},
 		Routes: map[string]portal.Handler{
 			"GET /vaults":      list,
 			"GET /vaults/new":  newForm,

@@ -1,6 +1,8 @@
 package workspaces
 
 import (
+	"cmp"
+	"fmt"
 	"net/http"
 
 	"github.com/kluis-io/kluis/portal"
@@ -37,7 +39,7 @@ func retry(c *portal.Call, s scope.Subject) error {
 	return c.Parties.ChangeEncryption(c.Context(), s.Scope, "assign", map[string]string{"keyIdentifier": e.Detail.KeyIdentifier}, nil)
 }
 
-// coverage shows item by item what the key covers, and what it does not.
+// coverage shows, for each type of items, what the key covers, and what it does not.
 func coverage(c *portal.Call) error {
 	s, err := find(c)
 	if err != nil {
@@ -49,6 +51,35 @@ func coverage(c *portal.Call) error {
 	}
 	return c.Render(portal.View{
 		Title: s.Name, Subtitle: s.Subtitle, Template: "workspaces/coverage", Crumbs: append(s.Crumbs, portal.Crumb{Title: "Coverage"}),
-		Data: struct{ Coverage client.Coverage }{v},
+		Data: struct {
+			Coverage client.Coverage
+			Rows     []covered
+		}{v, group(v.Items)},
 	})
+}
+
+// covered are items of one type of which the key covers the same.
+type covered struct {
+	client.Covered
+	Count int
+	Names []string // of the first of them
+}
+
+// group puts items together that differ in their names alone, in the order in which they
+// come first: a workspace has many items of a few types.
+func group(items []client.Covered) (rows []covered) {
+	const named = 3
+	at := map[string]int{}
+	for _, it := range items {
+		key := fmt.Sprintf("%q", []any{it.Type, it.Status, it.ReSealOnly, it.Sealed, it.Visible, it.Elsewhere})
+		i, seen := at[key]
+		if !seen {
+			i, at[key] = len(rows), len(rows)
+			rows = append(rows, covered{Covered: it})
+		}
+		if rows[i].Count++; len(rows[i].Names) < named {
+			rows[i].Names = append(rows[i].Names, cmp.Or(it.DisplayName, it.ID))
+		}
+	}
+	return rows
 }

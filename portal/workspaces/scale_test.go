@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kluis-io/kluis/portal"
@@ -23,6 +24,9 @@ type big struct {
 	n, all int
 	listed int // items that left it
 	whole  int // answers with all items in them
+
+	moving atomic.Bool // they are being re-encrypted
+	asked  atomic.Int64
 }
 
 func (b *big) handler() http.Handler {
@@ -37,6 +41,15 @@ func (b *big) handler() http.Handler {
 	mux.HandleFunc("GET /v1/workspaces/{id}/encryption", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("items") != "none" {
 			b.whole++
+		}
+		if b.moving.Load() {
+			done := int(b.asked.Add(1))
+			json.NewEncoder(w).Encode(object{
+				"encryptionDetail": object{"keyIdentifier": "https://v/keys/k", "encryptionStatus": "EnableInProgress"}, "serving": object{"state": "Serving"},
+				"itemCounts": object{"Active": done, "EnableInProgress": b.n - b.n/10 - done, "Failed": b.n / 10}, "killSwitchBoundSeconds": 60, "mayChange": true,
+				"percentComplete": 40, "progress": object{"bytes": done << 20, "totalBytes": b.n << 20},
+			})
+			return
 		}
 		json.NewEncoder(w).Encode(object{
 			"encryptionDetail": object{"keyIdentifier": "https://v/keys/k", "encryptionStatus": "Failed"}, "serving": object{"state": "Serving"},
@@ -127,9 +140,9 @@ func TestManyItems(t *testing.T) {
 		rows  int
 		want  []string
 	}{
-		{"", 50, []string{"10000 items", "Integrity", "Retry the failed items", "<strong>9000</strong> active", "Next"}},
-		{"?token=9950", 50, []string{"10000 items", "First"}},
-		{"?status=Failed", 50, []string{"1000 items", "It does not open."}},
+		{"", 50, []string{"10,000 items", "Integrity", "Retry the failed items", "<strong>9,000</strong> active", "Next"}},
+		{"?token=9950", 50, []string{"10,000 items", "First"}},
+		{"?status=Failed", 50, []string{"1,000 items", "It does not open."}},
 		{"?q=item+123&status=Active", 10, []string{"10 items on this page"}},
 		{"?q=nothing+of+the+kind", 0, []string{"Nothing matches"}},
 	} {
@@ -137,7 +150,7 @@ func TestManyItems(t *testing.T) {
 		body := get(t, p, at+c.query)
 		_, items, _ := strings.Cut(body, `id="itemrows"`)
 		items, _, _ = strings.Cut(items, "<footer>")
-		if n := strings.Count(items, "<td>Notebook"); n != c.rows {
+		if n := strings.Count(items, ">Notebook</td>"); n != c.rows {
 			t.Errorf("%q: %d rows, want %d", c.query, n, c.rows)
 		}
 		for _, want := range c.want {

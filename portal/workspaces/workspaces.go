@@ -33,7 +33,7 @@ func Section() portal.Section {
 	}
 	return kind.Extend(portal.Section{
 		Name: "workspaces", Title: "Workspaces", Group: "Platform", Icon: "grid", Templates: templates,
-		Funcs: map[string]any{"keyname": keyName, "vaultname": vaultName},
+		Funcs: map[string]any{"keyname": keyName, "vaultname": vaultName, "less": func(a, b int) int { return a - b }},
 		Routes: map[string]portal.Handler{
 			"GET /workspaces":                          list,
 			"POST /workspaces":                         create,
