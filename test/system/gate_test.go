@@ -82,6 +82,9 @@ func (g *gate) carry(c net.Conn) {
 		delete(g.conns, far)
 		g.mu.Unlock()
 	}()
-	go io.Copy(far, c)
+	go func() {
+		io.Copy(far, c)
+		far.(interface{ CloseWrite() error }).CloseWrite() // a database's server keeps a place for who has not hung up
+	}()
 	io.Copy(c, far)
 }
