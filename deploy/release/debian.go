@@ -35,7 +35,8 @@ func (r release) changelog(b build) ([]byte, error) {
 	}
 	_, err = fmt.Fprintf(z, "kluis%s (%s) stable; urgency=medium\n\n  * See https://github.com/kluis-io/kluis/releases.\n\n -- The kluis maintainers <maintainers@kluis.io>  %s\n",
 		b.flavour, r.version, r.epoch.Format(time.RFC1123Z))
-	return out.Bytes(), errors.Join(err, z.Close())
+	err = errors.Join(err, z.Close()) // which writes the most of it
+	return out.Bytes(), err
 }
 
 // debian makes a Debian package with Debian's own tool.

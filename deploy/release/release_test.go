@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,6 +121,9 @@ func TestRelease(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		if text := unzipped(t, filepath.Join(root, "usr/share/doc/kluis"+flavour+"/changelog.gz")); !strings.Contains(text, "(1.2.3)") || !strings.Contains(text, "\n -- ") {
+			t.Errorf("the list of changes is %q", text)
+		}
 		info, err := exec.Command("go", "version", "-m", filepath.Join(root, "usr/bin/kluis")).Output()
 		if fips := regexp.MustCompile(`GOFIPS140=v1\.0\.0`).Match(info); err != nil || fips != (flavour != "") {
 			t.Errorf("flavour %q: built with FIPS %v: %v", flavour, fips, err)
@@ -131,4 +136,22 @@ func TestRelease(t *testing.T) {
 			}
 		}
 	}
+}
+
+func unzipped(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(z)
+	if err != nil {
+		t.Errorf("%s: %v", path, err)
+	}
+	return string(text)
 }

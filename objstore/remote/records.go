@@ -27,10 +27,10 @@ type Records struct {
 	prefix string
 }
 
-// Records returns the records below a further prefix. They are no objects of the store:
-// its List does not name them.
+// Records returns the records below a further prefix, which may be empty. They are no
+// objects of the store: its List does not name them.
 func (s *Store) Records(below string) *Records {
-	return &Records{client: s.client, prefix: s.prefix + strings.Trim(below, "/") + "/"}
+	return &Records{client: s.client, prefix: New(nil, s.prefix+below).prefix}
 }
 
 // Read returns a record, or nil if there is none of that name.

@@ -15,6 +15,21 @@ func TestRecords(t *testing.T) {
 	})
 }
 
+// A prefix is the same however it was put together.
+func TestRecordsBelow(t *testing.T) {
+	m := newMemory()
+	whole := remote.New(m, "logs/one").Records("")
+	if err := remote.New(m, "logs/").Records("one/").Create(t.Context(), "checkpoint", []byte("record")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := whole.Read(t.Context(), "checkpoint"); string(got) != "record" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := remote.New(m, "").Records("").Read(t.Context(), "logs/one/checkpoint"); string(got) != "record" || err != nil {
+		t.Errorf("without a prefix: %q, %v", got, err)
+	}
+}
+
 // A record whose writing or reading was disturbed is the one that was written.
 func TestRecordsDisturbed(t *testing.T) {
 	for _, v := range []verdict{lost, cut} {

@@ -1,9 +1,14 @@
 package system_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
@@ -12,25 +17,43 @@ import (
 )
 
 // TestWitnessInObjectStore is TestRollback's essence with the witness in an object store:
-// an older vault is refused, and so is any while the store does not answer or has lost
-// the record, until a restore is declared.
+// an older vault is refused, and so is any while the store does not answer, until a
+// restore is declared. The logs are published in the same store, where they hold.
 func TestWitnessInObjectStore(t *testing.T) {
 	t.Run("S3", func(t *testing.T) {
 		t.Parallel()
 		server := servertest.Versity(t)
-		testWitnessIn(t, server, s3Address(server.Place, "witness", server.URL), s3Credential(server))
+		testWitnessIn(t, server, func(prefix string) string { return s3Address(server.Place, prefix, server.URL) }, s3Credential(server))
 	})
 	t.Run("Azure", func(t *testing.T) {
 		t.Parallel()
 		server := servertest.Azurite(t)
-		testWitnessIn(t, server, azureAddress(server, "witness"), azureCredential(server))
+		testWitnessIn(t, server, func(prefix string) string { return azureAddress(server, prefix) }, azureCredential(server))
 	})
 }
 
-func testWitnessIn(t *testing.T, server *servertest.Server, address, credential string) {
+func testWitnessIn(t *testing.T, server *servertest.Server, address func(prefix string) string, credential string) {
 	ctx := t.Context()
-	env := []string{"KLUIS_WITNESS=" + address, "KLUIS_WITNESS_CREDENTIAL=" + credentialFile(t, credential)}
+	file, config := credentialFile(t, credential), filepath.Join(t.TempDir(), "kluis.yaml")
+	must(t, os.WriteFile(config, fmt.Appendf(nil, "audit: {tiles: {place: %q, credential: %q, every: 200ms}}\n", address("logs"), file), 0o600))
+	env := []string{"KLUIS_WITNESS=" + address("witness"), "KLUIS_WITNESS_CREDENTIAL=" + file, "KLUIS_CONFIG=" + config}
 	s, p := underKey(ctx, t, env...)
+	for _, party := range []string{"vault", "platform"} {
+		eventually(ctx, t, 30*time.Second, func() error {
+			out, err := kluis(t, s.data, "audit", "verify", "--tiles", address("logs/"+s.instance(t)+"/"+party), "--credential", file,
+				"--key", filepath.Join(s.data, party, "audit.key.pub"), "--output", "json").CombinedOutput()
+			var reports []struct {
+				Report struct{ Entries, Covered int }
+			}
+			switch {
+			case err != nil:
+				return fmt.Errorf("%w: %s", err, out)
+			case json.Unmarshal(out, &reports) != nil || len(reports) != 1 || reports[0].Report.Entries < 5 || reports[0].Report.Covered != reports[0].Report.Entries:
+				return fmt.Errorf("published is %s", out)
+			}
+			return nil
+		})
+	}
 	p.stop(t)
 	old := s.copy(t)
 
@@ -67,4 +90,14 @@ func testWitnessIn(t *testing.T, server *servertest.Server, address, credential 
 	p.stop(t)
 	s.putBack(t, newest, "vault")
 	s.unserved(t, "what the restore has left behind", env...)
+}
+
+// instance returns the installation's id.
+func (s *site) instance(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.data, "instance.json"))
+	must(t, err)
+	var held struct{ Instance string }
+	must(t, json.Unmarshal(text, &held))
+	return held.Instance
 }
