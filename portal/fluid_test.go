@@ -52,7 +52,7 @@ func TestFluid(t *testing.T) {
 	b.Look("light", 1280)
 	b.SignInAs(target.Users["engineer"].Name, target.Users["engineer"].Password)
 	f.watch(b)
-	f.pages(b, "items", f.page, `#items a.button[href*="token="]`, "input[name=q]", "item-0999", 100)
+	f.pages(b, "items", f.page, `#items a.button[href*="token="]`, "input[name=q]", "item_0999", 100)
 
 	officer := portaltest.NewBrowser(t, target.Endpoints["portal"])
 	officer.Look("light", 1280)

@@ -106,7 +106,8 @@ func look(ctx context.Context, p *client.Clients, v client.Vault) (d custody) {
 		base = "/hsms/"
 	}
 	now := time.Now()
-	for _, k := range keys {
+	policies := rotations(ctx, p, v, keys)
+	for i, k := range keys {
 		seen := func(why string) {
 			d.Look = append(d.Look, lookAt{k.Name(), v.Name, why, base + url.PathEscape(v.Group()) + "/" + url.PathEscape(v.Name) + "/keys/" + url.PathEscape(k.Name())})
 		}
@@ -126,11 +127,10 @@ func look(ctx context.Context, p *client.Clients, v client.Vault) (d custody) {
 				d.Look[len(d.Look)-1].Why = "Expired"
 			}
 		}
-		var policy client.RotationPolicy
-		if _, err := p.Key(ctx, v.Place(), http.MethodGet, "/keys/"+url.PathEscape(k.Name())+"/rotationpolicy", nil, &policy); err != nil {
+		if policies[i] == nil {
 			continue
 		}
-		switch due, ok := rotation(policy, k.Attributes.Created.Time()); {
+		switch due, ok := rotation(*policies[i], k.Attributes.Created.Time()); {
 		case !ok:
 			d.NoPolicy++
 		case due.Before(now.Add(-24 * time.Hour)): // by itself it takes a moment
@@ -153,6 +153,29 @@ func away(ctx context.Context, p *client.Clients, v client.Vault, k client.KeyIt
 		}
 	}
 	return drill.Away{}, false
+}
+
+// rotations asks for the policies of the keys that are enabled, several at once. Of one that
+// is not told there is none.
+func rotations(ctx context.Context, p *client.Clients, v client.Vault, keys []client.KeyItem) []*client.RotationPolicy {
+	policies := make([]*client.RotationPolicy, len(keys))
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for i, k := range keys {
+		if !k.Attributes.Enabled {
+			continue
+		}
+		wait.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			var policy client.RotationPolicy
+			if _, err := p.Key(ctx, v.Place(), http.MethodGet, "/keys/"+url.PathEscape(k.Name())+"/rotationpolicy", nil, &policy); err == nil {
+				policies[i] = &policy
+			}
+		})
+	}
+	wait.Wait()
+	return policies
 }
 
 // rotation returns when a policy has a key rotated whose newest version is of a time; ok
