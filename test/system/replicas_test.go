@@ -150,6 +150,8 @@ func (f *fleet) allUp(t *testing.T) {
 func (f *fleet) tell(t *testing.T) {
 	for i, p := range f.processes {
 		if !p.alive() {
+			log := p.log.Bytes()
+			t.Logf("replica %d has ended, %v:\n%s", i, p.err, log[max(0, len(log)-20_000):])
 			continue
 		}
 		p.cmd.Process.Signal(syscall.SIGCONT)
