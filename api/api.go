@@ -8,6 +8,7 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
@@ -69,7 +70,19 @@ func Describe(r *http.Request, c identity.Caller) identity.Caller {
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		c.Address = ap.Addr().Unmap()
 	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		c.Certificate = CertificateName(r.TLS.VerifiedChains[0][0])
+	}
 	return c
+}
+
+// CertificateName returns the name of whom a client's certificate is for: the first of its
+// DNS names, or its common name if it has none.
+func CertificateName(c *x509.Certificate) string {
+	if len(c.DNSNames) > 0 {
+		return strings.ToLower(c.DNSNames[0])
+	}
+	return strings.ToLower(c.Subject.CommonName)
 }
 
 // Clip keeps a client's own text short and printable before it is stored.

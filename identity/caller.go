@@ -45,6 +45,10 @@ type Caller struct {
 	Correlation string     // the client's own id of the request, if it sent one
 	Address     netip.Addr // the client's
 
+	// Certificate is the name in the certificate by which the client's connection has
+	// proved itself to an authority of the operator's, "" if by none.
+	Certificate string
+
 	// Context holds further ids that the request's protocol carries, such as an EKM
 	// proxy's pool. They are recorded, and decide nothing.
 	Context map[string]string

@@ -2,6 +2,7 @@ package kek
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -67,6 +68,9 @@ type Config struct {
 	// AllowPrivate says for which hosts (without a port) loopback and private addresses
 	// are right: the operator's own vaults, and private endpoints. Nil means none.
 	AllowPrivate func(host string) bool
+	// Certificate is what is shown to vaults that ask for one of its authority; nil if there
+	// is none. It is called for each connection.
+	Certificate func() (*tls.Certificate, error)
 	// Resolve looks a host up. Nil means the system's resolver, with every name under
 	// ".localhost" loopback.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -113,7 +117,7 @@ func NewClient(config Config) *Client {
 	}
 	return &Client{
 		config:      config,
-		http:        newHTTP(config.Roots, d),
+		http:        newHTTP(config.Roots, config.Certificate, d),
 		credentials: &credentials{make: config.Credential, of: make(map[string]azcore.TokenCredential)},
 		conns:       make(map[connKey]*conn),
 	}

@@ -123,17 +123,35 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 
 // newHTTP returns the one HTTP client towards vaults: our roots, no proxy, no
 // redirects, no transparent decompression.
-func newHTTP(roots *x509.CertPool, d dialer) *http.Client {
+func newHTTP(roots *x509.CertPool, certificate func() (*tls.Certificate, error), d dialer) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:            d.dial,
-			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, GetClientCertificate: shown(certificate)},
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: maxReply,
 			MaxIdleConnsPerHost:    8,
 			IdleConnTimeout:        90 * time.Second,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// shown returns the certificate for who asks for one of its authority, and none for
+// everybody else.
+func shown(certificate func() (*tls.Certificate, error)) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if certificate == nil || len(asked.AcceptableCAs) == 0 {
+			return new(tls.Certificate), nil
+		}
+		own, err := certificate()
+		if err != nil {
+			return nil, err
+		}
+		if asked.SupportsCertificate(own) != nil {
+			return new(tls.Certificate), nil
+		}
+		return own, nil
 	}
 }
 

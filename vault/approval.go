@@ -107,7 +107,7 @@ func (v *Vaults) approvals(tx Tx, a *act, name Name) (Vault, error) {
 	if !of(a.caller, vault.Tenant) {
 		return vault, denied(a.caller, vault.Tenant, "", vault.Scope())
 	}
-	return vault, vault.admits(a.caller)
+	return vault, v.admits(vault, a.caller)
 }
 
 // approvalMemory is for how long after its expiry a request is shown.

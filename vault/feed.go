@@ -168,7 +168,7 @@ func (v *Vaults) Changes(ctx context.Context, c identity.Caller, name Name, sinc
 func (v *Vaults) business(tx Tx, c identity.Caller, vault Vault, after int64) ([]Change, int64, error) {
 	var mine []Change
 	readable := map[string]bool{} // by canonical key name; "" is the vault
-	admitted := vault.admits(c) == nil
+	admitted := v.admits(vault, c) == nil
 	for {
 		next, err := tx.VaultChanges(vault.ID, after, feedScan)
 		if err != nil || len(next) == 0 {

@@ -80,7 +80,7 @@ func (v *Vaults) enterLocal(tx Tx, a *act, name Name, local string, action rbac.
 	a.entry.Resource = string(scope)
 	a.note("vault", string(vault.ID))
 	if of(a.caller, vault.Tenant) {
-		if err := vault.admits(a.caller); err != nil {
+		if err := v.admits(vault, a.caller); err != nil {
 			return vault, scope, err
 		}
 	}

@@ -23,12 +23,14 @@ type question struct {
 	application string
 	caller      identity.PrincipalType
 	address     netip.Addr
+	certificate string
 }
 
 func ask(c identity.Caller, vault Name, key KeyName, version Version, op Operation) question {
 	q := question{
 		vault: vault, key: key, version: version, operation: op,
 		tenant: c.Tenant, principal: c.Principal, application: c.Application, caller: c.Type, address: c.Address,
+		certificate: c.Certificate,
 	}
 	if len(c.Groups) > 0 {
 		var b strings.Builder

@@ -93,6 +93,19 @@ func (v Vault) trusts(c identity.Caller) bool {
 		c.Type == identity.ServicePrincipal && c.Application != "" && slices.Contains(v.TrustedServices, strings.ToLower(c.Application))
 }
 
+// admits is [Vault.admits] for a caller who has come by a connection that is his: a
+// service of [Config.Clients] by one that has shown its certificate, so that its token is
+// worth nothing to others (RFC 8705 has the reasons).
+func (v *Vaults) admits(vault Vault, c identity.Caller) error {
+	for _, id := range []string{string(c.Principal), c.Application} {
+		if name, ok := v.clients[strings.ToLower(id)]; ok && id != "" && !strings.EqualFold(name, c.Certificate) {
+			return fault.New(fault.ConnectionDenied, "The caller is a service that may reach keys over a connection with its own certificate only.").
+				WithMend("Give the service the certificate for " + name + ", and have it shown to the vault.")
+		}
+	}
+	return vault.admits(c)
+}
+
 // admits checks whether the caller may reach the vault's keys from where it is,
 // whatever its rights. A caller whose address is not known is nowhere.
 func (v Vault) admits(c identity.Caller) error {

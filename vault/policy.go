@@ -154,7 +154,7 @@ func (v Vault) byPolicy() bool { return !v.RBAC && v.Flavour != ManagedHSM }
 // model the vault has, after its network has let the caller in.
 func (v *Vaults) admit(tx Tx, a *act, vault Vault, action rbac.Action, scope rbac.Scope) error {
 	if of(a.caller, vault.Tenant) {
-		if err := vault.admits(a.caller); err != nil {
+		if err := v.admits(vault, a.caller); err != nil {
 			return err
 		}
 	}

@@ -135,6 +135,10 @@ type Config struct {
 	Duties rbac.Duties
 	Limits *Limits // [AzureLimits] if nil
 
+	// Clients are services, by the object id or the application id of each, that may reach
+	// keys only over connections with a certificate, by the name in it.
+	Clients map[string]string
+
 	Instance string        // that backups of keys are bound to
 	Backups  *envelope.Key // seals them; nil if there are none
 	Domains  *envelope.Key // seals the managed HSMs' security domains; nil if there are none
@@ -164,7 +168,8 @@ type Vaults struct {
 	instance string
 	backups  *envelope.Key
 	domains  *envelope.Key
-	activate bool // managed HSMs, when they are made
+	clients  map[string]string // the name in its certificate, by the id of a service
+	activate bool              // managed HSMs, when they are made
 }
 
 // New returns the service over what c names.
@@ -181,10 +186,14 @@ func New(c Config) *Vaults {
 	if c.Duties == nil {
 		c.Duties = rbac.VaultDuties
 	}
+	clients := map[string]string{}
+	for id, name := range c.Clients {
+		clients[strings.ToLower(id)] = name
+	}
 	return &Vaults{
 		store: c.Store, audit: c.Audit, tells: c.Witness, keys: c.Keys, hsm: c.HSM, roles: c.Roles, duties: c.Duties, now: c.Now,
 		feed: newFeed(c.Cursors), load: newLoad(*c.Limits, c.Now), memory: newMemory(), register: &register{store: c.Store},
-		instance: c.Instance, backups: c.Backups, domains: c.Domains, activate: c.ActivateHSMs,
+		instance: c.Instance, backups: c.Backups, domains: c.Domains, activate: c.ActivateHSMs, clients: clients,
 	}
 }
 

@@ -59,7 +59,7 @@ func (v *Vaults) WhoCan(ctx context.Context, c identity.Caller, name Name, key K
 		a.entry.Resource = string(scope)
 		a.note("vault", string(vault.ID))
 		if of(c, vault.Tenant) {
-			if err := vault.admits(c); err != nil {
+			if err := v.admits(vault, c); err != nil {
 				return err
 			}
 		}

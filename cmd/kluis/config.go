@@ -92,6 +92,14 @@ type Config struct {
 	// folder names its one from then on. A party that is not named has an embedded one.
 	Databases map[string]string `yaml:"databases"`
 
+	// Clients are services that reach the vault's keys over mutual TLS alone: from the file
+	// alone.
+	Clients *clientsConfig `yaml:"clients"`
+
+	// ClientCertificate is the PEM file of the certificate, and its key, that the platform
+	// shows to vaults that ask for one. It is read for each connection.
+	ClientCertificate string `yaml:"clientCertificate"`
+
 	// Objects is where the platform's extents lie, if not in its folder:
 	// s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX. ObjectsCredential is the
 	// file of kluis's credential there, if it is not in the environment.

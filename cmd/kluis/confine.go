@@ -94,6 +94,9 @@ func (c Config) files() (read, write []string, err error) {
 		}
 	}
 	write = []string{c.Data, "/dev/null"}
+	if c.ClientCertificate != "" {
+		read = append(read, filepath.Dir(c.ClientCertificate)) // it is renewed there
+	}
 	// Replicas may share the folder of extents by a link to it.
 	if extents, err := filepath.EvalSymlinks(filepath.Join(c.Data, platformDir, extentsDir)); err == nil {
 		write = append(write, extents)

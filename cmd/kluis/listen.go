@@ -29,9 +29,13 @@ func (s *server) listen(l net.Listener, rt *router) error {
 	if err != nil {
 		return err
 	}
+	config := &tls.Config{MinVersion: tlsVersions[s.config.TLS], Certificates: []tls.Certificate{*certificate}, NextProtos: []string{"h2", "http/1.1"}}
+	if err := s.config.Clients.ask(config, s.config.Domain); err != nil {
+		return err
+	}
 	srv := &http.Server{
 		Handler:           api.WithRequestID(rt),
-		TLSConfig:         &tls.Config{MinVersion: tlsVersions[s.config.TLS], Certificates: []tls.Certificate{*certificate}},
+		TLSConfig:         config,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),

@@ -33,6 +33,7 @@ func (c *Config) options() []option {
 		{"passphrase-file", &c.PassphraseFile, "read the passphrase that seals the roots from `FILE`"},
 		{"seal-key", &c.SealKey, "the `URL` of the key of a vault elsewhere that seals the roots"},
 		{"seal-credential", &c.SealCredential, "the `FILE` of the principal that may use that key"},
+		{"client-certificate", &c.ClientCertificate, "the PEM `FILE` of the certificate and key that the platform shows to vaults that ask for one"},
 		{"objects", &c.Objects, "the `URL` of the object store for extents: s3://BUCKET/PREFIX or azblob://ACCOUNT/CONTAINER/PREFIX (default a local folder)"},
 		{"objects-credential", &c.ObjectsCredential, "the `FILE` of the credential for it, if it is not in the environment"},
 		{"hsm-socket", &c.HSMSocket, "the Unix `SOCKET` of kluis-hsm, for keys of the -HSM types"},

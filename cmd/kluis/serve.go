@@ -243,6 +243,9 @@ func (s *server) wireVault(rt *router, tokens api.Tokens) {
 		Cursors:      root.Derive("kluis/v1/feed-cursors"),
 		ActivateHSMs: s.config.ActivateHSMs, Witness: s.custodian.remember,
 	}
+	if s.config.Clients != nil {
+		config.Clients = s.config.Clients.Names
+	}
 	switch {
 	case s.config.HSMSocket != "":
 		s.hsm = cryptoki.New(cryptoki.Config{Socket: s.config.HSMSocket})
@@ -264,6 +267,10 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 	if s.authorities, err = s.trusted(); err != nil {
 		return err
 	}
+	certificate, err := s.config.ownCertificate()
+	if err != nil {
+		return err
+	}
 	policy := kek.Policy{Suffixes: append(kek.AzureSuffixes(), s.config.Vaults...)}
 	policy.Suffixes = append(policy.Suffixes, "."+s.host("vault"), "."+s.host("managedhsm"))
 	s.ring = encryption.NewKeyring(encryption.Config{
@@ -271,7 +278,7 @@ func (s *server) wirePlatform(rt *router, tokens *identity.Verifier) error {
 		Lease: s.config.Lease, Bound: s.config.Bound, Budget: s.config.VaultBudget, Replicas: s.config.Replicas, Affinity: s.config.Affinity, Shared: s.operator.db.shared,
 		Watch: s.metrics.question(),
 		Vault: kek.NewClient(kek.Config{
-			Policy: policy, Credential: s.platformCredential, Roots: s.authorities, AllowPrivate: s.private,
+			Policy: policy, Credential: s.platformCredential, Roots: s.authorities, AllowPrivate: s.private, Certificate: certificate,
 		}),
 	})
 	s.workspaces = workspace.New(s.workspaceConfig())

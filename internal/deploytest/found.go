@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kluis-io/kluis/identity"
 	"github.com/kluis-io/kluis/internal/porttest"
 	"github.com/kluis-io/kluis/internal/sdk"
 	"github.com/kluis-io/kluis/store/enginetest"
@@ -23,7 +24,7 @@ import (
 // every party.
 var belongs = map[string]string{
 	"posture": "governance", "alerts": "governance",
-	"webhooks": "vault", "ekm": "vault", "limits": "vault", "duties": "vault",
+	"webhooks": "vault", "ekm": "vault", "limits": "vault", "duties": "vault", "clients": "vault",
 	"platform": "platform", "securityContacts": "platform",
 }
 
@@ -63,9 +64,16 @@ func (d *Deployment) write(s *site, more map[string]any) error {
 
 // configure says what can be said before anything runs.
 func (d *Deployment) configure() error {
-	return d.write(d.site("vault"), map[string]any{"audiences": []string{
-		d.origin("governance", "posture"), d.origin("platform", "audit"), d.origin("governance", "audit"),
-	}})
+	if err := d.certify(); err != nil {
+		return err
+	}
+	return d.write(d.site("vault"), map[string]any{
+		"audiences": []string{d.origin("governance", "posture"), d.origin("platform", "audit"), d.origin("governance", "audit")},
+		"clients": map[string]any{
+			"authorities": []string{d.clientAuthority()},
+			"names":       map[string]string{identity.FabricPlatformCMK: d.site("platform").domain},
+		},
+	})
 }
 
 // flags are those of every start of a site.
@@ -132,7 +140,7 @@ func (d *Deployment) introduce() error {
 	trust := people.CAFile
 	issuers := []map[string]string{{"issuer": people.Authority + "/" + people.TenantID + "/v2.0", "tenant": people.TenantID, "ca": trust}}
 	err = errors.Join(
-		d.write(platform, map[string]any{"issuers": issuers, "trust": []string{trust}, "vaults": []string{
+		d.write(platform, map[string]any{"issuers": issuers, "trust": []string{trust}, "clientCertificate": d.clientCertificate(), "vaults": []string{
 			".vault." + vault.domain + ":" + vault.port, ".managedhsm." + vault.domain + ":" + vault.port,
 		}}),
 		d.write(governance, map[string]any{"issuers": issuers, "trust": []string{d.target(people).CAFile}, "posture": map[string]any{
