@@ -247,7 +247,12 @@ func signedTree(tx Tx, c Checkpoint) (*frontier, error) {
 	return f, nil
 }
 
+// damaged says that the log is not what was signed, by what is wrong with it. A store that
+// does not answer says nothing against its log: that error stays what it is.
 func damaged(err error, detail string) error {
+	if fault.ReasonOf(err) == fault.Unavailable {
+		return err
+	}
 	return fault.Wrap(fault.Integrity, err, detail).WithMend("If the database was restored from a backup, declare the restore (kluis restore --declare); " +
 		"otherwise keep the database and the checkpoint as they are, and verify the log offline.")
 }
