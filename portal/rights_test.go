@@ -46,7 +46,7 @@ var rightsOrder = []string{"nobody", "viewer", "auditor", "member", "admin", "en
 var rightsLast = []string{
 	"POST /vaults/{group}/{vault}/keys/{key}/disable", "POST /vaults/{group}/{vault}/keys/{key}/enable",
 	"POST /vaults/{group}/{vault}/keys/{key}/delete", "POST /vaults/{group}/{vault}/deleted/{key}/recover", "POST /vaults/{group}/{vault}/deleted/{key}/purge",
-	"POST /vaults/{group}/{vault}/delete", "POST /vaults/{group}/{vault}/recover",
+	"POST /vaults/{group}/{vault}/delete", "POST /vaults/{group}/{vault}/purge", "POST /vaults/{group}/{vault}/recover",
 }
 
 // TestRights asks for every page and sends every form of the portal as every role, and

@@ -86,7 +86,7 @@ func (v *Vaults) agrees(tx Tx, a *act, vault Vault, ap rbac.Approval) error {
 		return v.admit(tx, asked, vault, ap.Action, ap.Scope)
 	}
 	scope := ap.Scope
-	if ap.Action == actionDeletedPurge {
+	if ap.Action == vault.Flavour.action(actionDeletedPurge) {
 		scope = Subscription{ID: vault.Subscription}.Scope()
 	}
 	return v.authorise(tx, asked, vault.Tenant, ap.Action, false, scope)

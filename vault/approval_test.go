@@ -153,27 +153,37 @@ func TestApprovalOfSettings(t *testing.T) {
 
 // A vault is deleted and purged by two.
 func TestApprovalOfDeletion(t *testing.T) {
-	f := vaulttest.New(t)
-	f.Vault(t, "kv1", func(s *vault.Spec) { s.RequireApproval = new(true) })
-	second, third := vaulttest.Caller(2), vaulttest.Caller(3)
-	sub := vault.Subscription{ID: vaulttest.Subscription}.Scope()
-	f.Grant(t, second, rbac.Contributor, sub)
-	v, _ := f.Vaults.Vault(t.Context(), f.Officer, vaulttest.Path("kv1"))
-	f.Grant(t, third, rbac.Contributor, v.Scope())
-	remove := func() error {
-		_, err := f.Vaults.DeleteVault(t.Context(), f.Officer, vaulttest.Path("kv1"))
-		return err
-	}
-	decide(t, f, third, asked(t, remove()), true)
-	if err := remove(); err != nil {
-		t.Fatal(err)
-	}
-	purge := func() error { return f.Vaults.PurgeVault(t.Context(), f.Officer, vaulttest.Subscription, "kv1") }
-	id := asked(t, purge())
-	_, err := f.Vaults.DecideApproval(t.Context(), third, "kv1", id, true)
-	wantReason(t, err, fault.Denied) // purging takes the right at the subscription
-	decide(t, f, second, id, true)
-	if err := purge(); err != nil {
-		t.Fatal(err)
+	for _, flavour := range []vault.Flavour{vault.Standard, vault.ManagedHSM} {
+		t.Run(string(flavour), func(t *testing.T) {
+			f := vaulttest.New(t)
+			approval := func(s *vault.Spec) { s.RequireApproval = new(true) }
+			path := vaulttest.Path("kv1")
+			path.Flavour = flavour
+			purge := f.Vaults.PurgeVault
+			var v vault.Vault
+			if flavour == vault.ManagedHSM {
+				v, purge = newHSM(t, f, "kv1", approval), f.Vaults.PurgeManagedHSM
+			} else {
+				v = f.Vault(t, "kv1", approval)
+			}
+			second, third := vaulttest.Caller(2), vaulttest.Caller(3)
+			f.Grant(t, second, rbac.Contributor, vault.Subscription{ID: vaulttest.Subscription}.Scope())
+			f.Grant(t, third, rbac.Contributor, v.Scope())
+			remove := func() error {
+				_, err := f.Vaults.DeleteVault(t.Context(), f.Officer, path)
+				return err
+			}
+			decide(t, f, third, asked(t, remove()), true)
+			if err := remove(); err != nil {
+				t.Fatal(err)
+			}
+			id := asked(t, purge(t.Context(), f.Officer, vaulttest.Subscription, "kv1"))
+			_, err := f.Vaults.DecideApproval(t.Context(), third, "kv1", id, true)
+			wantReason(t, err, fault.Denied) // purging takes the right at the subscription
+			decide(t, f, second, id, true)
+			if err := purge(t.Context(), f.Officer, vaulttest.Subscription, "kv1"); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

@@ -28,6 +28,7 @@ func deletedResource(v vault.Vault) resource {
 		Properties: map[string]any{
 			id: v.Scope(), "location": v.Location, "tags": tags(v.Tags), "deletionDate": v.Deleted,
 			"scheduledPurgeDate": v.PurgeAt, "purgeProtectionEnabled": v.PurgeProtection,
+			"requireApproval": v.RequireApproval, // kluis's own, as of what lives
 		},
 	}
 }

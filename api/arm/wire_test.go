@@ -83,6 +83,7 @@ func TestWire(t *testing.T) {
 		{stranger, "PUT", vaults + "/kv1/accessPolicies/add?api-version=2022-07-01", policies, 403, "AuthorizationFailed"},
 		{f.Officer, "PUT", vaults + "/kv3?api-version=2022-07-01", `{"location":"l"}`, 201, `"enableRbacAuthorization":false`},
 		{f.Officer, "DELETE", vaults + "/kv3?api-version=2022-07-01", "", 200, ""},
+		{f.Officer, "GET", sub + "/providers/Microsoft.KeyVault/locations/l/deletedVaults/kv3?api-version=2022-07-01", "", 200, `"requireApproval":false`},
 		{f.Officer, "GET", sub + "/providers/Microsoft.KeyVault/locations/l/deletedVaults/kv3/usage?api-version=2022-07-01", "", 200, `{"value":[]}`},
 		{f.Officer, "GET", sub + "/providers/Microsoft.KeyVault/locations/l/deletedVaults/kv1/usage?api-version=2022-07-01", "", 404, "VaultNotFound"},
 		{stranger, "GET", sub + "/providers/Microsoft.KeyVault/locations/l/deletedVaults/kv3/usage?api-version=2022-07-01", "", 403, "AuthorizationFailed"},

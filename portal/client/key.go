@@ -155,6 +155,9 @@ type Usage struct {
 	Last      time.Time `json:"last"`
 }
 
+// Key returns the name of the key that was used.
+func (u Usage) Key() string { return segment(u.KID, 4) }
+
 // Version returns the version that was used.
 func (u Usage) Version() string { return segment(u.KID, 5) }
 

@@ -152,6 +152,7 @@ func (c *Clients) DeleteVault(ctx context.Context, group string, p Place) (http.
 
 // A DeletedVault is a soft-deleted one, or a managed HSM.
 type DeletedVault struct {
+	ID         string `json:"id"` // of what is deleted, not of what it was
 	Name       string `json:"name"`
 	Properties struct {
 		VaultID         string    `json:"vaultId"`
@@ -160,25 +161,39 @@ type DeletedVault struct {
 		Deleted         time.Time `json:"deletionDate"`
 		PurgeAt         time.Time `json:"scheduledPurgeDate"`
 		PurgeProtection bool      `json:"purgeProtectionEnabled"`
+		RequireApproval bool      `json:"requireApproval"`
 	} `json:"properties"`
 }
 
-// Vault returns what it was.
+// Vault returns what it was, as far as that is told.
 func (v DeletedVault) Vault() Vault {
-	return Vault{ID: v.Properties.VaultID + v.Properties.HSMID, Name: v.Name}
+	was := Vault{ID: v.Properties.VaultID + v.Properties.HSMID, Name: v.Name, Location: v.Properties.Location}
+	was.Properties.PurgeProtection, was.Properties.RequireApproval = v.Properties.PurgeProtection, v.Properties.RequireApproval
+	return was
 }
 
-// DeletedVaults returns those of the subscription, managed HSMs with them.
-func (c *Clients) DeletedVaults(ctx context.Context) (all []DeletedVault, err error) {
-	for _, kind := range []string{"deletedVaults", "deletedManagedHSMs"} {
-		path := WithQuery(c.subscription()+"/providers/Microsoft.KeyVault/"+kind, "api-version", vaultVersion)
-		some, _, err := List[DeletedVault](ctx, c, c.Parties.Vaults, path, 0)
-		if err != nil {
-			return all, err
-		}
-		all = append(all, some...)
+// DeletedVaults returns the soft-deleted vaults of the subscription, or its managed HSMs.
+func (c *Clients) DeletedVaults(ctx context.Context, hsms bool) ([]DeletedVault, error) {
+	kind := "deletedVaults"
+	if hsms {
+		kind = "deletedManagedHSMs"
 	}
-	return all, nil
+	path := WithQuery(c.subscription()+"/providers/Microsoft.KeyVault/"+kind, "api-version", vaultVersion)
+	all, _, err := List[DeletedVault](ctx, c, c.Parties.Vaults, path, 0)
+	return all, err
+}
+
+// DeletedUsage returns who has used the keys of a soft-deleted vault or managed HSM.
+func (c *Clients) DeletedUsage(ctx context.Context, v DeletedVault) ([]Usage, error) {
+	var page Page[Usage]
+	err := c.vaults(ctx, http.MethodGet, v.ID+"/usage", nil, &page)
+	return page.Value, err
+}
+
+// PurgeVault destroys a soft-deleted vault or managed HSM, with its keys. Its answer's
+// headers may name the approval that is wanted first.
+func (c *Clients) PurgeVault(ctx context.Context, v DeletedVault) (http.Header, error) {
+	return c.Exchange(ctx, c.Parties.Vaults, http.MethodPost, WithQuery(v.ID+"/purge", "api-version", vaultVersion), nil, nil, nil)
 }
 
 // RecoverVault brings a soft-deleted vault or managed HSM back as it was.

@@ -58,39 +58,53 @@ func (q question) Darkens() string {
 // lately is how old a use may be to count.
 const lately = 30 * 24 * time.Hour
 
-// look adds what hangs on a key.
+// look adds what hangs on a key, and who has used it.
 func (q *question) look(c *portal.Call, key string) {
-	q.Keys = append(q.Keys, key)
-	identifier := c.Parties.PlaceOf(q.Place).Address + keyPath(key)
-	var impact client.Impact
 	var page client.Page[client.Usage]
-	var err1, err2 error
+	var err error
 	var both sync.WaitGroup
-	both.Go(func() { impact, err1 = c.Parties.Impact(c.Context(), identifier) })
 	both.Go(func() {
-		_, err2 = c.Parties.Key(c.Context(), q.Place, http.MethodGet, keyPath(key)+"/usage", nil, &page)
+		_, err = c.Parties.Key(c.Context(), q.Place, http.MethodGet, keyPath(key)+"/usage", nil, &page)
 	})
+	both.Go(func() { q.impact(c, key) })
 	both.Wait()
-	for _, err := range []error{err1, err2} {
-		if err != nil {
-			p := c.Explain(err)
-			if !slices.ContainsFunc(q.Unknown, func(o *portal.Problem) bool { return o.Title == p.Title && o.Detail == p.Detail }) {
-				q.Unknown = append(q.Unknown, p)
-			}
-		}
+	q.used(c, page.Value, err)
+}
+
+// impact adds what hangs on a key.
+func (q *question) impact(c *portal.Call, key string) {
+	q.Keys = append(q.Keys, key)
+	impact, err := c.Parties.Impact(c.Context(), c.Parties.PlaceOf(q.Place).Address+keyPath(key))
+	if err != nil {
+		q.unknown(c, err)
 	}
 	for _, w := range impact.All() {
 		q.Dark = append(q.Dark, dark{w.Kind(), w.DisplayName, key, w.Items, w.Bound})
 	}
+}
+
+// used adds who has lately used what is taken away; err says why that is not known.
+func (q *question) used(c *portal.Call, all []client.Usage, err error) {
+	if err != nil {
+		q.unknown(c, err)
+	}
 	var ids []string
-	for _, u := range page.Value {
+	for _, u := range all {
 		ids = append(ids, u.Principal)
 	}
 	names := named(c, ids...)
-	for _, u := range page.Value {
+	for _, u := range all {
 		if time.Since(u.Last) < lately {
 			q.Used = append(q.Used, usage{u, names(u.Principal)})
 		}
+	}
+}
+
+// unknown adds why something could not be looked at, once.
+func (q *question) unknown(c *portal.Call, err error) {
+	p := c.Explain(err)
+	if !slices.ContainsFunc(q.Unknown, func(o *portal.Problem) bool { return o.Title == p.Title && o.Detail == p.Detail }) {
+		q.Unknown = append(q.Unknown, p)
 	}
 }
 
@@ -174,10 +188,10 @@ func confirmDelete(c *portal.Call) error {
 	return c.Render(d.view("confirm", q.Title, q, d.crumb(), portal.Crumb{Title: "Delete"}))
 }
 
-// typed fails unless the form holds the key's name.
-func typed(c *portal.Call) error {
-	if strings.TrimSpace(c.R.PostFormValue("name")) != c.R.PathValue("key") {
-		return invalid("What was typed is not the key’s name.")
+// typed fails unless the form holds the name of what is meant.
+func typed(c *portal.Call, noun, name string) error {
+	if strings.TrimSpace(c.R.PostFormValue("name")) != name {
+		return invalid("What was typed is not the " + noun + "’s name.")
 	}
 	return nil
 }
@@ -185,7 +199,7 @@ func typed(c *portal.Call) error {
 func deleteKey(c *portal.Call) error {
 	p, err := open(c)
 	if err == nil {
-		err = typed(c)
+		err = typed(c, "key", c.R.PathValue("key"))
 	}
 	if err != nil {
 		return err
@@ -215,21 +229,14 @@ func confirmPurge(c *portal.Call) error {
 		pane: p, Title: "Purge the key " + name, May: p.Rights.Purge, Button: "Purge for good", Action: p.Base + "/deleted/" + url.PathEscape(name) + "/purge", Back: p.Base, Type: name,
 		Text: "The key is destroyed. What is still under it can never be read again, by anybody.",
 	}
-	if impact, err := c.Parties.Impact(c.Context(), c.Parties.PlaceOf(p.Place).Address+keyPath(name)); err != nil {
-		q.Unknown = append(q.Unknown, c.Explain(err))
-	} else {
-		for _, w := range impact.All() {
-			q.Dark = append(q.Dark, dark{w.Kind(), w.DisplayName, name, w.Items, w.Bound})
-		}
-	}
-	q.Keys = []string{name}
+	q.impact(c, name)
 	return c.Render(p.view("confirm", q.Title, q, portal.Crumb{Title: "Purge"}))
 }
 
 func purge(c *portal.Call) error {
 	p, err := open(c)
 	if err == nil {
-		err = typed(c)
+		err = typed(c, "key", c.R.PathValue("key"))
 	}
 	if err != nil {
 		return err

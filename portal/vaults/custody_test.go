@@ -17,7 +17,9 @@ import (
 )
 
 // TestManagedHSM makes a managed HSM in a browser, which does nothing before its security
-// domain has been taken out by the command line, gives its own roles, and makes a key.
+// domain has been taken out by the command line, gives its own roles, makes a key, and takes
+// the HSM back when it is deleted. Another one, without purge protection, is purged, once a
+// second person has agreed.
 func TestManagedHSM(t *testing.T) {
 	b, c := open(t)
 	target := c.Target
@@ -78,6 +80,45 @@ func TestManagedHSM(t *testing.T) {
 	b.Click("main button.danger")
 	b.WaitFor("2 versions are disabled")
 
+	flint := client.Place{Name: "flint", HSM: true}
+	purge := doomed(t, c, flint)
+	b.Go(hsm + "/delete")
+	b.WaitFor("Type steel to go on")
+	b.Fill("#name", "steel")
+	b.Click("main button.danger")
+	b.WaitFor("The managed HSM steel is deleted")
+	b.WaitFor("managed HSM in keys")
+	if b.Has(`a[href="` + hsm + `/purge"]`) {
+		t.Error("purging is offered of a managed HSM with purge protection")
+	}
+	if got := b.Fetch("POST", hsm+"/purge", url.Values{"name": {"steel"}}); got.Status != http.StatusForbidden {
+		t.Errorf("purging a managed HSM with purge protection: %d", got.Status)
+	}
+	b.Click(`form[action="` + hsm + `/recover"] button`)
+	b.WaitFor("steel is back, with its keys as they were")
+	b.WaitFor("sales")
+	purging := func() {
+		t.Helper()
+		b.Go("/vaults")
+		b.Click(`a[href="/hsms/keys/flint/purge"]`)
+		b.WaitFor("may ask a second person first")
+		b.Fill("#name", "flint")
+	}
+	purging()
+	b.Inspect("hsm-purge")
+	b.Click("main button.danger")
+	b.WaitFor("a second person has to agree")
+	b.WaitFor("VaultPurge")
+	b.WaitFor("This managed HSM is deleted")
+	b.Inspect("hsm-deleted-approvals")
+	purge()
+	purging()
+	b.Click("main button.danger")
+	b.WaitFor("The managed HSM flint is purged")
+	if b.Has(`a[href="/hsms/keys/flint/purge"]`) {
+		t.Error("a purged managed HSM is listed")
+	}
+
 	// Whoever has no role in it is refused, whatever he holds above it.
 	b.SignIn("auditor")
 	b.Go(hsm)
@@ -87,6 +128,45 @@ func TestManagedHSM(t *testing.T) {
 			t.Errorf("the auditor's POST of %s: %d", path, got.Status)
 		}
 	}
+}
+
+// doomed makes a managed HSM that a second person, the auditor, has agreed to delete, and
+// returns what has him agree to whatever else waits there.
+func doomed(t *testing.T, c *sdk.Clients, hsm client.Place) (agree func()) {
+	t.Helper()
+	target := c.Target
+	as := func(name string) *client.Clients {
+		return client.New(portaltest.Parties(target), c.HTTP, portaltest.Tokens(c, name))
+	}
+	first, second := as("custodian"), as("auditor")
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const contributor, id = "b24988ac-6180-42a0-ab88-20f7382dd24c", "3f6d2a5e-7c1b-4a0e-9d54-6b8e0f1c2a37"
+	check(first.Assign(t.Context(), client.Place{}, "/subscriptions/"+target.SubscriptionID, id, contributor, target.Principals["auditor"].ObjectID, "ServicePrincipal"))
+	check(first.PutVault(t.Context(), target.TenantID, "keys", hsm, "local", map[string]any{
+		"initialAdminObjectIds": []string{target.Principals["custodian"].ObjectID}, "requireApproval": true,
+	}))
+	agree = func() {
+		t.Helper()
+		all, err := second.Approvals(t.Context(), hsm)
+		check(err)
+		for _, a := range all {
+			if a.State == "pending" {
+				check(second.Decide(t.Context(), hsm, a.ID, true))
+			}
+		}
+	}
+	if _, err := first.DeleteVault(t.Context(), "keys", hsm); err == nil {
+		t.Error("one person has deleted a managed HSM that asks for two")
+	}
+	agree()
+	_, err := first.DeleteVault(t.Context(), "keys", hsm)
+	check(err)
+	return agree
 }
 
 // activate takes a managed HSM's security domain out, for three officers.

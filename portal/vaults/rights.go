@@ -13,11 +13,11 @@ import (
 // rights are what the user may do at a scope, as far as his own roles tell. They only
 // say what a page offers.
 type rights struct {
-	CreateVault, ChangeVault, DeleteVault bool
-	Give, Take                            bool
-	Read                                  bool // keys
-	Create, Update, Rotate, Delete        bool
-	Recover, Purge, Policy                bool
+	ChangeVault, DeleteVault       bool
+	Give, Take                     bool
+	Read                           bool // keys
+	Create, Update, Rotate, Delete bool
+	Recover, Purge, Policy         bool
 }
 
 // rightsAt reckons the user's rights at a scope: by his roles there, in a vault of the
@@ -36,9 +36,7 @@ func rightsAt(c *portal.Call, p pane) rights {
 	if !p.Place.HSM {
 		local = managing
 	}
-	may := func(action string) bool {
-		return slices.ContainsFunc(managing, func(r client.Role) bool { return allows(r, action, false) })
-	}
+	may := func(action string) bool { return manages(managing, action) }
 	key := func(action, hsms, permission string) bool {
 		switch {
 		case p.Vault.ID != "" && !p.Vault.Roles():
@@ -51,7 +49,7 @@ func rightsAt(c *portal.Call, p pane) rights {
 		return slices.ContainsFunc(local, func(r client.Role) bool { return allows(r, data+action, true) })
 	}
 	r := rights{
-		CreateVault: may(kind + "write"), ChangeVault: may(kind + "write"), DeleteVault: may(kind + "delete"),
+		ChangeVault: may(kind + "write"), DeleteVault: may(kind + "delete"),
 		Read:   key("keys/read", "keys/read/action", "list"),
 		Create: key("keys/create/action", "keys/create", "create"),
 		Update: key("keys/update/action", "keys/write/action", "update"),
@@ -86,6 +84,11 @@ func held(c *portal.Call, p client.Place, scope string) (out []client.Role) {
 		}
 	}
 	return out
+}
+
+// manages reports whether one of the roles lets its holder do an action of Resource Manager's.
+func manages(roles []client.Role, action string) bool {
+	return slices.ContainsFunc(roles, func(r client.Role) bool { return allows(r, action, false) })
 }
 
 // above reports whether a scope is the other or contains it.

@@ -2,7 +2,6 @@ package vaults
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/kluis-io/kluis/portal"
 )
@@ -70,8 +69,8 @@ func deleteVault(c *portal.Call) error {
 	if err != nil {
 		return err
 	}
-	if strings.TrimSpace(c.R.PostFormValue("name")) != p.Vault.Name {
-		return invalid("What was typed is not the " + p.Noun() + "’s name.")
+	if err := typed(c, p.Noun(), p.Vault.Name); err != nil {
+		return err
 	}
 	h, err := c.Parties.DeleteVault(c.Context(), p.Vault.Group(), p.Place)
 	return p.finish(c, h, err, "/vaults", "The %s %s is deleted. It can be recovered below.", p.Noun(), p.Vault.Name)
@@ -84,7 +83,7 @@ type approvals struct {
 }
 
 func showApprovals(c *portal.Call) error {
-	p, err := open(c)
+	p, err := openAny(c)
 	if err != nil {
 		return err
 	}
@@ -105,7 +104,7 @@ func showApprovals(c *portal.Call) error {
 }
 
 func decide(c *portal.Call) error {
-	p, err := open(c)
+	p, err := openAny(c)
 	if err != nil {
 		return err
 	}

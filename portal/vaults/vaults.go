@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/kluis-io/kluis/portal"
 	"github.com/kluis-io/kluis/portal/client"
@@ -36,6 +35,8 @@ func Section() portal.Section {
 	// A managed HSM has the pages of a vault, at a path of its own.
 	for pattern, h := range map[string]portal.Handler{
 		"POST /recover":               recoverVault,
+		"GET /purge":                  confirmPurgeVault,
+		"POST /purge":                 purgeVault,
 		"GET ":                        showKeys,
 		"GET /settings":               showSettings,
 		"POST /settings":              changeSettings,
@@ -86,8 +87,8 @@ func place(c *portal.Call) client.Place {
 type listing struct {
 	Vaults  []client.Vault
 	HSMs    []client.Vault
-	Deleted []client.DeletedVault
-	Rights  rights
+	Deleted []gone
+	Create  bool // is offered to the user
 }
 
 func list(c *portal.Call) error {
@@ -99,10 +100,9 @@ func list(c *portal.Call) error {
 	if d.HSMs, err = c.Parties.AllVaults(c.Context(), true); err != nil {
 		return err
 	}
-	var all sync.WaitGroup
-	all.Go(func() { d.Deleted, _ = c.Parties.DeletedVaults(c.Context()) }) // whoever may not see them sees none
-	all.Go(func() { d.Rights = rightsAt(c, pane{Scope: "/subscriptions/" + c.Parties.Subscription}) })
-	all.Wait()
+	roles := held(c, client.Place{}, subscription(c))
+	d.Create = manages(roles, writes(client.Place{})) || manages(roles, writes(client.Place{HSM: true}))
+	d.Deleted = listGone(c, roles)
 	return c.Render(portal.View{Title: "Vaults and keys", Template: "vaults/list", Data: d})
 }
 
@@ -180,14 +180,6 @@ func network(action, ranges string) client.NetworkRules {
 	return n
 }
 
-func recoverVault(c *portal.Call) error {
-	group, p := c.R.PathValue("group"), place(c)
-	if err := c.Parties.RecoverVault(c.Context(), c.User.Tenant, group, p, c.R.PostFormValue("location")); err != nil {
-		return err
-	}
-	return c.Done(at(group, p), "%s is back, with its keys as they were.", p.Name)
-}
-
 // at is the path of a vault's pages, or of a managed HSM's.
 func at(group string, p client.Place) string {
 	base := vaultsAt
@@ -200,6 +192,7 @@ func at(group string, p client.Place) string {
 // pane is what all pages of a vault have.
 type pane struct {
 	Vault    client.Vault
+	Gone     *client.DeletedVault // if it is soft-deleted: of the vault only what that tells is known then
 	Place    client.Place
 	Base     string // path of the vault's pages
 	Resource string // its resource id
@@ -214,6 +207,14 @@ func (p pane) Noun() string {
 		return "managed HSM"
 	}
 	return "vault"
+}
+
+// Folder is what stands before the name in its resource id.
+func (p pane) Folder() string {
+	if p.Place.HSM {
+		return "/managedHSMs/"
+	}
+	return "/vaults/"
 }
 
 // KeyScope is where a role at one key is given.
@@ -237,7 +238,11 @@ func open(c *portal.Call) (p pane, err error) {
 }
 
 func (p pane) view(template, title string, data any, crumbs ...portal.Crumb) portal.View {
-	v := portal.View{Title: title, Template: "vaults/" + template, Data: data, Crumbs: append([]portal.Crumb{{Title: p.Vault.Name, Path: p.Base}}, crumbs...)}
+	up := portal.Crumb{Title: p.Vault.Name, Path: p.Base}
+	if p.Gone != nil {
+		up.Path = "/vaults#deleted"
+	}
+	v := portal.View{Title: title, Template: "vaults/" + template, Data: data, Crumbs: append([]portal.Crumb{up}, crumbs...)}
 	if p.Place.HSM {
 		v.Subtitle = "Managed HSM in " + p.Vault.Group()
 	}
