@@ -1,12 +1,15 @@
 package workspaces_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -193,4 +196,44 @@ func TestManyWorkspaces(t *testing.T) {
 	if body := get(t, p, "/workspaces?status=Failed"); !strings.Contains(body, "Nothing matches") {
 		t.Error("no workspace has failed, and the page does not say so")
 	}
+}
+
+// TestItemsOfAnOpenPage ends a re-encryption after its page was read and before that
+// listens for what changes: nothing changes any more, and yet the page is told first of
+// all to ask for its items, whose table would say "In progress" for ever.
+func TestItemsOfAnOpenPage(t *testing.T) {
+	b := &big{n: 20}
+	b.moving.Store(true)
+	platform := httptest.NewServer(b.handler())
+	defer platform.Close()
+	p, err := portal.New(portal.Config{Parties: client.Parties{Fabric: client.Party{Name: "platform", Address: platform.URL}}, Sessions: anybody{}}, workspaces.Section())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(p)
+	defer s.Close()
+	defer p.Close() // before, so that nothing is listened to any more
+	const at = "/workspaces/" + id + "/encryption"
+	page := get(t, p, at)
+	listens := regexp.MustCompile(`hx-sse:connect="([^"]*)"`).FindStringSubmatch(page)
+	if listens == nil || !strings.Contains(page, "items-changed") {
+		t.Fatal("the page does not listen")
+	}
+	b.moving.Store(false)
+
+	resp, err := http.Get(s.URL + html.UnescapeString(listens[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		switch lines.Text() {
+		case "event: items-changed":
+			return
+		case ": beat": // all there was to tell has been told
+			t.Fatal("the page is not told to ask for its items")
+		}
+	}
+	t.Fatalf("the events have ended: %v", lines.Err())
 }
