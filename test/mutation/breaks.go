@@ -102,6 +102,9 @@ func errSize() error {`},
 	{"T11", "a voided token goes on", []Edit{
 		{"identity/verifier.go", `if t.issuer.Standing != nil {`, `if false {`},
 	}, "./identity", "TestRevokedTokens"},
+	{"T11", "a service's token is enough, without its certificate", []Edit{
+		{"vault/network.go", `!strings.EqualFold(name, c.Certificate)`, `name == ""`},
+	}, "./vault", "TestClients"},
 
 	{"T12", "the token names the algorithm, and the key serves any", []Edit{
 		{"identity/publickey.go", `if p.Algorithm != "" && p.Algorithm != alg {`, `if false {`},

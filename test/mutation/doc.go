@@ -22,7 +22,7 @@ var threats = []Threat{
 	{"T8", "rollback of metadata", "epochs in sealed rows, and a witness outside the database for every scope and for the audit log"},
 	{"T9", "stolen machine", "the root is sealed on the disk, and leases end by themselves"},
 	{"T10", "a vault that lies", "kid compared, commitment checked, every wrap unwrapped and compared before the old one goes, replies and times bounded"},
-	{"T11", "tokens replayed or stolen", "at most an hour; audience, issuer, tenant and times checked; a disabled principal's tokens stop at once"},
+	{"T11", "tokens replayed or stolen", "at most an hour; audience, issuer, tenant and times checked; a disabled principal's tokens stop at once; the platform's may be tied to its certificate (separation.md)"},
 	{"T12", "algorithm confusion in tokens", "an allow-list per issuer's key; header references are ignored, critical extensions refused"},
 	{"T13", "malicious administrator of a tenant", "rights are evaluated per tenant, scope and action; duties can be kept apart, and what is grave needs a second person"},
 	{"T14", "sabotage by a key's custodian", "soft delete and purge protection are demanded when a key is assigned, and looked at again"},
