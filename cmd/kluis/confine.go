@@ -82,11 +82,15 @@ func (c Config) files() (read, write []string, err error) {
 		principals = append(principals, c.Audit.Tiles.Credential)
 	}
 	for _, name := range principals {
-		var names struct{ File, CAFile string }
-		if text, err := os.ReadFile(name); err != nil || json.Unmarshal(text, &names) != nil {
+		text, err := os.ReadFile(name)
+		if err != nil {
 			continue // whoever needs it says so
 		}
 		read = append(read, name)
+		var names struct{ File, CAFile string }
+		if json.Unmarshal(text, &names) != nil {
+			continue // an object store's has a form of its own
+		}
 		for _, file := range []string{names.File, names.CAFile} {
 			if file != "" {
 				read = append(read, filepath.Dir(file))

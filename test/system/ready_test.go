@@ -26,6 +26,11 @@ func TestReady(t *testing.T) {
 	t.Cleanup(func() { pg.GoOn() })
 	s := &site{data: filepath.Join(t.TempDir(), "data"), port: devtest.FreePort(t)}
 	p := start(t, s.data, s.port, "KLUIS_DATABASE=vault="+pg.Database(t)+" platform="+pg.Database(t))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server:\n%s", p.log)
+		}
+	})
 	s.connect(t)
 	ask := func() (status int, databases string, err error) {
 		r, err := s.clients.HTTP.Get("https://localhost:" + s.port + "/readyz")

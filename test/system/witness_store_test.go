@@ -38,6 +38,11 @@ func testWitnessIn(t *testing.T, server *servertest.Server, address func(prefix 
 	must(t, os.WriteFile(config, fmt.Appendf(nil, "audit: {tiles: {place: %q, credential: %q, every: 200ms}}\n", address("logs"), file), 0o600))
 	env := []string{"KLUIS_WITNESS=" + address("witness"), "KLUIS_WITNESS_CREDENTIAL=" + file, "KLUIS_CONFIG=" + config}
 	s, p := underKey(ctx, t, env...)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server:\n%s", p.log)
+		}
+	})
 	for _, party := range []string{"vault", "platform"} {
 		eventually(ctx, t, 30*time.Second, func() error {
 			out, err := kluis(t, s.data, "audit", "verify", "--tiles", address("logs/"+s.instance(t)+"/"+party), "--credential", file,
