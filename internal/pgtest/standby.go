@@ -37,25 +37,44 @@ func (s *Server) Configure(name, value string) error {
 // Promote has a standby take writes.
 func (s *Server) Promote() error { return s.program("pg_ctl", "promote", "-w", "-D", s.data()) }
 
-// signal sends every process of the server a signal, and returns their ids.
-func (s *Server) signal(sig syscall.Signal) (all map[string]bool, err error) {
+// processes returns the ids of the server's processes, the one that begins the others first.
+func (s *Server) processes() ([]int, error) {
 	text, err := os.ReadFile(s.lock())
 	if err != nil {
 		return nil, err
 	}
 	master, _, _ := strings.Cut(string(text), "\n")
-	all = map[string]bool{master: true}
+	id, err := strconv.Atoi(master)
+	if err != nil {
+		return nil, fmt.Errorf("process %q: %w", master, err)
+	}
+	all := []int{id}
 	for pid, p := range running() {
 		if p.parent == master {
-			all[pid] = true
+			if id, err := strconv.Atoi(pid); err == nil {
+				all = append(all, id)
+			}
 		}
 	}
-	for pid := range all {
-		n, err := strconv.Atoi(pid)
+	return all, nil
+}
+
+// stop has every process of the server stand still, one that is just being begun too, and
+// returns their ids.
+func (s *Server) stop() (all map[int]bool, err error) {
+	all = map[int]bool{}
+	for still := false; !still; {
+		found, err := s.processes()
 		if err != nil {
-			return nil, fmt.Errorf("process %q: %w", pid, err)
+			return nil, err
 		}
-		syscall.Kill(n, sig) // one that has ended by itself needs none
+		still = true // unless one is new, or runs on for a moment
+		states := running()
+		for _, pid := range found {
+			syscall.Kill(pid, syscall.SIGSTOP) // one that has ended by itself needs none
+			still = still && all[pid] && strings.Contains("TtZX", states[strconv.Itoa(pid)].state)
+			all[pid] = true
+		}
 	}
 	return all, nil
 }
@@ -64,21 +83,32 @@ func (s *Server) lock() string { return filepath.Join(s.data(), "postmaster.pid"
 
 // Hang has every process of the server stand still: what it is sent arrives, and is not
 // answered.
-func (s *Server) Hang() error { _, err := s.signal(syscall.SIGSTOP); return err }
+func (s *Server) Hang() error { _, err := s.stop(); return err }
 
 // GoOn ends what Hang has begun.
-func (s *Server) GoOn() error { _, err := s.signal(syscall.SIGCONT); return err }
+func (s *Server) GoOn() error {
+	all, err := s.processes()
+	for _, pid := range all {
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
+	return err
+}
 
 // Kill ends every process of the server at once: kill -9.
 func (s *Server) Kill() error {
-	all, err := s.signal(syscall.SIGKILL)
+	all, err := s.stop()
 	if err != nil {
 		return err
 	}
+	for pid := range all {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
 	for alive := true; alive; time.Sleep(5 * time.Millisecond) {
 		alive = false
-		for pid, p := range running() {
-			alive = alive || all[pid] && p.state != "Z"
+		states := running()
+		for pid := range all {
+			p, there := states[strconv.Itoa(pid)]
+			alive = alive || there && p.state != "Z"
 		}
 	}
 	// They name a process that nobody may have waited for.
