@@ -2,9 +2,7 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"strings"
 )
 
@@ -20,15 +18,9 @@ func (c *clientsConfig) ask(config *tls.Config, domain string) error {
 	if c == nil {
 		return nil
 	}
-	pool := x509.NewCertPool()
-	for _, name := range c.Authorities {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		if !pool.AppendCertsFromPEM(text) {
-			return usageError{fmt.Errorf("clients: %s holds no certificate in PEM", name)}
-		}
+	pool, err := readPool(c.Authorities...)
+	if err != nil {
+		return fmt.Errorf("clients: %w", err)
 	}
 	if len(c.Authorities) == 0 {
 		return usageError{fmt.Errorf("clients: name the authorities of the certificates")}

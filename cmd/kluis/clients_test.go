@@ -1,59 +1,28 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/kluis-io/kluis/api"
 	"github.com/kluis-io/kluis/identity"
+	"github.com/kluis-io/kluis/internal/deploytest"
 	"github.com/kluis-io/kluis/internal/localca"
 )
 
-// certified makes an authority and a certificate of it for a client: files as the
-// configuration names them.
+// certified makes an authority and a certificate of it for a client.
 func certified(t *testing.T, name string) (authority, pair string) {
 	t.Helper()
-	dir := t.TempDir()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	authority, pair, err := deploytest.ClientCertificate(t.TempDir(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + name}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotAfter: ca.NotAfter, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
-	for file, template := range map[string]*x509.Certificate{"authority.pem": ca, "pair.pem": leaf} {
-		der, err := x509.CreateCertificate(rand.Reader, template, ca, key.Public(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-		if err := os.WriteFile(filepath.Join(dir, file), append(text, made...), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(dir, "authority.pem"), filepath.Join(dir, "pair.pem")
+	return authority, pair
 }
 
 // A vault's host takes certificates of the authorities that it was told, is no less open to
@@ -123,7 +92,7 @@ func TestVaultAsksForCertificates(t *testing.T) {
 
 // What cannot be used is said at the start.
 func TestClientsConfig(t *testing.T) {
-	authority, _ := certified(t, "platform.example")
+	_, pair := certified(t, "platform.example")
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -138,7 +107,7 @@ func TestClientsConfig(t *testing.T) {
 	if _, err := (Config{ClientCertificate: empty}).ownCertificate(); err == nil {
 		t.Error("an empty file is taken for a certificate")
 	}
-	if _, err := (Config{ClientCertificate: authority}).ownCertificate(); err != nil {
+	if _, err := (Config{ClientCertificate: pair}).ownCertificate(); err != nil {
 		t.Errorf("a certificate with its key: %v", err)
 	}
 }

@@ -2,13 +2,11 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/kluis-io/kluis/api"
@@ -83,17 +81,4 @@ func (s *server) listenEKM() error {
 	})
 	slog.Info("serving the EKM proxy", "address", l.Addr().String(), "host", c.Host, "clients", len(c.Clients))
 	return nil
-}
-
-// readPool reads the authorities in a PEM file.
-func readPool(file string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate", file)
-	}
-	return pool, nil
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
-	"os"
 
 	"github.com/kluis-io/kluis/api/graph"
 	"github.com/kluis-io/kluis/api/token"
@@ -42,15 +40,9 @@ func (i Issuer) trust(tenant identity.TenantID) (identity.TrustedIssuer, error) 
 	}
 	c := jwks.Config{Issuer: i.Issuer, Keys: i.Keys}
 	if i.CA != "" {
-		text, err := os.ReadFile(i.CA)
-		if err != nil {
+		var err error
+		if c.Roots, err = (Config{Trust: []string{i.CA}}).pool(); err != nil {
 			return identity.TrustedIssuer{}, err
-		}
-		if c.Roots, err = x509.SystemCertPool(); err != nil {
-			c.Roots = x509.NewCertPool()
-		}
-		if !c.Roots.AppendCertsFromPEM(text) {
-			return identity.TrustedIssuer{}, fmt.Errorf("%s holds no certificate", i.CA)
 		}
 	}
 	keys, err := jwks.New(c)

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -185,23 +184,4 @@ func (w remoteWrapper) Unwrap(ctx context.Context, in root.Wrapped) (*[32]byte, 
 	}
 	defer clear(b)
 	return (*[32]byte)(bytes.Clone(b)), nil // of kek.ShareSize
-}
-
-// pool returns the certificate authorities that the configuration trusts: the
-// system's and those named.
-func (c Config) pool() (*x509.CertPool, error) {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	for _, file := range c.Trust {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		if !pool.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("%s holds no certificate", file)
-		}
-	}
-	return pool, nil
 }

@@ -7,58 +7,53 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
 	"time"
 )
 
-// certify makes an authority, and of it a certificate by which the platform proves itself
-// to the vault.
-func (d *Deployment) certify() error {
-	if err := os.MkdirAll(filepath.Dir(d.clientCertificate()), 0o700); err != nil {
-		return err
+// certify makes the certificate by which the platform proves itself to the vault.
+func (d *Deployment) certify() (err error) {
+	d.clients, d.client, err = ClientCertificate(filepath.Join(d.plan.Data, "client"), d.site("platform").domain)
+	return err
+}
+
+// ClientCertificate makes an authority, and of it a certificate for a client of that name:
+// files in a folder, as the configuration names them.
+func ClientCertificate(dir, name string) (authority, pair string, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", "", err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "clients of the vault"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), DNSNames: []string{d.site("platform").domain},
+		SerialNumber: big.NewInt(2), DNSNames: []string{name},
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	authority, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	own, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), key)
-	if err != nil {
-		return err
-	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return err
+		return "", "", err
 	}
-	write := func(name string, blocks ...*pem.Block) error {
-		var text []byte
-		for _, b := range blocks {
-			text = append(text, pem.EncodeToMemory(b)...)
+	write := func(file string, template *x509.Certificate, more ...byte) (string, error) {
+		der, err := x509.CreateCertificate(rand.Reader, template, ca, key.Public(), key)
+		if err != nil {
+			return "", err
 		}
-		return os.WriteFile(name, text, 0o600)
+		text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), more...)
+		return filepath.Join(dir, file), os.WriteFile(filepath.Join(dir, file), text, 0o600)
 	}
-	return errors.Join(
-		write(d.clientAuthority(), &pem.Block{Type: "CERTIFICATE", Bytes: authority}),
-		write(d.clientCertificate(), &pem.Block{Type: "CERTIFICATE", Bytes: own}, &pem.Block{Type: "PRIVATE KEY", Bytes: private}))
-}
-
-func (d *Deployment) clientAuthority() string { return filepath.Join(d.plan.Data, "authority.pem") }
-func (d *Deployment) clientCertificate() string {
-	return filepath.Join(d.plan.Data, "client", "client.pem")
+	if authority, err = write("authority.pem", ca); err != nil {
+		return "", "", err
+	}
+	pair, err = write("client.pem", leaf, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
+	return authority, pair, err
 }

@@ -68,6 +68,8 @@ type Deployment struct {
 	plan  Plan
 	sites []*site
 
+	clients, client string // files: the authority of the vault's clients, and the platform's certificate
+
 	mu        sync.Mutex
 	balancers []*Balancer
 }

@@ -70,7 +70,7 @@ func (d *Deployment) configure() error {
 	return d.write(d.site("vault"), map[string]any{
 		"audiences": []string{d.origin("governance", "posture"), d.origin("platform", "audit"), d.origin("governance", "audit")},
 		"clients": map[string]any{
-			"authorities": []string{d.clientAuthority()},
+			"authorities": []string{d.clients},
 			"names":       map[string]string{identity.FabricPlatformCMK: d.site("platform").domain},
 		},
 	})
@@ -140,7 +140,7 @@ func (d *Deployment) introduce() error {
 	trust := people.CAFile
 	issuers := []map[string]string{{"issuer": people.Authority + "/" + people.TenantID + "/v2.0", "tenant": people.TenantID, "ca": trust}}
 	err = errors.Join(
-		d.write(platform, map[string]any{"issuers": issuers, "trust": []string{trust}, "clientCertificate": d.clientCertificate(), "vaults": []string{
+		d.write(platform, map[string]any{"issuers": issuers, "trust": []string{trust}, "clientCertificate": d.client, "vaults": []string{
 			".vault." + vault.domain + ":" + vault.port, ".managedhsm." + vault.domain + ":" + vault.port,
 		}}),
 		d.write(governance, map[string]any{"issuers": issuers, "trust": []string{d.target(people).CAFile}, "posture": map[string]any{

@@ -5,10 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kluis-io/kluis/portal"
-	"github.com/kluis-io/kluis/portal/client"
 	"github.com/kluis-io/kluis/portal/portaltest"
-	"github.com/kluis-io/kluis/portal/workspaces"
 )
 
 // TestReencryptionWithoutAMouse watches the re-encryption of ten thousand items by
@@ -18,12 +15,7 @@ func TestReencryptionWithoutAMouse(t *testing.T) {
 	portaltest.Slow(t)
 	b := &big{n: 10_000}
 	b.moving.Store(true)
-	platform := httptest.NewServer(b.handler())
-	defer platform.Close()
-	p, err := portal.New(portal.Config{Parties: client.Parties{Fabric: client.Party{Name: "platform", Address: platform.URL}}, Sessions: anybody{}}, workspaces.Section())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := b.portal(t)
 	s := httptest.NewTLSServer(p)
 	defer s.Close()
 	defer p.Close() // before, so that nothing is listened to any more

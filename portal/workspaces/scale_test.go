@@ -127,16 +127,23 @@ func get(t *testing.T, h http.Handler, path string) string {
 	return w.Body.String()
 }
 
-// TestManyItems checks that a workspace of ten thousand items is filtered and cut into
-// pages before it reaches the portal: what one page costs does not grow with them.
-func TestManyItems(t *testing.T) {
-	b := &big{n: 10_000}
+// portal returns a portal before the platform.
+func (b *big) portal(t *testing.T) *portal.Portal {
+	t.Helper()
 	platform := httptest.NewServer(b.handler())
-	defer platform.Close()
+	t.Cleanup(platform.Close)
 	p, err := portal.New(portal.Config{Parties: client.Parties{Fabric: client.Party{Name: "platform", Address: platform.URL}}, Sessions: anybody{}}, workspaces.Section())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// TestManyItems checks that a workspace of ten thousand items is filtered and cut into
+// pages before it reaches the portal: what one page costs does not grow with them.
+func TestManyItems(t *testing.T) {
+	b := &big{n: 10_000}
+	p := b.portal(t)
 	at := "/workspaces/" + id + "/encryption"
 	for _, c := range []struct {
 		query string
@@ -169,12 +176,7 @@ func TestManyItems(t *testing.T) {
 
 // TestManyWorkspaces checks the pages of a long list of workspaces, and its filter.
 func TestManyWorkspaces(t *testing.T) {
-	platform := httptest.NewServer((&big{all: 950}).handler())
-	defer platform.Close()
-	p, err := portal.New(portal.Config{Parties: client.Parties{Fabric: client.Party{Name: "platform", Address: platform.URL}}, Sessions: anybody{}}, workspaces.Section())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := (&big{all: 950}).portal(t)
 	seen := 0
 	for at := "/workspaces"; at != ""; {
 		body := get(t, p, at)
@@ -204,12 +206,7 @@ func TestManyWorkspaces(t *testing.T) {
 func TestItemsOfAnOpenPage(t *testing.T) {
 	b := &big{n: 20}
 	b.moving.Store(true)
-	platform := httptest.NewServer(b.handler())
-	defer platform.Close()
-	p, err := portal.New(portal.Config{Parties: client.Parties{Fabric: client.Party{Name: "platform", Address: platform.URL}}, Sessions: anybody{}}, workspaces.Section())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := b.portal(t)
 	s := httptest.NewServer(p)
 	defer s.Close()
 	defer p.Close() // before, so that nothing is listened to any more
